@@ -1,0 +1,156 @@
+//! The health of the evidence: what each DNS source has read, lost and skipped, and how far it is behind.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use serde::{Deserialize, Serialize};
+
+use super::time::{Mono, Wall};
+
+/// Why a log line gave no evidence although it should have been readable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Skip {
+    /// Longer than the line limit.
+    TooLong,
+    /// Not UTF-8.
+    NotUtf8,
+    /// Looks like a dnsmasq line but its parts are not where they must be.
+    Malformed,
+    /// An answer with an address whose query is unknown or was not for A or AAAA.
+    Unmatched,
+}
+
+/// Counters of one source. Written by its reader thread, read by everybody.
+#[derive(Debug, Default)]
+pub struct SourceHealth {
+    /// Source specification as the user wrote it.
+    pub label: String,
+    up: AtomicBool,
+    lines: AtomicU64,
+    records: AtomicU64,
+    skipped: AtomicU64,
+    lost: AtomicU64,
+    reopened: AtomicU64,
+    last_line: AtomicU64,
+    behind_since: AtomicU64,
+    lag_ns: AtomicU64,
+}
+
+impl SourceHealth {
+    /// A source that has not been opened yet: down.
+    pub fn new(label: impl Into<String>) -> SourceHealth {
+        SourceHealth { label: label.into(), ..SourceHealth::default() }
+    }
+
+    /// The source is open and read.
+    pub fn mark_up(&self) {
+        self.up.store(true, Relaxed);
+    }
+
+    /// The source ended or cannot be opened; true if it was up until now.
+    pub fn mark_down(&self) -> bool {
+        self.behind_since.store(0, Relaxed);
+        self.reopened.fetch_add(1, Relaxed);
+        self.up.swap(false, Relaxed)
+    }
+
+    /// True while the source is open.
+    pub fn is_up(&self) -> bool {
+        self.up.load(Relaxed)
+    }
+
+    /// Bytes are there to be read: from here to [`SourceHealth::caught_up`] the reader is behind.
+    pub fn fell_behind(&self, now: Mono) {
+        self.behind_since.store(now.0.max(1), Relaxed);
+    }
+
+    /// Everything that was there has been read and applied.
+    pub fn caught_up(&self, now: Mono) {
+        let since = self.behind_since.swap(0, Relaxed);
+        if since != 0 {
+            self.lag_ns.store(now.0.saturating_sub(since), Relaxed);
+        }
+    }
+
+    /// Adds what one batch of lines held.
+    pub fn count(&self, batch: Batch, now: Wall) {
+        self.lines.fetch_add(batch.lines, Relaxed);
+        self.records.fetch_add(batch.records, Relaxed);
+        self.skipped.fetch_add(batch.skipped, Relaxed);
+        self.lost.fetch_add(batch.lost, Relaxed);
+        if batch.lines > 0 {
+            self.last_line.store(now.0, Relaxed);
+        }
+    }
+
+    fn lag_us(&self, now: Mono) -> u64 {
+        match self.behind_since.load(Relaxed) {
+            0 => self.lag_ns.load(Relaxed) / 1_000,
+            since => now.0.saturating_sub(since) / 1_000,
+        }
+    }
+}
+
+/// What one batch of log lines held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Lines read, of any content.
+    pub lines: u64,
+    /// A and AAAA answers among them.
+    pub records: u64,
+    /// Lines skipped (see [`Skip`]).
+    pub skipped: u64,
+    /// Lines dnsmasq itself says it lost.
+    pub lost: u64,
+}
+
+/// The state of all evidence at one moment, as every refusal carries it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// False while an absence of records proves nothing.
+    pub healthy: bool,
+    /// Addresses in the registry.
+    pub records: u64,
+    /// Time from bytes being there to their records being applied, of the slowest source, in microseconds.
+    pub lag_us: u64,
+    /// Log lines read since start.
+    pub lines: u64,
+    /// Log lines skipped since start.
+    pub skipped: u64,
+    /// Log lines dnsmasq said it lost since start.
+    pub lost: u64,
+    /// Milliseconds since any source gave a line; none before the first.
+    pub last_line_ms: Option<u64>,
+    /// Sources that are not open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub down: Vec<String>,
+}
+
+impl Evidence {
+    /// Sums the sources up. Healthy means: there is a source, every source is open, and none is further behind
+    /// than `lag_limit_us`.
+    pub fn gather<'a>(
+        sources: impl IntoIterator<Item = &'a SourceHealth>,
+        records: u64,
+        now: super::time::Now,
+        lag_limit_us: u64,
+    ) -> Evidence {
+        let mut evidence = Evidence { records, ..Evidence::default() };
+        let mut any = false;
+        let mut last_line = 0;
+        for source in sources {
+            any = true;
+            evidence.lines += source.lines.load(Relaxed);
+            evidence.skipped += source.skipped.load(Relaxed);
+            evidence.lost += source.lost.load(Relaxed);
+            evidence.lag_us = evidence.lag_us.max(source.lag_us(now.mono));
+            last_line = last_line.max(source.last_line.load(Relaxed));
+            if !source.is_up() {
+                evidence.down.push(source.label.clone());
+            }
+        }
+        evidence.last_line_ms =
+            (last_line > 0).then(|| now.wall.0.saturating_sub(last_line) / 1_000);
+        evidence.healthy = any && evidence.down.is_empty() && evidence.lag_us <= lag_limit_us;
+        evidence
+    }
+}

@@ -1,0 +1,62 @@
+//! Every capacity and interval of the engine and its adapters, once, each with its reason.
+
+use std::time::Duration;
+
+/// Characters of a domain name in text form (RFC 1035 section 2.3.4, less the root dot).
+pub const NAME_BYTES_MAX: usize = 253;
+/// Names remembered for one address. A CDN address serves thousands; the newest few explain a verdict.
+pub const NAMES_PER_ADDRESS_MAX: usize = 16;
+/// Links kept of one CNAME chain. dnsmasq itself stops following at 10.
+pub const CHAIN_MAX: usize = 10;
+/// Names an event carries; the rest is a count.
+pub const NAMES_PER_EVENT_MAX: usize = 4;
+
+/// How long a first packet is held unless configured. Below [`HOLD_MAX`].
+pub const HOLD_DEFAULT: Duration = Duration::from_millis(750);
+/// Longest hold that may be configured: a SYN is retransmitted after 1 s (RFC 6298 section 2.1), and the
+/// answer must be there before.
+pub const HOLD_MAX: Duration = Duration::from_millis(990);
+/// Held packets of one source address, so that a container that dials dead addresses hurts only itself.
+pub const HOLD_BUDGET_DEFAULT: usize = 256;
+/// Held packets altogether. Each pins about 4 KiB of receive buffer: 32 MiB at the most.
+pub const HELD_MAX: usize = 8192;
+/// How long an accepted flow is remembered, so that copies already queued behind it are not let through too.
+pub const LINGER: Duration = Duration::from_millis(250);
+/// Packets the kernel may queue: everything we may hold, and as many again still to be read.
+pub const QUEUE_LEN_MAX: u32 = 16_384;
+/// Queues one daemon may serve; the hold keeps a deadline list for each.
+pub const QUEUES_MAX: u16 = 64;
+/// Bytes of a packet copied to us: IPv6 header, a few extension headers, TCP header without options.
+pub const COPY_RANGE: u16 = 128;
+/// Receive buffer of a queue socket in bytes, as the other inline firewalls found they need.
+pub const QUEUE_RCVBUF: usize = 8 << 20;
+/// Packets judged between two looks at the mailbox and the clock of the hold.
+pub const PACKETS_PER_ROUND: usize = 64;
+
+/// Bytes of one log line. dnsmasq's own limit is 1024 for the message; a syslog prefix comes on top.
+pub const LINE_BYTES_MAX: usize = 2048;
+/// Queries remembered while their answers are on the way. dnsmasq forwards at most 150 at a time by default.
+pub const QUERIES_MAX: usize = 8192;
+/// Bytes of an existing log file read at start, newest last: about 600,000 lines, read in about a second.
+pub const BACKLOG_BYTES_MAX: u64 = 64 << 20;
+/// First and longest pause before a source that failed is opened again.
+pub const REOPEN_PAUSE_MIN: Duration = Duration::from_millis(50);
+/// See [`REOPEN_PAUSE_MIN`].
+pub const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Events waiting to be written. At 100,000 verdicts a second this is more than half a second of a stuck disk.
+pub const EVENTS_QUEUED_MAX: usize = 65_536;
+/// Shortest time between two saves of the registry.
+pub const SAVE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often kernel counters and source health are looked at.
+pub const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+/// Largest registry file read. 1 M addresses are about 150 MB.
+pub const REGISTRY_FILE_BYTES_MAX: u64 = 2 << 30;
+/// Largest configuration file read.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+const _: () = assert!(HOLD_DEFAULT.as_millis() <= HOLD_MAX.as_millis());
+const _: () = assert!(HOLD_MAX.as_millis() < 1_000);
+const _: () = assert!(HELD_MAX < QUEUE_LEN_MAX as usize);
+const _: () = assert!(HOLD_BUDGET_DEFAULT < HELD_MAX);
+const _: () = assert!(LINE_BYTES_MAX > 1024 + NAME_BYTES_MAX);

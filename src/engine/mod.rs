@@ -1,0 +1,15 @@
+//! Pure decisions: no IO, no clock, no async, no global. Time comes in as an argument; adapters act.
+
+pub mod flow;
+pub mod health;
+pub mod limits;
+pub mod name;
+pub mod record;
+pub mod time;
+pub mod verdict;
+
+pub use flow::{Flow, Proto};
+pub use name::Name;
+pub use record::{Kind, Record};
+pub use time::{Mono, Now, Wall};
+pub use verdict::{Grade, Reason, Verdict};

@@ -1,0 +1,89 @@
+//! What is decided about a packet, and the one word that says why.
+
+use serde::{Deserialize, Serialize};
+
+/// Accept or drop; how a drop is put to the container (reset or silence) is the adapter's business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// The packet goes on.
+    Accept,
+    /// The packet is refused.
+    Drop,
+}
+
+/// Why. The same string is log field, metric label and documentation key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// A record for the destination was known.
+    Resolved,
+    /// The record arrived while the packet was held.
+    ResolvedAfterHold,
+    /// Nobody ever resolved the destination: a hardcoded address.
+    NeverResolved,
+    /// Resolved by another container only, and `scope = "container"`.
+    OutOfScope,
+    /// The source holds as many packets as it may.
+    HoldBudget,
+    /// The packet cannot be read.
+    Malformed,
+    /// Not resolved, but the evidence was not healthy enough to accuse anyone.
+    Unhealthy,
+    /// The daemon stopped while the packet was held.
+    Shutdown,
+}
+
+impl Reason {
+    /// Every reason, for tests and documentation.
+    pub const ALL: [Reason; 8] = [
+        Reason::Resolved,
+        Reason::ResolvedAfterHold,
+        Reason::NeverResolved,
+        Reason::OutOfScope,
+        Reason::HoldBudget,
+        Reason::Malformed,
+        Reason::Unhealthy,
+        Reason::Shutdown,
+    ];
+
+    /// The stable word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Resolved => "resolved",
+            Reason::ResolvedAfterHold => "resolved-after-hold",
+            Reason::NeverResolved => "never-resolved",
+            Reason::OutOfScope => "out-of-scope",
+            Reason::HoldBudget => "hold-budget",
+            Reason::Malformed => "malformed",
+            Reason::Unhealthy => "unhealthy",
+            Reason::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// How good the evidence for (container, address) is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Grade {
+    /// This client asked.
+    Own,
+    /// Somebody else asked, or the log does not say who.
+    Other,
+    /// A hosts file or dnsmasq's configuration says so; nobody outside did.
+    Static,
+    /// No record.
+    Never,
+}
+
+impl Grade {
+    /// The word used in events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Grade::Own => "own",
+            Grade::Other => "other",
+            Grade::Static => "static",
+            Grade::Never => "never",
+        }
+    }
+}

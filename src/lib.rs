@@ -1,0 +1,5 @@
+//! synhold: an inline egress firewall for container hosts.
+
+pub mod dns;
+pub mod engine;
+pub mod nftables;

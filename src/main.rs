@@ -1,0 +1,3 @@
+//! The synhold command.
+
+fn main() {}
