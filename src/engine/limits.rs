@@ -6,6 +6,10 @@ use std::time::Duration;
 pub const NAME_BYTES_MAX: usize = 253;
 /// Names remembered for one address. A CDN address serves thousands; the newest few explain a verdict.
 pub const NAMES_PER_ADDRESS_MAX: usize = 16;
+/// Askers remembered for one address, so that `scope = "container"` knows its own.
+pub const ASKERS_PER_ADDRESS_MAX: usize = 64;
+/// Addresses the registry takes in; more are counted and left out. At about 180 bytes each: 720 MB.
+pub const ADDRESSES_MAX: usize = 4_000_000;
 /// Links kept of one CNAME chain. dnsmasq itself stops following at 10.
 pub const CHAIN_MAX: usize = 10;
 /// Names an event carries; the rest is a count.
@@ -26,8 +30,8 @@ pub const LINGER: Duration = Duration::from_millis(250);
 pub const QUEUE_LEN_MAX: u32 = 16_384;
 /// Queues one daemon may serve; the hold keeps a deadline list for each.
 pub const QUEUES_MAX: u16 = 64;
-/// Bytes of a packet copied to us: IPv6 header, a few extension headers, TCP header without options.
-pub const COPY_RANGE: u16 = 128;
+/// Bytes of a packet copied to us: an IPv6 header and some 200 bytes of extension headers before the ports.
+pub const COPY_RANGE: u16 = 256;
 /// Receive buffer of a queue socket in bytes, as the other inline firewalls found they need.
 pub const QUEUE_RCVBUF: usize = 8 << 20;
 /// Packets judged between two looks at the mailbox and the clock of the hold.

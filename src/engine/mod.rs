@@ -1,14 +1,20 @@
 //! Pure decisions: no IO, no clock, no async, no global. Time comes in as an argument; adapters act.
 
+pub mod event;
 pub mod flow;
 pub mod health;
+pub mod hold;
+pub mod judge;
 pub mod limits;
 pub mod name;
+pub mod packet;
 pub mod record;
+pub mod registry;
 pub mod time;
 pub mod verdict;
 
 pub use flow::{Flow, Proto};
+pub use judge::{Engine, Mode, Scope, Settings};
 pub use name::Name;
 pub use record::{Kind, Record};
 pub use time::{Mono, Now, Wall};

@@ -1,0 +1,258 @@
+//! What the event log says: plain data with the keys and words users rely on.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::flow::Proto;
+use super::health::Evidence;
+use super::judge::{Decision, Mode};
+use super::name::Name;
+use super::packet::Malformed;
+use super::record::{Kind, Record};
+use super::time::Wall;
+use super::verdict::{Grade, Reason, Verdict};
+
+/// One line of the event log, with its time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// When it happened.
+    pub time: Wall,
+    /// What happened.
+    pub body: Body,
+}
+
+/// The kinds of event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Body {
+    /// Verdicts are being given.
+    Ready(Ready),
+    /// A packet was judged.
+    Verdict(VerdictBody),
+    /// An address was resolved for the first time.
+    Record(RecordBody),
+    /// Something we depend on changed its state.
+    Health(Health),
+    /// Files were opened again.
+    Reload(Reload),
+    /// Everything held is answered and the queues are closed.
+    Stop(Totals),
+}
+
+/// See [`Body::Ready`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ready {
+    /// Enforce or dry-run.
+    pub mode: Mode,
+    /// `closed` or `open`.
+    pub posture: String,
+    /// `reset` or `drop`.
+    pub refuse: String,
+    /// How packets reach us: `queue` (native) or `compat` (the xtables target).
+    pub queue_via: String,
+    /// First queue number.
+    pub queue_num: u16,
+    /// Number of queues.
+    pub queues: u16,
+    /// How long a packet is held, in milliseconds.
+    pub hold_ms: u64,
+    /// Networks whose containers are judged.
+    pub containers: Vec<String>,
+    /// DNS sources.
+    pub sources: Vec<String>,
+    /// Addresses the registry had at start.
+    pub records: u64,
+    /// True if this process put the rules in and takes them away when it stops.
+    pub own_rules: bool,
+    /// The version of synhold.
+    pub version: String,
+}
+
+/// See [`Body::Verdict`]. For a packet that cannot be read, what is not known is null.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VerdictBody {
+    /// Enforce or dry-run.
+    pub mode: Mode,
+    /// Accept or drop.
+    pub verdict: Verdict,
+    /// False where the verdict is only what enforcing would have done.
+    pub enforced: bool,
+    /// Why.
+    pub reason: Reason,
+    /// How good the evidence was.
+    pub grade: Grade,
+    /// How long the packet waited, or would have, in microseconds.
+    pub held_us: u64,
+    /// Container name, where known.
+    pub container: Option<String>,
+    /// Container id, where known.
+    pub container_id: Option<String>,
+    /// Protocol.
+    pub proto: Option<Proto>,
+    /// Source address.
+    pub src: Option<IpAddr>,
+    /// Source port.
+    pub sport: Option<u16>,
+    /// Destination address.
+    pub dst: Option<IpAddr>,
+    /// Destination port.
+    pub dport: Option<u16>,
+    /// Names known for the destination, latest first, a few at most.
+    pub names: Vec<Name>,
+    /// Names beyond those.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_names: u64,
+    /// Copies (retransmissions) that joined the hold.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub copies: u64,
+    /// What exactly cannot be read, for `malformed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The state of the evidence at that moment.
+    pub evidence: Evidence,
+    /// Queue number.
+    pub queue: u16,
+}
+
+/// See [`Body::Record`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordBody {
+    /// The address.
+    pub address: IpAddr,
+    /// The name asked.
+    pub name: Name,
+    /// Who asked.
+    pub client: Option<IpAddr>,
+    /// How we know.
+    pub kind: Kind,
+    /// CNAME targets in between.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<Name>,
+}
+
+/// See [`Body::Health`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    /// What: `source`, `queue`, `registry`, `events`, `rules` or `worker`.
+    pub what: String,
+    /// True if it is as it should be again.
+    pub healthy: bool,
+    /// One sentence for a person.
+    pub message: String,
+}
+
+/// See [`Body::Reload`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reload {
+    /// What was opened again.
+    pub what: String,
+}
+
+/// Counts since start. See [`Body::Stop`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Packets accepted.
+    pub accepted: u64,
+    /// Packets refused.
+    pub refused: u64,
+    /// Packets that were held.
+    pub held: u64,
+    /// Held packets a record released.
+    pub released: u64,
+    /// Packets that could not be read.
+    pub malformed: u64,
+    /// Copies of held packets.
+    pub copies: u64,
+    /// Packets that were gone from the kernel when their verdict came.
+    pub gone: u64,
+    /// Times a receive buffer overflowed.
+    pub overruns: u64,
+    /// Times a queue had to be opened again.
+    pub reopened: u64,
+    /// Panics caught on the packet path.
+    pub panics: u64,
+    /// Packets the kernel dropped because a queue was full (`queue_dropped`).
+    pub kernel_dropped: u64,
+    /// Packets the kernel could not hand to us (`user_dropped`).
+    pub user_dropped: u64,
+    /// Events not written because the writer could not keep up.
+    pub events_shed: u64,
+}
+
+impl VerdictBody {
+    /// The event of a decision.
+    pub fn decided(decision: &Decision, mode: Mode, evidence: Evidence, queue: u16) -> VerdictBody {
+        let flow = &decision.flow;
+        VerdictBody {
+            proto: Some(flow.proto),
+            src: Some(flow.src.ip()),
+            sport: Some(flow.src.port()),
+            dst: Some(flow.dst.ip()),
+            dport: Some(flow.dst.port()),
+            verdict: decision.verdict,
+            grade: decision.grade,
+            held_us: u64::try_from(decision.held.as_micros()).unwrap_or(u64::MAX),
+            names: decision.known.names.clone(),
+            more_names: u64::try_from(decision.known.more).unwrap_or(u64::MAX),
+            copies: decision.copies.into(),
+            ..VerdictBody::blank(decision.reason, mode, evidence, queue)
+        }
+    }
+
+    /// The event of a packet that cannot be read.
+    pub fn malformed(
+        malformed: &Malformed,
+        mode: Mode,
+        evidence: Evidence,
+        queue: u16,
+    ) -> VerdictBody {
+        VerdictBody {
+            src: malformed.addresses.map(|(src, _)| src),
+            dst: malformed.addresses.map(|(_, dst)| dst),
+            detail: Some(malformed.why.to_string()),
+            ..VerdictBody::blank(Reason::Malformed, mode, evidence, queue)
+        }
+    }
+
+    fn blank(reason: Reason, mode: Mode, evidence: Evidence, queue: u16) -> VerdictBody {
+        VerdictBody {
+            mode,
+            verdict: Verdict::Drop,
+            enforced: mode == Mode::Enforce,
+            reason,
+            grade: Grade::Never,
+            held_us: 0,
+            container: None,
+            container_id: None,
+            proto: None,
+            src: None,
+            sport: None,
+            dst: None,
+            dport: None,
+            names: Vec::new(),
+            more_names: 0,
+            copies: 0,
+            detail: None,
+            evidence,
+            queue,
+        }
+    }
+}
+
+impl From<&Record> for RecordBody {
+    fn from(record: &Record) -> RecordBody {
+        RecordBody {
+            address: record.address,
+            name: record.name.clone(),
+            client: record.client,
+            kind: record.kind,
+            chain: record.chain.clone(),
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}

@@ -1,0 +1,229 @@
+//! Tests of the engine: verdicts, the hold's ways out, and the interleavings of packet and record.
+
+use super::*;
+use crate::engine::{Kind, Name, Proto, Wall};
+
+fn engine(scope: Scope) -> Engine<u32> {
+    let source = Arc::new(SourceHealth::new("test"));
+    source.mark_up();
+    Engine::new(Settings { scope, ..Settings::default() }, vec![source])
+}
+
+fn flow(src: &str, dst: &str) -> Flow {
+    Flow { proto: Proto::Tcp, src: src.parse().unwrap(), dst: dst.parse().unwrap() }
+}
+
+fn web() -> Flow {
+    flow("172.17.0.2:40000", "203.0.113.9:443")
+}
+
+fn record(client: &str) -> Record {
+    Record {
+        address: "203.0.113.9".parse().unwrap(),
+        name: Name::new("a.example").unwrap(),
+        client: Some(client.parse().unwrap()),
+        kind: Kind::Reply,
+        chain: vec![],
+        time: Wall(1_000_000),
+    }
+}
+
+fn at(ms: u64) -> Now {
+    Now { mono: Mono(0), wall: Wall(0) } + Duration::from_millis(ms)
+}
+
+#[test]
+fn a_known_destination_is_accepted_at_once() {
+    let engine = engine(Scope::Global);
+    engine.record(&record("172.17.0.9"), at(0).mono);
+    let Step::Decided(decision) = engine.packet(web(), 0, 1, at(1).mono) else {
+        panic!("not decided")
+    };
+    assert_eq!(
+        (decision.verdict, decision.reason, decision.grade),
+        (Verdict::Accept, Reason::Resolved, Grade::Other)
+    );
+    assert_eq!(decision.known.names, [Name::new("a.example").unwrap()]);
+}
+
+#[test]
+fn an_unknown_destination_is_held_then_refused_at_the_bound() {
+    let engine = engine(Scope::Global);
+    assert_eq!(engine.packet(web(), 0, 7, at(0).mono), Step::Hold);
+    assert_eq!(engine.next_deadline(0), Some(at(750).mono));
+    assert!(engine.expire(0, at(749)).is_empty());
+    let answers = engine.expire(0, at(751));
+    assert_eq!(answers.len(), 1);
+    assert_eq!((answers[0].ticket, answers[0].decision.reason), (7, Reason::NeverResolved));
+    assert_eq!(answers[0].decision.held, Duration::from_millis(751));
+    assert_eq!((engine.held(), engine.next_deadline(0)), (0, None));
+}
+
+#[test]
+fn the_record_releases_every_packet_to_its_address_and_no_other() {
+    let engine = engine(Scope::Global);
+    let other = flow("172.17.0.2:40000", "203.0.113.10:443");
+    assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold);
+    assert_eq!(engine.packet(flow("172.17.0.3:1", "203.0.113.9:80"), 1, 2, at(0).mono), Step::Hold);
+    assert_eq!(engine.packet(other, 0, 3, at(0).mono), Step::Hold);
+    let mut answers = engine.record(&record("172.17.0.2"), at(5).mono);
+    answers.sort_by_key(|answer| answer.ticket);
+    let seen: Vec<_> = answers
+        .iter()
+        .map(|a| (a.ticket, a.decision.lane, a.decision.reason, a.decision.grade))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (1, 0, Reason::ResolvedAfterHold, Grade::Own),
+            (2, 1, Reason::ResolvedAfterHold, Grade::Other)
+        ]
+    );
+    assert_eq!(engine.held(), 1);
+}
+
+#[test]
+fn a_record_between_look_up_and_parking_still_releases() {
+    let engine = engine(Scope::Global);
+    // The verdict thread looks and finds nothing ...
+    assert_eq!(engine.resolved(web(), 0), None);
+    // ... the reader takes the record in and finds nobody waiting ...
+    assert!(engine.record(&record("172.17.0.2"), at(1).mono).is_empty());
+    // ... and only then the verdict thread parks.
+    let Step::Decided(decision) = engine.park(web(), 0, 1, at(2).mono) else {
+        panic!("the wake-up was lost")
+    };
+    assert_eq!((decision.verdict, decision.reason), (Verdict::Accept, Reason::ResolvedAfterHold));
+    assert_eq!(engine.held(), 0);
+}
+
+#[test]
+fn packets_and_records_racing_on_two_threads_lose_nobody() {
+    let engine = Arc::new(engine(Scope::Global));
+    for round in 0..2_000u32 {
+        let address: IpAddr = std::net::Ipv4Addr::from(0xcb00_7100 + round).into();
+        let flow = Flow::new(Proto::Tcp, ("172.17.0.2".parse().unwrap(), 1), (address, 443));
+        let record = Record { address, ..record("172.17.0.2") };
+        let barrier = Arc::new(std::sync::Barrier::new(2));
+        let reader = {
+            let (engine, barrier) = (Arc::clone(&engine), Arc::clone(&barrier));
+            std::thread::spawn(move || {
+                barrier.wait();
+                engine.record(&record, at(0).mono).len()
+            })
+        };
+        barrier.wait();
+        let step = engine.packet(flow, 0, round, at(0).mono);
+        let released = reader.join().unwrap();
+        match step {
+            Step::Decided(decision) => {
+                assert_eq!((decision.verdict, released), (Verdict::Accept, 0))
+            }
+            Step::Hold => assert_eq!(released, 1, "round {round}: held and never released"),
+            Step::Copy => panic!("no copy was sent"),
+        }
+    }
+    assert_eq!(engine.held(), 0);
+}
+
+#[test]
+fn a_copy_joins_while_the_first_waits_and_shortly_after_it_was_let_through() {
+    let engine = engine(Scope::Global);
+    assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold);
+    assert_eq!(engine.packet(web(), 1, 2, at(100).mono), Step::Copy);
+    let answers = engine.record(&record("172.17.0.2"), at(200).mono);
+    assert_eq!((answers.len(), answers[0].decision.copies), (1, 1));
+    assert_eq!(
+        engine.packet(web(), 1, 3, at(201).mono),
+        Step::Copy,
+        "a copy queued behind the first"
+    );
+    let Step::Decided(later) = engine.packet(web(), 0, 4, at(2_000).mono) else {
+        panic!("the flow may come back")
+    };
+    assert_eq!(later.reason, Reason::Resolved);
+}
+
+#[test]
+fn a_refused_flow_is_judged_anew_when_it_tries_again() {
+    let engine = engine(Scope::Global);
+    assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold);
+    assert_eq!(engine.expire(0, at(800)).len(), 1);
+    assert_eq!(engine.packet(web(), 0, 2, at(801).mono), Step::Hold);
+}
+
+#[test]
+fn one_source_over_its_budget_does_not_touch_its_neighbour() {
+    let engine = engine(Scope::Global);
+    let budget = engine.settings().bounds.budget;
+    for port in 0..u16::try_from(budget).unwrap() {
+        assert_eq!(
+            engine.packet(flow(&format!("172.17.0.2:{port}"), "203.0.113.10:1"), 0, 0, at(0).mono),
+            Step::Hold
+        );
+    }
+    let Step::Decided(over) = engine.packet(web(), 0, 0, at(0).mono) else {
+        panic!("over budget must be decided")
+    };
+    assert_eq!((over.verdict, over.reason), (Verdict::Drop, Reason::HoldBudget));
+    assert_eq!(
+        engine.packet(flow("172.17.0.3:1", "203.0.113.9:443"), 0, 0, at(0).mono),
+        Step::Hold
+    );
+}
+
+#[test]
+fn with_scope_container_only_the_containers_own_look_up_releases() {
+    let engine = engine(Scope::Container);
+    assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold);
+    assert!(engine.record(&record("172.17.0.9"), at(1).mono).is_empty());
+    let answers = engine.expire(0, at(800));
+    assert_eq!(
+        (answers[0].decision.reason, answers[0].decision.grade),
+        (Reason::OutOfScope, Grade::Other)
+    );
+    assert_eq!(engine.packet(web(), 0, 2, at(900).mono), Step::Hold);
+    assert_eq!(engine.record(&record("172.17.0.2"), at(901).mono).len(), 1);
+}
+
+#[test]
+fn while_the_evidence_is_unhealthy_nobody_is_accused() {
+    let source = Arc::new(SourceHealth::new("file:/gone"));
+    let engine: Engine<u32> = Engine::new(Settings::default(), vec![Arc::clone(&source)]);
+    assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold);
+    assert_eq!(engine.expire(0, at(800))[0].decision.reason, Reason::Unhealthy);
+    source.mark_up();
+    assert_eq!(engine.packet(web(), 0, 2, at(900).mono), Step::Hold);
+    source.fell_behind(at(900).mono);
+    assert_eq!(
+        engine.expire(0, at(1_700))[0].decision.reason,
+        Reason::Unhealthy,
+        "the reader is behind"
+    );
+    source.caught_up(at(1_700).mono);
+    assert!(!engine.evidence(at(1_700)).healthy, "the last batch took longer than the hold");
+    source.fell_behind(at(1_800).mono);
+    source.caught_up(at(1_801).mono);
+    assert!(engine.evidence(at(1_802)).healthy);
+}
+
+#[test]
+fn stopping_answers_everything_that_waits() {
+    let engine = engine(Scope::Global);
+    for port in 1..=100u16 {
+        engine.packet(
+            flow(&format!("172.17.0.2:{port}"), "203.0.113.10:1"),
+            port % 2,
+            u32::from(port),
+            at(0).mono,
+        );
+    }
+    let mut tickets: Vec<u32> = [0, 1]
+        .iter()
+        .flat_map(|&lane| engine.drain(lane, Verdict::Drop, at(1).mono))
+        .inspect(|answer| assert_eq!(answer.decision.reason, Reason::Shutdown))
+        .map(|answer| answer.ticket)
+        .collect();
+    tickets.sort_unstable();
+    assert_eq!(tickets, (1..=100).collect::<Vec<u32>>());
+}
