@@ -2,4 +2,5 @@
 
 pub mod dns;
 pub mod engine;
+pub mod nfq;
 pub mod nftables;
