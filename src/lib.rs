@@ -2,5 +2,7 @@
 
 pub mod dns;
 pub mod engine;
+pub mod events;
 pub mod nfq;
 pub mod nftables;
+pub mod store;

@@ -1,0 +1,181 @@
+//! The human line: `[TIMESTAMP] LEVEL: EMOJI MESSAGE`, with the vocabulary the ancestor's users know.
+
+use std::fmt::Write as _;
+
+use super::timestamp;
+use crate::engine::event::{Body, Event, Ready, RecordBody, Totals, VerdictBody};
+use crate::engine::{Mode, Reason, Verdict};
+
+/// An event as one line for a person; none for events only a machine wants.
+pub fn human(event: &Event) -> Option<String> {
+    let (level, emoji, message) = match &event.body {
+        Body::Ready(ready) => ("INFO", "✅", ready_text(ready)),
+        Body::Verdict(verdict) => verdict_text(verdict),
+        Body::Record(record) => ("TRACE", "🍯", record_text(record)),
+        Body::Health(health) if health.healthy => ("INFO", "✅", health.message.clone()),
+        Body::Health(health) => ("WARN", "⚠️", health.message.clone()),
+        Body::Reload(reload) => ("INFO", "🔄", format!("opened again: {}", reload.what)),
+        Body::Stop(totals) => ("INFO", "📋", stop_text(totals)),
+    };
+    Some(format!("[{}] {level}: {emoji} {message}", timestamp(event.time)))
+}
+
+fn ready_text(ready: &Ready) -> String {
+    let what = match ready.mode {
+        Mode::Enforce => "enforcing",
+        Mode::DryRun => "dry run, nothing is refused",
+    };
+    format!(
+        "ready, {what}: new TCP and UDP flows from {} are judged by {}, held up to {} ms for their DNS record \
+         ({} addresses known, queue {} by {}, fail {}, refuse by {})",
+        ready.containers.join(", "),
+        ready.sources.join(", "),
+        ready.hold_ms,
+        ready.records,
+        ready.queue_num,
+        ready.queue_via,
+        ready.posture,
+        ready.refuse,
+    )
+}
+
+fn verdict_text(verdict: &VerdictBody) -> (&'static str, &'static str, String) {
+    let flow = flow_text(verdict);
+    let would = if verdict.enforced { "" } else { "would be " };
+    match verdict.verdict {
+        Verdict::Accept => {
+            let how = match verdict.reason {
+                Reason::ResolvedAfterHold => {
+                    format!("released after {}", duration(verdict.held_us))
+                }
+                _ => "accepted".to_owned(),
+            };
+            ("INFO", "✅", format!("{flow} {would}{how}: {}", names(verdict)))
+        }
+        Verdict::Drop => (
+            "WARN",
+            "🚨",
+            format!("{flow} {would}refused ({}): {}", verdict.reason.as_str(), proof(verdict)),
+        ),
+    }
+}
+
+fn flow_text(verdict: &VerdictBody) -> String {
+    let end = |address: Option<std::net::IpAddr>, port: Option<u16>| match (address, port) {
+        (Some(address), Some(port)) => std::net::SocketAddr::from((address, port)).to_string(),
+        (Some(address), None) => address.to_string(),
+        (None, _) => "?".to_owned(),
+    };
+    let proto = verdict.proto.map_or("packet", crate::engine::Proto::as_str);
+    format!("{proto} {} → {}", end(verdict.src, verdict.sport), end(verdict.dst, verdict.dport))
+}
+
+fn names(verdict: &VerdictBody) -> String {
+    let Some(first) = verdict.names.first() else { return "no name known".to_owned() };
+    match verdict.names.len() - 1 + usize::try_from(verdict.more_names).unwrap_or(0) {
+        0 => first.to_string(),
+        more => format!("{first} +{more} more"),
+    }
+}
+
+fn proof(verdict: &VerdictBody) -> String {
+    let why = match verdict.reason {
+        Reason::NeverResolved => "nobody resolved this address".to_owned(),
+        Reason::OutOfScope => format!("resolved only by others, as {}", names(verdict)),
+        Reason::HoldBudget => "too many of its packets wait already".to_owned(),
+        Reason::Malformed => {
+            verdict.detail.clone().unwrap_or_else(|| "unreadable packet".to_owned())
+        }
+        Reason::Unhealthy => {
+            "not resolved, but the DNS evidence is not reliable now, so this accuses nobody"
+                .to_owned()
+        }
+        Reason::Shutdown => "synhold stopped while it waited".to_owned(),
+        Reason::Resolved | Reason::ResolvedAfterHold => names(verdict),
+    };
+    let evidence = &verdict.evidence;
+    let mut text = format!("{why}; held {}; evidence ", duration(verdict.held_us));
+    // Writing to a String cannot fail.
+    let _ = match evidence.healthy {
+        true => write!(text, "healthy, {} addresses known", evidence.records),
+        false if evidence.down.is_empty() => write!(text, "{} late", duration(evidence.lag_us)),
+        false => write!(text, "down: {}", evidence.down.join(", ")),
+    };
+    if evidence.lost > 0 {
+        let _ = write!(text, ", {} log lines lost", evidence.lost);
+    }
+    text
+}
+
+fn record_text(record: &RecordBody) -> String {
+    let asker = record.client.map_or_else(|| "somebody".to_owned(), |client| client.to_string());
+    format!("{} is {} ({}, asked by {asker})", record.name, record.address, record.kind.as_str())
+}
+
+fn stop_text(totals: &Totals) -> String {
+    format!(
+        "stopped: {} accepted, {} refused, {} held of which {} released, {} malformed; lost: {} gone, {} by a full \
+         queue, {} by a full buffer, {} events not written",
+        totals.accepted,
+        totals.refused,
+        totals.held,
+        totals.released,
+        totals.malformed,
+        totals.gone,
+        totals.kernel_dropped,
+        totals.user_dropped,
+        totals.events_shed,
+    )
+}
+
+/// Microseconds for a person: `80 us`, `1.2 ms`, `750 ms`.
+fn duration(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} us"),
+        1_000..10_000 => format!("{}.{} ms", us / 1_000, us % 1_000 / 100),
+        _ => format!("{} ms", us / 1_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::verdict;
+    use super::*;
+
+    fn line(event: &Event) -> String {
+        human(event).unwrap()
+    }
+
+    #[test]
+    fn an_accepted_flow_names_its_destination() {
+        assert_eq!(
+            line(&verdict(
+                Verdict::Accept,
+                Reason::Resolved,
+                Mode::Enforce,
+                &["a.example", "b.example"]
+            )),
+            "[2026-01-02T03:04:05.678901Z] INFO: ✅ tcp 172.25.0.2:40112 → 203.0.113.9:443 accepted: a.example +1 more"
+        );
+    }
+
+    #[test]
+    fn a_refusal_carries_its_proof() {
+        assert_eq!(
+            line(&verdict(Verdict::Drop, Reason::NeverResolved, Mode::Enforce, &[])),
+            "[2026-01-02T03:04:05.678901Z] WARN: 🚨 tcp 172.25.0.2:40112 → 203.0.113.9:443 refused (never-resolved): \
+             nobody resolved this address; held 750 ms; evidence healthy, 1234 addresses known"
+        );
+    }
+
+    #[test]
+    fn a_dry_run_speaks_of_what_would_be() {
+        let line = line(&verdict(Verdict::Drop, Reason::NeverResolved, Mode::DryRun, &[]));
+        assert!(line.contains("443 would be refused (never-resolved)"), "{line}");
+    }
+
+    #[test]
+    fn durations_read_well() {
+        assert_eq!([80, 1_290, 750_113].map(duration), ["80 us", "1.2 ms", "750 ms"]);
+    }
+}

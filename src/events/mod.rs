@@ -1,0 +1,106 @@
+//! The event log: product output, written off the packet path, apart from diagnostics.
+
+mod human;
+mod writer;
+
+pub use human::human;
+pub use writer::{Error, EventSender, EventWriter, LogFormat, Outputs};
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use crate::engine::Wall;
+use crate::engine::event::{Body, Event};
+
+/// A time as events show it: RFC 3339, UTC, microseconds.
+pub fn timestamp(time: Wall) -> impl std::fmt::Display {
+    humantime::format_rfc3339_micros(UNIX_EPOCH + Duration::from_micros(time.0))
+}
+
+/// An event as one line of JSON, without the newline.
+pub fn json(event: &Event) -> String {
+    #[derive(Serialize)]
+    struct Line<'e> {
+        ts: String,
+        #[serde(flatten)]
+        body: &'e Body,
+    }
+    let line = Line { ts: timestamp(event.time).to_string(), body: &event.body };
+    // Plain data with string keys always serialises.
+    serde_json::to_string(&line).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::event::{Totals, VerdictBody};
+    use crate::engine::health::Evidence;
+    use crate::engine::judge::{Decision, Mode};
+    use crate::engine::registry::Known;
+    use crate::engine::{Flow, Grade, Name, Proto, Reason, Verdict};
+
+    pub(super) fn verdict(verdict: Verdict, reason: Reason, mode: Mode, names: &[&str]) -> Event {
+        let decision = Decision {
+            flow: Flow {
+                proto: Proto::Tcp,
+                src: "172.25.0.2:40112".parse().unwrap(),
+                dst: "203.0.113.9:443".parse().unwrap(),
+            },
+            lane: 0,
+            verdict,
+            reason,
+            grade: if names.is_empty() { Grade::Never } else { Grade::Own },
+            known: Known {
+                names: names.iter().map(|name| Name::new(name).unwrap()).collect(),
+                more: 0,
+            },
+            held: Duration::from_micros(750_113),
+            copies: 0,
+        };
+        let evidence = Evidence { healthy: true, records: 1234, lag_us: 80, ..Evidence::default() };
+        let body = Body::Verdict(VerdictBody::decided(&decision, mode, evidence, 0));
+        Event { time: Wall(1_767_323_045_678_901), body }
+    }
+
+    #[test]
+    fn the_verdict_line_is_the_one_of_the_contract() {
+        let line = json(&verdict(Verdict::Drop, Reason::NeverResolved, Mode::Enforce, &[]));
+        assert_eq!(
+            line,
+            concat!(
+                r#"{"ts":"2026-01-02T03:04:05.678901Z","event":"verdict","mode":"enforce","verdict":"drop","enforced":true,"#,
+                r#""reason":"never-resolved","grade":"never","held_us":750113,"container":null,"container_id":null,"#,
+                r#""proto":"tcp","src":"172.25.0.2","sport":40112,"dst":"203.0.113.9","dport":443,"names":[],"#,
+                r#""evidence":{"healthy":true,"records":1234,"lag_us":80,"lines":0,"skipped":0,"lost":0,"last_line_ms":null},"#,
+                r#""queue":0}"#
+            )
+        );
+    }
+
+    #[test]
+    fn a_dry_run_says_that_nothing_was_enforced() {
+        let line = json(&verdict(Verdict::Drop, Reason::NeverResolved, Mode::DryRun, &[]));
+        assert!(line.contains(r#""mode":"dry-run","verdict":"drop","enforced":false"#), "{line}");
+    }
+
+    #[test]
+    fn every_reason_is_the_same_word_everywhere() {
+        for reason in Reason::ALL {
+            let line = json(&verdict(Verdict::Drop, reason, Mode::Enforce, &[]));
+            assert!(line.contains(&format!(r#""reason":"{}""#, reason.as_str())), "{line}");
+        }
+    }
+
+    #[test]
+    fn events_read_back_as_they_were_written() {
+        let event = verdict(Verdict::Accept, Reason::Resolved, Mode::Enforce, &["a.example"]);
+        assert_eq!(serde_json::from_str::<Body>(&json(&event)).unwrap(), event.body);
+        let stop =
+            Event { time: Wall(0), body: Body::Stop(Totals { accepted: 3, ..Totals::default() }) };
+        assert!(
+            json(&stop)
+                .starts_with(r#"{"ts":"1970-01-01T00:00:00.000000Z","event":"stop","accepted":3,"#)
+        );
+    }
+}

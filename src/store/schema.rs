@@ -1,0 +1,184 @@
+//! The file format: `{"version":1,"addresses":{"ADDRESS":[{"name":..,"first":..,..}]}}`, and the ancestor's
+//! `{"ADDRESS":["name", ..]}`. Both are streamed: a million addresses never stand in memory twice.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::IpAddr;
+
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::Loaded;
+use crate::engine::registry::{Registry, Seen};
+use crate::engine::{Kind, Name, Wall};
+
+const VERSION: u64 = 1;
+
+/// One name of an address as it stands in the file. Times are seconds since the Unix epoch.
+#[derive(Serialize, Deserialize)]
+struct Row {
+    name: Name,
+    first: u32,
+    last: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    asker: Option<IpAddr>,
+    kind: Kind,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    chain: Vec<Name>,
+}
+
+/// A name in either format; what is neither is skipped and counted.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Element {
+    Row(Row),
+    Name(Name),
+    Other(IgnoredAny),
+}
+
+pub(super) fn write(out: &mut impl Write, registry: &Registry) -> io::Result<()> {
+    write!(out, "{{\"version\":{VERSION},\"addresses\":{{")?;
+    let mut first = true;
+    registry.visit(|address, names| {
+        let comma = if std::mem::take(&mut first) { "" } else { "," };
+        write!(out, "{comma}\n\"{address}\":")?;
+        let rows: Vec<Row> = names.iter().rev().map(|seen| Row::from(*seen)).collect();
+        serde_json::to_writer(&mut *out, &rows).map_err(io::Error::from)
+    })?;
+    out.write_all(b"\n}}\n")
+}
+
+pub(super) fn read(
+    input: impl Read,
+    registry: &Registry,
+    now: Wall,
+) -> Result<Loaded, serde_json::Error> {
+    let mut loaded = Loaded::default();
+    let mut deserializer = serde_json::Deserializer::from_reader(input);
+    Top { addresses: Addresses { registry, now, loaded: &mut loaded } }
+        .deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(loaded)
+}
+
+struct Addresses<'a> {
+    registry: &'a Registry,
+    now: Wall,
+    loaded: &'a mut Loaded,
+}
+
+/// The whole file: our version with its addresses, or the ancestor's bare map.
+struct Top<'a> {
+    addresses: Addresses<'a>,
+}
+
+impl<'de> DeserializeSeed<'de> for Top<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Top<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a registry: an object of addresses")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "version" => match map.next_value::<u64>()? {
+                    VERSION => {}
+                    other => {
+                        return Err(A::Error::custom(format!(
+                            "version {other} is not known to this synhold"
+                        )));
+                    }
+                },
+                "addresses" => map.next_value_seed(&mut self.addresses)?,
+                address => {
+                    let elements = map.next_value()?;
+                    self.addresses.take(address, elements);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Addresses<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Addresses<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of addresses, each with a list of names")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some((address, elements)) = map.next_entry::<String, Vec<Element>>()? {
+            self.take(&address, elements);
+        }
+        Ok(())
+    }
+}
+
+impl Addresses<'_> {
+    fn take(&mut self, address: &str, elements: Vec<Element>) {
+        let Ok(address) = address.parse::<IpAddr>() else {
+            self.loaded.skipped += 1;
+            return;
+        };
+        for element in elements {
+            let seen = match element {
+                Element::Row(row) => Seen::from(row),
+                Element::Name(name) => self.undated(name),
+                Element::Other(_) => {
+                    self.loaded.skipped += 1;
+                    continue;
+                }
+            };
+            self.registry.merge(address, seen);
+            self.loaded.names += 1;
+        }
+    }
+
+    fn undated(&self, name: Name) -> Seen {
+        let now = self.now.seconds();
+        Seen { name, first: now, last: now, asker: None, kind: Kind::Reply, chain: None }
+    }
+}
+
+impl From<&Seen> for Row {
+    fn from(seen: &Seen) -> Row {
+        Row {
+            name: seen.name.clone(),
+            first: seen.first,
+            last: seen.last,
+            asker: seen.asker,
+            kind: seen.kind,
+            chain: seen.chain.as_deref().cloned().unwrap_or_default(),
+        }
+    }
+}
+
+impl From<Row> for Seen {
+    fn from(row: Row) -> Seen {
+        let chain = (!row.chain.is_empty()).then(|| Box::new(row.chain));
+        Seen {
+            name: row.name,
+            first: row.first,
+            last: row.last,
+            asker: row.asker,
+            kind: row.kind,
+            chain,
+        }
+    }
+}
