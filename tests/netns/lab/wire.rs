@@ -147,7 +147,8 @@ impl Wire {
         self.seen.wait_count(wanted, matches, timeout)
     }
 
-    /// How many matched so far.
+    /// How many matched of what the capture thread got to so far, which may be a little behind the
+    /// wire: for an exact number use [`Wire::wait_count`] (at least) or [`Wire::count_settled`] (at most).
     ///
     /// # Panics
     /// When more came than the capture keeps.
