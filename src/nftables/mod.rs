@@ -1,1 +1,32 @@
-//! nftables adapter.
+//! nftables adapter: the one table of ours, put in, compared and taken out by netlink.
+//!
+//! [`Ruleset::new`] says what is wanted, [`read`] what the kernel has, [`check`] how they differ, [`apply`]
+//! makes them one. All work in the network namespace of the calling thread.
+
+mod batch;
+mod decode;
+pub mod drift;
+mod encode;
+pub mod error;
+pub mod expr;
+pub mod intervals;
+pub mod kernel;
+pub mod names;
+pub mod net;
+mod phrase;
+mod plan;
+pub mod render;
+#[cfg(test)]
+mod roundtrip;
+mod rules;
+pub mod ruleset;
+mod sets;
+mod socket;
+mod wire;
+
+pub use drift::{Change, Drift, check};
+pub use error::Error;
+pub use kernel::{Applied, apply, probe, read, remove};
+pub use net::{Family, Net, NetError};
+pub use render::render;
+pub use ruleset::{Options, Posture, QueueVia, Refuse, Ruleset};

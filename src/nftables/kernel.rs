@@ -1,0 +1,182 @@
+//! Reading, changing and removing our table in the kernel.
+
+use rustables::sys;
+
+use super::batch::{Batch, Ending};
+use super::decode;
+use super::drift::{Drift, check};
+use super::encode;
+use super::error::Error;
+use super::expr::Rule;
+use super::names;
+use super::plan::{Step, TableStep, Transaction, plan};
+use super::rules;
+use super::ruleset::{Chain, Key, Options, QueueVia, Ruleset, Set};
+use super::socket::{Answer, Channel};
+use super::wire::{Attr, our_table};
+
+/// How often a read is begun anew when rules change meanwhile. One takes well under a millisecond.
+const READ_TRIES: usize = 32;
+
+/// What [`apply`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// What was not as wanted, and now is. Empty: nothing was touched.
+    pub changes: Vec<Drift>,
+}
+
+/// Asks the kernel how it can queue packets. Nothing is changed: the transaction is never committed.
+pub fn probe() -> Result<QueueVia, Error> {
+    let mut channel = Channel::open()?;
+    match channel.transact(&question(QueueVia::Native)) {
+        Ok(()) => return Ok(QueueVia::Native),
+        Err(Error::Unsupported { .. }) => {}
+        Err(other) => return Err(other),
+    }
+    match channel.transact(&question(QueueVia::Compat)) {
+        Ok(()) => Ok(QueueVia::Compat),
+        Err(Error::Unsupported { errno, .. }) => {
+            let what =
+                "rules that queue packets, neither by nft_queue nor by nft_compat with xt_NFQUEUE"
+                    .to_owned();
+            Err(Error::Unsupported { what, errno })
+        }
+        Err(other) => Err(other),
+    }
+}
+
+/// The smallest transaction that holds a queueing rule.
+fn question(queue_via: QueueVia) -> Batch {
+    const CHAIN: &str = "probe";
+    let rules = rules::verdict(&Options { queue_via, ..Options::default() });
+    let steps = rules.into_iter().map(|rule| Step::AddRule(CHAIN.to_owned(), rule)).collect();
+    let chains = vec![Chain { name: CHAIN.to_owned(), hook: None, rules: Vec::new() }];
+    Batch::new(&Transaction { table: TableStep::Add, chains, steps }, Ending::Abort)
+}
+
+/// The table as the kernel has it; `None` if there is none.
+pub fn read() -> Result<Option<Ruleset>, Error> {
+    let mut channel = Channel::open()?;
+    for _ in 0..READ_TRIES {
+        let before = generation(&mut channel)?;
+        let Some(found) = read_once(&mut channel)? else { continue };
+        // Several dumps make one picture only if nothing happened between them.
+        if generation(&mut channel)? == before {
+            return Ok(found);
+        }
+    }
+    Err(Error::Busy("no quiet moment to read them"))
+}
+
+fn generation(channel: &mut Channel) -> Result<Option<u32>, Error> {
+    let mut generation = None;
+    channel.ask(sys::NFT_MSG_GETGEN, 0, &[], |attrs| {
+        generation = attrs.be32(sys::NFTA_GEN_ID, "generation")?;
+        Ok(())
+    })?;
+    Ok(generation)
+}
+
+/// One try; `None` is a torn one.
+fn read_once(channel: &mut Channel) -> Result<Option<Option<Ruleset>>, Error> {
+    let mut found = Ruleset::default();
+    let table = [our_table(sys::NFTA_TABLE_NAME)];
+    let answer = channel.ask(sys::NFT_MSG_GETTABLE, 0, &table, |attrs| {
+        found.dormant = decode::table_dormant(attrs)?;
+        Ok(())
+    })?;
+    match answer {
+        Answer::Absent => return Ok(Some(None)),
+        Answer::Torn => return Ok(None),
+        Answer::Complete => {}
+    }
+    let whole = read_chains(channel, &mut found)? && read_sets(channel, &mut found)?;
+    Ok(whole.then_some(Some(found)))
+}
+
+/// Whether all chains and rules were seen.
+fn read_chains(channel: &mut Channel, found: &mut Ruleset) -> Result<bool, Error> {
+    let chains = &mut found.chains;
+    let answer = channel.ask(sys::NFT_MSG_GETCHAIN, sys::NLM_F_DUMP, &[], |attrs| {
+        let (table, chain) = decode::chain(attrs)?;
+        if table == names::TABLE {
+            chains.push(chain);
+        }
+        Ok(())
+    })?;
+    if answer != Answer::Complete {
+        return Ok(false);
+    }
+    chains.sort_by(|a, b| {
+        (names::chain_rank(&a.name), &a.name).cmp(&(names::chain_rank(&b.name), &b.name))
+    });
+    let mut rules: Vec<(String, Rule)> = Vec::new();
+    let filter = [our_table(sys::NFTA_RULE_TABLE)];
+    let answer = channel.ask(sys::NFT_MSG_GETRULE, sys::NLM_F_DUMP, &filter, |attrs| {
+        rules.push(decode::rule(attrs)?);
+        Ok(())
+    })?;
+    for (name, rule) in rules {
+        if let Some(chain) = chains.iter_mut().find(|chain| chain.name == name) {
+            chain.rules.push(rule);
+        }
+    }
+    Ok(answer == Answer::Complete)
+}
+
+/// Whether all sets, and all elements of those that are ours to keep, were seen.
+fn read_sets(channel: &mut Channel, found: &mut Ruleset) -> Result<bool, Error> {
+    let sets = &mut found.sets;
+    let filter = [our_table(sys::NFTA_SET_TABLE)];
+    let answer = channel.ask(sys::NFT_MSG_GETSET, sys::NLM_F_DUMP, &filter, |attrs| {
+        sets.extend(decode::set(attrs)?);
+        Ok(())
+    })?;
+    sets.sort_by(|a, b| {
+        (names::set_rank(&a.name), &a.name).cmp(&(names::set_rank(&b.name), &b.name))
+    });
+    for set in sets.iter_mut().filter(|set| names::is_managed(&set.name)) {
+        if !read_elements(channel, set)? {
+            return Ok(false);
+        }
+    }
+    Ok(answer == Answer::Complete)
+}
+
+fn read_elements(channel: &mut Channel, set: &mut Set) -> Result<bool, Error> {
+    // Of a set of another type the elements are of no use.
+    let Key::Address(family) = set.key else { return Ok(true) };
+    let mut edges = Vec::new();
+    let filter: Vec<Attr> = encode::elements_of(&set.name);
+    let answer = channel.ask(sys::NFT_MSG_GETSETELEM, sys::NLM_F_DUMP, &filter, |attrs| {
+        edges.extend(decode::edges(attrs, family)?);
+        Ok(())
+    })?;
+    set.elements = Some(decode::spans(edges, family));
+    Ok(answer == Answer::Complete)
+}
+
+/// Brings the kernel from `current`, as [`read`] gave it, to `wanted`, in one transaction or not at all.
+/// Where nothing differs nothing is sent. Table and base chains that exist stay, with all queued packets;
+/// elements of quarantine, allow, block and denied sets stay.
+pub fn apply(wanted: &Ruleset, current: Option<&Ruleset>) -> Result<Applied, Error> {
+    let changes = check(wanted, current);
+    if !changes.is_empty() {
+        let transaction =
+            plan(wanted, current).map_err(|conflict| Error::InTheWay { what: conflict.0 })?;
+        Channel::open()?.transact(&Batch::new(&transaction, Ending::Commit))?;
+    }
+    Ok(Applied { changes })
+}
+
+/// Deletes our table and all in it; `false` if there was none. Packets waiting in any queue of this network
+/// namespace are dropped by the kernel, so everything held has to be answered before.
+pub fn remove() -> Result<bool, Error> {
+    if read_once(&mut Channel::open()?)? == Some(None) {
+        return Ok(false);
+    }
+    let transaction =
+        Transaction { table: TableStep::Delete, chains: Vec::new(), steps: Vec::new() };
+    Channel::open()?.transact(&Batch::new(&transaction, Ending::Commit))?;
+    Ok(true)
+}

@@ -1,0 +1,179 @@
+//! A ruleset as nft text, for people: `synhold rules show` and `nft/synhold.nft`. Nothing parses it back.
+
+use std::fmt::Write;
+
+use super::names;
+use super::net::{Family, show_span};
+use super::phrase::phrase;
+use super::ruleset::{Chain, Hook, INTERVAL, Key, Ruleset, Set, TIMEOUT};
+
+/// The table as text that `nft -f` reads, where nft has words for everything in it.
+pub fn render(ruleset: &Ruleset) -> String {
+    let mut text = format!("table inet {} {{\n", names::TABLE);
+    if ruleset.dormant {
+        text.push_str("\tflags dormant\n\n");
+    }
+    let sets = ruleset.sets.iter().map(set);
+    let chains = ruleset.chains.iter().map(chain);
+    text.push_str(&sets.chain(chains).collect::<Vec<String>>().join("\n"));
+    text.push_str("}\n");
+    text
+}
+
+fn set(set: &Set) -> String {
+    let mut text = String::new();
+    if let Some(meaning) = meaning(&set.name) {
+        let _ = writeln!(text, "\t# {meaning}");
+    }
+    let _ = writeln!(text, "\tset {} {{\n\t\ttype {}", set.name, key(set.key));
+    if set.flags != 0 {
+        let _ = writeln!(text, "\t\tflags {}", flags(set.flags));
+    }
+    if set.timeout_ms != 0 {
+        let _ = writeln!(text, "\t\ttimeout {}", duration(set.timeout_ms));
+    }
+    if let Some(spans) = set.elements.as_ref().filter(|spans| !spans.is_empty()) {
+        let family = key_family(set.key);
+        let shown: Vec<String> = spans.iter().map(|span| show_span(*span, family)).collect();
+        let _ = writeln!(text, "\t\telements = {{ {} }}", shown.join(",\n\t\t             "));
+    }
+    text.push_str("\t}\n");
+    text
+}
+
+fn meaning(set: &str) -> Option<&'static str> {
+    let pair = names::PAIRS.into_iter().find(|pair| pair.v4 == set || pair.v6 == set)?;
+    Some(match pair {
+        names::CONTAINERS => "source networks that are judged",
+        names::QUARANTINE => "sources that are refused everything",
+        names::LOCAL => {
+            "destinations that are not egress; cloud metadata addresses are left out on purpose"
+        }
+        names::ALLOW => "destinations that are always accepted; beats block",
+        names::BLOCK => "destinations that are always refused",
+        _ => "source and destination refused a moment ago",
+    })
+}
+
+/// A set's element type as nft writes it.
+pub fn key(key: Key) -> String {
+    match key {
+        Key::Address(Family::V4) => "ipv4_addr".to_owned(),
+        Key::Address(Family::V6) => "ipv6_addr".to_owned(),
+        Key::Pair(Family::V4) => "ipv4_addr . ipv4_addr".to_owned(),
+        Key::Pair(Family::V6) => "ipv6_addr . ipv6_addr".to_owned(),
+        Key::Other { kind, len } => format!("(type {kind}, {len} bytes)"),
+    }
+}
+
+/// The family of a set's elements; where there is none, one that at least shows every bit.
+pub fn key_family(key: Key) -> Family {
+    match key {
+        Key::Address(family) | Key::Pair(family) => family,
+        Key::Other { .. } => Family::V6,
+    }
+}
+
+/// Set flags as nft writes them; those we never set, as a number.
+pub fn flags(flags: u32) -> String {
+    let known = [(INTERVAL, "interval"), (TIMEOUT, "timeout")];
+    let mut words: Vec<String> = known
+        .iter()
+        .filter(|(bit, _)| flags & bit != 0)
+        .map(|(_, word)| (*word).to_owned())
+        .collect();
+    let rest = flags & !(INTERVAL | TIMEOUT);
+    if rest != 0 {
+        words.push(format!("{rest:#x}"));
+    }
+    if words.is_empty() { "none".to_owned() } else { words.join(",") }
+}
+
+/// A timeout as nft writes it.
+pub fn duration(ms: u64) -> String {
+    if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
+}
+
+fn chain(chain: &Chain) -> String {
+    let mut text = format!("\tchain {} {{\n", chain.name);
+    if let Some(at) = &chain.hook {
+        let _ = writeln!(text, "\t\t{}", hook(at));
+    }
+    for rule in &chain.rules {
+        match phrase(&rule.exprs) {
+            Ok(words) if rule.comment.is_empty() => {
+                let _ = writeln!(text, "\t\t{words}");
+            }
+            Ok(words) => {
+                let _ = writeln!(text, "\t\t{words} comment \"{}\"", rule.comment);
+            }
+            Err(words) => {
+                let _ = writeln!(
+                    text,
+                    "\t\t# {words} comment \"{}\" (nft has no text for this rule)",
+                    rule.comment
+                );
+            }
+        }
+    }
+    text.push_str("\t}\n");
+    text
+}
+
+/// A base chain's place as nft writes it.
+pub fn hook(hook: &Hook) -> String {
+    const HOOKS: [&str; 6] = ["prerouting", "input", "forward", "output", "postrouting", "ingress"];
+    let place =
+        usize::try_from(hook.num).ok().and_then(|num| HOOKS.get(num)).copied().unwrap_or("unknown");
+    let priority = match hook.priority {
+        0 => "filter".to_owned(),
+        below if below < 0 => format!("filter - {}", below.unsigned_abs()),
+        above => format!("filter + {above}"),
+    };
+    let policy = if hook.policy_drop { "drop" } else { "accept" };
+    format!("type {} hook {place} priority {priority}; policy {policy};", hook.kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nftables::ruleset::{Options, QueueVia, Refuse};
+
+    const HEADER: &str = "\
+# The rules of `synhold rules install` with default options, as text; `synhold rules show` prints yours.
+# synhold itself talks netlink and never reads this file. A test keeps it in step: UPDATE_NFT=1 cargo test.
+# Sets without elements are filled while the daemon runs.
+";
+
+    #[test]
+    fn the_committed_text_is_what_is_installed() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/nft/synhold.nft");
+        let wanted = format!("{HEADER}\n{}", render(&Ruleset::new(&Options::default())));
+        if std::env::var_os("UPDATE_NFT").is_some() {
+            std::fs::write(path, &wanted).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap();
+        assert_eq!(committed, wanted, "run the tests with UPDATE_NFT=1");
+    }
+
+    #[test]
+    fn what_nft_cannot_say_is_a_comment() {
+        let options = Options { queue_via: QueueVia::Compat, ..Options::default() };
+        let text = render(&Ruleset::new(&options));
+        let line = text.lines().find(|line| line.contains("ask the daemon")).unwrap();
+        assert!(line.trim_start().starts_with("# counter xt target NFQUEUE to 0 "), "{line}");
+    }
+
+    #[test]
+    fn every_other_rule_has_words() {
+        for refuse in [Refuse::Reset, Refuse::Drop] {
+            for queues in [1, 4] {
+                let options = Options { refuse, queues, ..Options::default() };
+                let rules = Ruleset::new(&options).chains.into_iter().flat_map(|chain| chain.rules);
+                for rule in rules {
+                    assert!(phrase(&rule.exprs).is_ok(), "{rule:?}");
+                }
+            }
+        }
+    }
+}

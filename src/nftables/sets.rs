@@ -1,0 +1,150 @@
+//! The sets the rules ask, and the networks that are not egress.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::intervals::{Span, merge, without};
+use super::names;
+use super::net::{Family, Net, number};
+use super::ruleset::{INTERVAL, Key, Options, Set, TIMEOUT};
+
+/// IPv4 networks that are never egress: first address and prefix length.
+const LOCAL4: [(Ipv4Addr, u8); 9] = [
+    (Ipv4Addr::new(0, 0, 0, 0), 8),          // this network (RFC 1122)
+    (Ipv4Addr::new(10, 0, 0, 0), 8),         // private (RFC 1918)
+    (Ipv4Addr::new(100, 64, 0, 0), 10),      // carrier NAT (RFC 6598)
+    (Ipv4Addr::new(127, 0, 0, 0), 8),        // loopback
+    (Ipv4Addr::new(169, 254, 0, 0), 16),     // link-local (RFC 3927)
+    (Ipv4Addr::new(172, 16, 0, 0), 12),      // private
+    (Ipv4Addr::new(192, 168, 0, 0), 16),     // private
+    (Ipv4Addr::new(224, 0, 0, 0), 4),        // multicast
+    (Ipv4Addr::new(255, 255, 255, 255), 32), // broadcast
+];
+
+/// IPv6 networks that are never egress.
+const LOCAL6: [(Ipv6Addr, u8); 5] = [
+    (Ipv6Addr::UNSPECIFIED, 128),
+    (Ipv6Addr::LOCALHOST, 128),
+    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7), // unique local (RFC 4193)
+    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10), // link-local
+    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8), // multicast
+];
+
+/// Cloud metadata services hand out the machine's credentials. They look local, and are judged all the same,
+/// whatever else is called local.
+const METADATA: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
+
+/// All sets, in the order of [`names::PAIRS`].
+pub fn wanted(options: &Options) -> Vec<Set> {
+    names::PAIRS
+        .iter()
+        .flat_map(|pair| Family::BOTH.map(|family| set(*pair, family, options)))
+        .collect()
+}
+
+fn set(pair: names::Pair, family: Family, options: &Options) -> Set {
+    let (key, flags, timeout_ms) = match pair {
+        names::QUARANTINE => (Key::Address(family), TIMEOUT, 0),
+        names::DENIED => (Key::Pair(family), TIMEOUT, names::DENIED_TIMEOUT_MS),
+        _ => (Key::Address(family), INTERVAL, 0),
+    };
+    let elements = match pair {
+        names::CONTAINERS => Some(merge(containers(family, options))),
+        names::LOCAL => Some(local(family, options)),
+        _ => None,
+    };
+    Set { name: pair.of(family).to_owned(), key, flags, timeout_ms, elements }
+}
+
+fn containers(family: Family, options: &Options) -> impl Iterator<Item = Span> {
+    options.containers.iter().filter(move |net| net.family() == family).map(|net| net.span())
+}
+
+fn local(family: Family, options: &Options) -> Vec<Span> {
+    let fixed4 = LOCAL4.iter().map(|(address, prefix)| Net::new(IpAddr::V4(*address), *prefix));
+    let fixed6 = LOCAL6.iter().map(|(address, prefix)| Net::new(IpAddr::V6(*address), *prefix));
+    let host = options.host_addresses.iter().map(|address| Ok(Net::from(*address)));
+    let nets = fixed4.chain(fixed6).chain(host).flatten().filter(|net| net.family() == family);
+    let spans = merge(nets.map(Net::span).chain(containers(family, options)));
+    let metadata =
+        METADATA.into_iter().filter(|address| Family::of(*address) == family).map(number);
+    metadata.fold(spans, |spans, address| without(&spans, Span::new(address, address)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn covers(set: &str, options: &Options, address: &str) -> bool {
+        let sets = wanted(options);
+        let found = sets.iter().find(|candidate| candidate.name == set).unwrap();
+        let address = number(address.parse().unwrap());
+        found.elements.as_ref().unwrap().iter().any(|span| span.contains(address))
+    }
+
+    fn options(containers: &[&str], host: &[&str]) -> Options {
+        Options {
+            containers: containers.iter().map(|net| net.parse().unwrap()).collect(),
+            host_addresses: host.iter().map(|address| address.parse().unwrap()).collect(),
+            ..Options::default()
+        }
+    }
+
+    #[test]
+    fn every_constant_is_a_network() {
+        assert!(
+            LOCAL4.iter().all(|(address, prefix)| Net::new(IpAddr::V4(*address), *prefix).is_ok())
+        );
+        assert!(
+            LOCAL6.iter().all(|(address, prefix)| Net::new(IpAddr::V6(*address), *prefix).is_ok())
+        );
+        assert_eq!(Options::default().containers.len(), 1);
+    }
+
+    #[test]
+    fn metadata_services_are_judged_even_if_called_local() {
+        let all = options(&["169.254.0.0/16", "fd00::/8"], &["169.254.169.254", "fd00:ec2::254"]);
+        for options in [&options(&[], &[]), &all] {
+            assert!(!covers("local4", options, "169.254.169.254"));
+            assert!(covers("local4", options, "169.254.169.253"));
+            assert!(covers("local4", options, "169.254.169.255"));
+            assert!(!covers("local6", options, "fd00:ec2::254"));
+            assert!(covers("local6", options, "fd00:ec2::253"));
+            assert!(covers("local6", options, "fd00:ec2::255"));
+        }
+    }
+
+    #[test]
+    fn local_is_private_own_and_container_networks() {
+        let options =
+            options(&["198.51.100.0/24", "2001:db8:5::/64"], &["203.0.113.7", "2001:db8::7"]);
+        for address in
+            ["10.1.2.3", "0.1.2.3", "255.255.255.255", "239.1.2.3", "198.51.100.9", "203.0.113.7"]
+        {
+            assert!(covers("local4", &options, address), "{address}");
+        }
+        for address in ["203.0.113.8", "8.8.8.8", "240.0.0.1", "11.0.0.0", "100.128.0.0"] {
+            assert!(!covers("local4", &options, address), "{address}");
+        }
+        for address in
+            ["::", "::1", "fc00::1", "fe80::1", "ff02::1", "2001:db8:5::9", "2001:db8::7"]
+        {
+            assert!(covers("local6", &options, address), "{address}");
+        }
+        for address in ["::2", "2001:db8::8", "fec0::1", "2606:4700::1111"] {
+            assert!(!covers("local6", &options, address), "{address}");
+        }
+    }
+
+    #[test]
+    fn container_networks_are_merged_and_kept_apart_by_family() {
+        let options =
+            options(&["172.17.0.0/16", "172.16.0.0/16", "172.17.3.0/24", "fd00:1::/64"], &[]);
+        let sets = wanted(&options);
+        assert_eq!(sets[0].elements.as_ref().unwrap().len(), 1);
+        assert_eq!(sets[1].elements.as_ref().unwrap().len(), 1);
+        assert!(covers("containers6", &options, "fd00:1::2"));
+    }
+}

@@ -1,0 +1,232 @@
+//! The netlink socket: transactions answered message by message, and dumps.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use libc::{MSG_DONTWAIT, MSG_TRUNC, NETLINK_NETFILTER};
+use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
+use rustables::sys;
+
+use super::batch::Batch;
+use super::error::{Error, Purpose};
+use super::wire::{self, Attr, Attrs, Garbled, HEADER_LEN, Message, flag};
+
+/// One answer. The kernel fills dumps up to 32 KiB at a time, whatever room there is.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Answers to one request. A dump of every element of our small sets and all rules is a few.
+const ANSWERS_MAX: usize = 65_536;
+/// Receive buffer: every message of a transaction is answered before we can read the first answer, at about
+/// 1 KiB of accounting each.
+const RCVBUF: usize = 4 << 20;
+/// Send buffer needed beyond the bytes themselves, for the kernel's accounting.
+const SNDBUF_SLACK: usize = 256 << 10;
+
+/// A socket of this thread's network namespace.
+pub struct Channel {
+    socket: Socket,
+    seq: u32,
+}
+
+/// How a question was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Fully.
+    Complete,
+    /// Rules changed halfway: what was seen may be torn.
+    Torn,
+    /// There is no such thing.
+    Absent,
+}
+
+impl Channel {
+    /// Opens a socket in the calling thread's network namespace, where it stays.
+    pub fn open() -> Result<Channel, Error> {
+        let mut socket = Socket::new(NETLINK_NETFILTER as isize).map_err(Error::socket)?;
+        socket.bind_auto().map_err(Error::socket)?;
+        // Both only make answers shorter and clearer; old kernels lack them.
+        let _ = socket.set_cap_ack(true);
+        let _ = socket.set_ext_ack(true);
+        // Needs CAP_NET_ADMIN, as everything that follows does; that will say so better.
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &RCVBUF);
+        Ok(Channel { socket, seq: 1 })
+    }
+
+    /// Sends one transaction. On any error nothing of it was done.
+    pub fn transact(&mut self, batch: &Batch) -> Result<(), Error> {
+        self.send(&batch.bytes)?;
+        let mut answers: BTreeMap<u32, Option<(Errno, Option<String>)>> = BTreeMap::new();
+        // The kernel has done everything, answers included, when send returns: nothing left means all read.
+        for _ in 0..ANSWERS_MAX {
+            let Some(bytes) = self.receive()? else { break };
+            for message in wire::messages(&bytes)? {
+                if message.kind == flag(sys::NLMSG_ERROR) {
+                    let answer = error_of(&message)?;
+                    let known = answers.entry(message.seq).or_default();
+                    *known = known.take().or(answer);
+                }
+            }
+        }
+        judge(batch, &answers)
+    }
+
+    /// Asks for one thing, or with `NLM_F_DUMP` for all of a kind, and hands over each message about it.
+    pub fn ask(
+        &mut self,
+        kind: u32,
+        flags: u32,
+        attrs: &[Attr],
+        mut each: impl FnMut(&Attrs<'_>) -> Result<(), Garbled>,
+    ) -> Result<Answer, Error> {
+        self.seq = self.seq.wrapping_add(1);
+        let mut request = Vec::new();
+        wire::put_message(&mut request, kind, flags | sys::NLM_F_ACK, self.seq, attrs);
+        self.send(&request)?;
+        let mut torn = false;
+        for _ in 0..ANSWERS_MAX {
+            // A dump goes on inside each receive; there is never anything to wait for.
+            let Some(bytes) = self.receive()? else {
+                return Err(Garbled("answer ends early").into());
+            };
+            for message in
+                wire::messages(&bytes)?.into_iter().filter(|message| message.seq == self.seq)
+            {
+                torn |= message.flags & flag(sys::NLM_F_DUMP_INTR) != 0;
+                match u32::from(message.kind) {
+                    sys::NLMSG_ERROR | sys::NLMSG_DONE => return finish(&message, torn),
+                    _ => each(&message.attrs()?)?,
+                }
+            }
+        }
+        Err(Error::Busy("answer without end"))
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<(), Error> {
+        if bytes.len() > SNDBUF_SLACK / 4 {
+            let _ =
+                setsockopt(&self.socket, sockopt::SndBufForce, &(2 * bytes.len() + SNDBUF_SLACK));
+        }
+        let kernel = SocketAddr::new(0, 0);
+        match self.socket.send_to(bytes, &kernel, 0).map_err(Error::socket)? {
+            sent if sent == bytes.len() => Ok(()),
+            _ => Err(Error::Io(io::Error::from(io::ErrorKind::WriteZero))),
+        }
+    }
+
+    /// The next answer, if there is one.
+    fn receive(&self) -> Result<Option<Vec<u8>>, Error> {
+        let mut bytes: Vec<u8> = Vec::with_capacity(ANSWER_BYTES_MAX);
+        loop {
+            let received = self.socket.recv_from(&mut bytes, MSG_DONTWAIT | MSG_TRUNC);
+            return match received {
+                // Only the kernel is port 0; other processes can send to us too.
+                Ok((_, from)) if from.port_number() != 0 => {
+                    bytes.clear();
+                    continue;
+                }
+                Ok((len, _)) if len > bytes.len() => Err(Garbled("answer too long").into()),
+                Ok(_) => Ok(Some(bytes)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(Error::socket(error)),
+            };
+        }
+    }
+}
+
+/// What the answers to a transaction mean. The first message refused is the cause; later ones only follow.
+fn judge(
+    batch: &Batch,
+    answers: &BTreeMap<u32, Option<(Errno, Option<String>)>>,
+) -> Result<(), Error> {
+    for (seq, answer) in answers {
+        let Some((errno, detail)) = answer else { continue };
+        let place = usize::try_from(*seq).ok();
+        return Err(match place.and_then(|place| batch.messages.get(place)) {
+            Some((purpose, what)) => Error::refused(*errno, *purpose, what, detail.as_deref()),
+            None => Error::refused(*errno, Purpose::Other, "the transaction", detail.as_deref()),
+        });
+    }
+    // The opening message (0) is answered by new kernels only.
+    let unanswered =
+        (1_u32..).zip(batch.messages.iter().skip(1)).find(|(seq, _)| !answers.contains_key(seq));
+    match unanswered {
+        Some(_) => Err(Error::Busy("answers were lost: check the rules")),
+        None => Ok(()),
+    }
+}
+
+fn finish(message: &Message<'_>, torn: bool) -> Result<Answer, Error> {
+    match error_of(message)? {
+        None if torn => Ok(Answer::Torn),
+        None => Ok(Answer::Complete),
+        Some((Errno::ENOENT, _)) => Ok(Answer::Absent),
+        Some((Errno::EINTR | Errno::EAGAIN, _)) => Ok(Answer::Torn),
+        Some((errno, detail)) => {
+            Err(Error::refused(errno, Purpose::Transaction, "a question", detail.as_deref()))
+        }
+    }
+}
+
+/// The error code of an answer, `None` for zero, with the kernel's own words if it has any.
+fn error_of(message: &Message<'_>) -> Result<Option<(Errno, Option<String>)>, Garbled> {
+    let code = message.payload.first_chunk::<4>().ok_or(Garbled("error code"))?;
+    match i32::from_ne_bytes(*code) {
+        code if code < 0 => {
+            Ok(Some((Errno::from_raw(code.saturating_neg()), kernel_words(message))))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn kernel_words(message: &Message<'_>) -> Option<String> {
+    const MESSAGE: u16 = 1; // NLMSGERR_ATTR_MSG
+    let told = flag(sys::NLM_F_CAPPED | sys::NLM_F_ACK_TLVS);
+    if message.flags & told != told {
+        return None;
+    }
+    // Behind the code comes the header of our message, without the rest of it.
+    let attrs = Attrs::parse(message.payload.get(4 + HEADER_LEN..)?).ok()?;
+    attrs.text(MESSAGE, "kernel's words").ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(messages: usize) -> Batch {
+        let messages = (0..messages).map(|n| (Purpose::Add, format!("message {n}"))).collect();
+        Batch { bytes: Vec::new(), messages }
+    }
+
+    #[test]
+    fn the_first_refusal_is_the_cause() {
+        let refused = |errno| Some((errno, None));
+        let answers =
+            BTreeMap::from([(1, None), (2, refused(Errno::EBUSY)), (3, refused(Errno::EEXIST))]);
+        let text = judge(&batch(4), &answers).unwrap_err().to_string();
+        assert!(text.starts_with("the kernel refused message 2 ("), "{text}");
+    }
+
+    #[test]
+    fn every_message_but_the_first_has_to_be_answered() {
+        let all = BTreeMap::from([(1, None), (2, None)]);
+        assert!(judge(&batch(3), &all).is_ok());
+        assert!(matches!(judge(&batch(4), &all), Err(Error::Busy(_))));
+    }
+
+    #[test]
+    fn codes_and_words_are_read_from_any_bytes() {
+        let mut payload = (-2_i32).to_ne_bytes().to_vec();
+        payload.extend([0; HEADER_LEN]);
+        payload.extend([8, 0, 1, 0, b'w', b'h', b'y', 0]);
+        let flags = flag(sys::NLM_F_CAPPED | sys::NLM_F_ACK_TLVS);
+        for end in 0..=payload.len() {
+            let message = Message { kind: 2, flags, seq: 1, payload: &payload[..end] };
+            let words =
+                error_of(&message).ok().flatten().map(|(errno, words)| (errno, words.is_some()));
+            assert_eq!(words, (end >= 4).then_some((Errno::ENOENT, end == payload.len())));
+        }
+    }
+}
