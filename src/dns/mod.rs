@@ -1,1 +1,159 @@
-//! DNS evidence adapter.
+//! DNS evidence adapter: reads dnsmasq's query log from its source, one plain thread each, and hands over answers.
+//!
+//! A source never gives up: what ends or fails is opened again with growing pauses, and the sink is told why it is down.
+
+pub mod correlate;
+mod fifo;
+mod file;
+pub mod framing;
+pub mod line;
+mod pump;
+pub mod spawn;
+mod stdin;
+mod stop;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::engine::health::Batch;
+use crate::engine::limits::{REOPEN_PAUSE_MAX, REOPEN_PAUSE_MIN};
+
+pub use correlate::Answer;
+pub use spawn::SpawnConfig;
+pub use stop::Stop;
+
+/// Where a log comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Spec {
+    /// A dnsmasq of our own, logging to a pipe.
+    Spawn,
+    /// A file, followed across rotation and truncation.
+    File(PathBuf),
+    /// A FIFO, made if it is not there.
+    Fifo(PathBuf),
+    /// Standard input.
+    Stdin,
+}
+
+/// Why a text is no source.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// A source of the contract that is still to come.
+    #[error(
+        "DNS source `{0}` is not supported by this version; use spawn, file:PATH, fifo:PATH or stdin"
+    )]
+    Unsupported(String),
+    /// No source at all.
+    #[error("unknown DNS source `{0}`; use spawn, file:PATH, fifo:PATH or stdin")]
+    Unknown(String),
+    /// `file:` or `fifo:` and nothing after it.
+    #[error("DNS source `{0}` names no path")]
+    NoPath(String),
+}
+
+impl FromStr for Spec {
+    type Err = SpecError;
+    fn from_str(text: &str) -> Result<Spec, SpecError> {
+        match text.split_once(':') {
+            None if text == "spawn" => Ok(Spec::Spawn),
+            None if text == "stdin" => Ok(Spec::Stdin),
+            Some(("file" | "fifo", "")) => Err(SpecError::NoPath(text.to_owned())),
+            Some(("file", path)) => Ok(Spec::File(path.into())),
+            Some(("fifo", path)) => Ok(Spec::Fifo(path.into())),
+            Some(("docker" | "journal", _)) => Err(SpecError::Unsupported(text.to_owned())),
+            _ => Err(SpecError::Unknown(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Spec::Spawn => f.write_str("spawn"),
+            Spec::File(path) => write!(f, "file:{}", path.display()),
+            Spec::Fifo(path) => write!(f, "fifo:{}", path.display()),
+            Spec::Stdin => f.write_str("stdin"),
+        }
+    }
+}
+
+/// Who takes the evidence. Called on the source's thread, in the order of the log.
+pub trait Sink {
+    /// Bytes are there: from here to [`Sink::caught_up`] the reader is behind.
+    fn behind(&mut self);
+    /// An address answers a query. Comes at once, not when the batch ends.
+    fn answer(&mut self, answer: Answer<'_>);
+    /// What the lines just handed over were.
+    fn lines(&mut self, batch: Batch);
+    /// Everything that was there has been handed over.
+    fn caught_up(&mut self);
+    /// The source gives evidence.
+    fn up(&mut self);
+    /// The source gives none, and why. May come again with another reason.
+    fn down(&mut self, why: &str);
+}
+
+/// Reads `spec` on the calling thread until `stop` is raised. `config` matters to [`Spec::Spawn`] only; check it with
+/// [`SpawnConfig::check`] before, since a fault in it is reported as a source that stays down.
+///
+/// The dnsmasq of [`Spec::Spawn`] is tied to the calling thread: it ends with it, however it ends.
+pub fn run(spec: &Spec, config: &SpawnConfig, stop: &Stop, sink: &mut dyn Sink) {
+    match spec {
+        Spec::Spawn => spawn::run(config, stop, sink),
+        Spec::File(path) => file::run(path, stop, sink),
+        Spec::Fifo(path) => fifo::run(path, stop, sink),
+        Spec::Stdin => stdin::run(std::io::stdin(), stop, sink),
+    }
+}
+
+/// The pause before the next attempt to open a source.
+struct Backoff(Duration);
+
+impl Backoff {
+    fn new() -> Backoff {
+        Backoff(REOPEN_PAUSE_MIN)
+    }
+
+    fn next(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(REOPEN_PAUSE_MAX);
+        pause
+    }
+
+    fn reset(&mut self) {
+        self.0 = REOPEN_PAUSE_MIN;
+    }
+}
+
+/// Tells the sink only what is new to it.
+struct Status {
+    up: bool,
+    why: String,
+}
+
+impl Status {
+    fn new() -> Status {
+        Status { up: false, why: String::new() }
+    }
+
+    fn up(&mut self, sink: &mut dyn Sink) {
+        if !self.up {
+            (self.up, self.why) = (true, String::new());
+            sink.up();
+        }
+    }
+
+    fn down(&mut self, why: &str, sink: &mut dyn Sink) {
+        if self.up || self.why != why {
+            (self.up, self.why) = (false, why.to_owned());
+            sink.down(why);
+        }
+    }
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -41,6 +41,10 @@ pub const PACKETS_PER_ROUND: usize = 64;
 pub const LINE_BYTES_MAX: usize = 2048;
 /// Queries remembered while their answers are on the way. dnsmasq forwards at most 150 at a time by default.
 pub const QUERIES_MAX: usize = 8192;
+/// Addresses of one answer remembered in case it goes to several clients. A UDP answer holds about that many.
+pub const ADDRESSES_PER_ANSWER_MAX: usize = 64;
+/// Processes of dnsmasq whose answers may be interleaved in one log. It forks at most 20 at a time for TCP.
+pub const WRITERS_MAX: usize = 32;
 /// Bytes of an existing log file read at start, newest last: about 600,000 lines, read in about a second.
 pub const BACKLOG_BYTES_MAX: u64 = 64 << 20;
 /// First and longest pause before a source that failed is opened again.

@@ -1,0 +1,204 @@
+//! Ties answers to their queries: only what answers an A or AAAA query is evidence, credited to the name that was asked.
+//!
+//! With `log-queries=extra` the serial number says which query a line answers, and nothing a container asks can make a
+//! line count that should not. With plain `log-queries` names are all there is: a name somebody also asks a TXT record
+//! of gives no evidence, since the two answers look the same. That holds for the last [`QUERIES_MAX`] queries; a
+//! container that floods the resolver can outlive it, which is why `extra` is what synhold recommends and uses itself.
+
+mod burst;
+mod names;
+mod serials;
+
+use std::net::IpAddr;
+
+use crate::engine::health::Skip;
+use crate::engine::limits::{NAME_BYTES_MAX, QUERIES_MAX};
+use crate::engine::name::normalise;
+use crate::engine::{Kind, Name, Record, Wall};
+
+use super::line::{Line, Message, Qtype, Value};
+use burst::Bursts;
+use names::Names;
+use serials::Serials;
+
+/// An address that answers a query, as evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer<'a> {
+    /// The address.
+    pub address: IpAddr,
+    /// The name asked, in its normal form.
+    pub name: &'a str,
+    /// Who asked.
+    pub client: Option<IpAddr>,
+    /// Where dnsmasq took it from.
+    pub kind: Kind,
+    /// CNAME targets between the name and the address, in order, in their normal form.
+    pub chain: &'a [String],
+}
+
+impl Answer<'_> {
+    /// Keeps the answer. `None` only for a name that is none, which a correlator never hands out.
+    pub fn to_record(self, time: Wall) -> Option<Record> {
+        let chain = self.chain.iter().filter_map(|link| Name::new(link).ok()).collect();
+        let name = Name::new(self.name).ok()?;
+        Some(Record {
+            address: self.address,
+            name,
+            client: self.client,
+            kind: self.kind,
+            chain,
+            time,
+        })
+    }
+}
+
+/// One record as a line shows it: its source, owner and value.
+type Shown<'a> = (Kind, &'a str, Value);
+
+/// Joins the lines of one log. Its memory is bounded whatever the lines hold.
+pub struct Correlator {
+    serials: Serials,
+    names: Names,
+    bursts: Bursts,
+}
+
+impl Default for Correlator {
+    fn default() -> Correlator {
+        Correlator {
+            serials: Serials::new(QUERIES_MAX),
+            names: Names::new(QUERIES_MAX),
+            bursts: Bursts::default(),
+        }
+    }
+}
+
+impl Correlator {
+    /// Takes the next line in, and hands over every answer it completes.
+    ///
+    /// # Errors
+    /// [`Skip::Unmatched`] for an address no A or AAAA query of that family is known for.
+    pub fn feed(&mut self, line: &Line<'_>, emit: &mut dyn FnMut(Answer<'_>)) -> Result<(), Skip> {
+        match line.message {
+            Message::Query { qtype, name, client } => {
+                self.ask(line, qtype, name, client);
+                Ok(())
+            }
+            Message::Answer { kind, name, value } => match line.serial {
+                Some(serial) => self.by_serial(serial, line, (kind, name, value), emit),
+                None => self.by_name(line.pid, (kind, name, value), emit),
+            },
+            Message::Duplicate => {
+                self.repeat(line, emit);
+                Ok(())
+            }
+            Message::Started => {
+                self.serials.forget(line.pid);
+                self.bursts.close(line.pid);
+                Ok(())
+            }
+            Message::Other => {
+                self.interrupt(line);
+                Ok(())
+            }
+            Message::Lost(_) => Ok(()),
+        }
+    }
+
+    fn ask(&mut self, line: &Line<'_>, qtype: Qtype, name: &str, client: IpAddr) {
+        let mut buffer = [0; NAME_BYTES_MAX];
+        // What cannot be a name can be no evidence either. Its query still takes its serial number's place.
+        let name = normalise(name, &mut buffer).unwrap_or_default();
+        match (line.serial, line.client) {
+            (Some(serial), peer) => {
+                self.serials.ask(serial, line.pid, peer.unwrap_or((client, 0)), qtype, name);
+            }
+            (None, _) => {
+                self.names.ask(qtype, name, client);
+                self.bursts.close(line.pid);
+            }
+        }
+    }
+
+    fn by_serial(
+        &mut self,
+        serial: u64,
+        line: &Line<'_>,
+        (kind, owner, value): Shown<'_>,
+        emit: &mut dyn FnMut(Answer<'_>),
+    ) -> Result<(), Skip> {
+        let asked = self.serials.get(serial, line.pid, line.client);
+        let asked = match (asked, value) {
+            (Some(asked), _) => asked,
+            (None, Value::Address(_)) => return Err(Skip::Unmatched),
+            (None, Value::Cname | Value::Other) => return Ok(()),
+        };
+        let burst = self.bursts.writer(line.pid);
+        burst.follow(serial, asked.name, owner);
+        let Value::Address(address) = value else { return Ok(()) };
+        if !asked.qtype.gives(address) {
+            return Err(Skip::Unmatched);
+        }
+        burst.remember(kind, address);
+        let (name, client, chain) = (asked.name, Some(asked.client), burst.links());
+        emit(Answer { address, name, client, kind, chain });
+        Ok(())
+    }
+
+    fn by_name(
+        &mut self,
+        pid: Option<u32>,
+        (kind, owner, value): Shown<'_>,
+        emit: &mut dyn FnMut(Answer<'_>),
+    ) -> Result<(), Skip> {
+        let burst = self.bursts.writer(pid);
+        let address = match value {
+            Value::Address(address) => address,
+            Value::Cname => {
+                burst.alias(owner);
+                return Ok(());
+            }
+            Value::Other => {
+                burst.record(owner);
+                return Ok(());
+            }
+        };
+        burst.record(owner);
+        // A PTR answer is logged as `ADDRESS is NAME`, and the name may look like an address.
+        if owner.parse::<IpAddr>().is_ok() || burst.is_overlong() {
+            return Err(Skip::Unmatched);
+        }
+        let asked = self.names.get(burst.head(), burst.links(), address);
+        let (name, client) = asked.ok_or(Skip::Unmatched)?;
+        emit(Answer { address, name, client: Some(client), kind, chain: burst.links() });
+        Ok(())
+    }
+
+    /// One question from several clients is forwarded once, and its answer logged for the first of them only.
+    fn repeat(&mut self, line: &Line<'_>, emit: &mut dyn FnMut(Answer<'_>)) {
+        let Some(serial) = line.serial else { return };
+        let Some(asked) = self.serials.get(serial, line.pid, line.client) else { return };
+        let burst = self.bursts.writer(line.pid);
+        if burst.head() != asked.name {
+            return;
+        }
+        for &(kind, address) in burst.addresses() {
+            if asked.qtype.gives(address) {
+                let (name, client, chain) = (asked.name, Some(asked.client), burst.links());
+                emit(Answer { address, name, client, kind, chain });
+            }
+        }
+    }
+
+    /// A line between two answers ends the first. Set additions are logged within one.
+    fn interrupt(&mut self, line: &Line<'_>) {
+        let within = line.text.starts_with("ipset add ") || line.text.starts_with("nftset add ");
+        if line.serial.is_none() && !within {
+            self.bursts.close(line.pid);
+        }
+    }
+}
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! The correlator against a naive model: a made-up resolver writes its log, and only what it really answered counts.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use crate::dns::line::parse;
+
+use super::tests::feed;
+use super::*;
+
+/// One query and what is answered to it.
+#[derive(Clone, Debug)]
+struct Made {
+    client: u8,
+    name: u8,
+    qtype: u8,
+    aliases: u8,
+    values: Vec<u8>,
+    /// Whether another process (a TCP child) answers.
+    child: bool,
+}
+
+fn made() -> impl Strategy<Value = Made> {
+    let values = prop::collection::vec(any::<u8>(), 0..4);
+    (0u8..3, 0u8..4, 0u8..4, 0u8..4, values, any::<bool>()).prop_map(
+        |(client, name, qtype, aliases, values, child)| Made {
+            client,
+            name,
+            qtype,
+            aliases,
+            values,
+            child,
+        },
+    )
+}
+
+impl Made {
+    fn qtype(&self) -> &'static str {
+        ["A", "AAAA", "TXT", "HTTPS"][usize::from(self.qtype)]
+    }
+
+    /// A TXT answer looks like an IPv4 address of its own range.
+    fn value(&self, value: u8) -> String {
+        match self.qtype() {
+            "A" => format!("192.0.2.{value}"),
+            "AAAA" => format!("2001:db8::{:x}", u16::from(value) + 1),
+            "TXT" => format!("203.0.113.{value}"),
+            _ => "<HTTPS>".to_owned(),
+        }
+    }
+
+    fn question(&self) -> String {
+        format!("query[{}] n{}.example from 10.0.0.{}", self.qtype(), self.name, self.client)
+    }
+
+    fn answer(&self) -> Vec<String> {
+        let owner = |link: u8| match link {
+            0 => format!("n{}.example", self.name),
+            // Targets are names that are asked themselves, too.
+            link => format!("n{}.example", (self.name + link) % 4),
+        };
+        let mut lines: Vec<String> =
+            (0..self.aliases).map(|link| format!("reply {} is <CNAME>", owner(link))).collect();
+        let last = owner(self.aliases);
+        lines.extend(
+            self.values.iter().map(|value| format!("reply {last} is {}", self.value(*value))),
+        );
+        lines
+    }
+
+    fn truth(&self) -> impl Iterator<Item = (String, String, String)> + '_ {
+        let counts = self.qtype < 2;
+        self.values.iter().filter(move |_| counts).map(|value| {
+            let (name, client) =
+                (format!("n{}.example", self.name), format!("10.0.0.{}", self.client));
+            (self.value(*value), name, client)
+        })
+    }
+}
+
+/// Writes the log: questions first come, answers in `order`, each whole, as dnsmasq does.
+fn log(all: &[Made], order: &[usize], extra: bool) -> String {
+    let start = |at: usize| {
+        let made = &all[at];
+        let pid = if made.child { 100 + at } else { 1 };
+        let serial = if extra {
+            format!("{} 10.0.0.{}/{} ", at + 1, made.client, 1000 + at)
+        } else {
+            String::new()
+        };
+        format!("dnsmasq[{pid}]: {serial}")
+    };
+    let mut lines: Vec<String> =
+        all.iter().enumerate().map(|(at, made)| start(at) + &made.question()).collect();
+    for &at in order {
+        lines.push(format!("{}forwarded x to 9.9.9.9", start(at)));
+        lines.extend(all[at].answer().into_iter().map(|line| start(at) + &line));
+    }
+    lines.join("\n")
+}
+
+fn made_log() -> impl Strategy<Value = (Vec<Made>, Vec<usize>)> {
+    prop::collection::vec(made(), 1..12).prop_flat_map(|all| {
+        let order: Vec<usize> = (0..all.len()).collect();
+        (Just(all), Just(order).prop_shuffle())
+    })
+}
+
+proptest! {
+    #[test]
+    fn with_serials_exactly_the_address_answers_count((all, order) in made_log()) {
+        let (seen, _) = feed(&mut Correlator::default(), &log(&all, &order, true));
+        let seen: Vec<_> =
+            seen.into_iter().map(|seen| (seen.address, seen.name, seen.client)).collect();
+        let truth: Vec<_> = order.iter().flat_map(|at| all[*at].truth()).collect();
+        prop_assert_eq!(seen, truth);
+    }
+
+    #[test]
+    fn without_serials_nothing_counts_that_was_no_address_answer((all, order) in made_log()) {
+        let (seen, _) = feed(&mut Correlator::default(), &log(&all, &order, false));
+        let truth: BTreeSet<_> = all.iter().flat_map(|made| made.truth().map(|(a, n, _)| (a, n))).collect();
+        for seen in &seen {
+            prop_assert!(truth.contains(&(seen.address.clone(), seen.name.clone())), "{:?}", seen);
+        }
+        // And with no text query about, everything counts.
+        if all.iter().all(|made| made.qtype() != "TXT") {
+            prop_assert_eq!(seen.len(), order.iter().map(|at| all[*at].truth().count()).sum::<usize>());
+        }
+    }
+
+    #[test]
+    fn no_lines_make_it_panic_or_grow(
+        words in prop::collection::vec(prop::collection::vec(prop_oneof![
+            Just("query[A]"), Just("query[TXT]"), Just("reply"), Just("is"), Just("from"), Just("1"),
+            Just("10.0.0.2"), Just("10.0.0.2/9"), Just("a.example"), Just("<CNAME>"), Just("dnsmasq[3]:"),
+            Just("started, version"), Just("duplicate"), Just("query"),
+        ], 0..7), 0..200),
+    ) {
+        let mut correlator = Correlator::default();
+        for line in words {
+            if let Ok(line) = parse(line.join(" ").as_bytes()) {
+                let _ = correlator.feed(&line, &mut |_| {});
+            }
+        }
+        let (names, order) = correlator.names.len();
+        prop_assert!(names <= order && order <= QUERIES_MAX);
+    }
+}
+
+#[test]
+fn a_flood_of_names_forgets_the_oldest_and_nothing_else() {
+    let mut correlator = Correlator::default();
+    let log: Vec<String> =
+        (0..=QUERIES_MAX).map(|n| format!("query[A] n{n}.example from 10.0.0.2")).collect();
+    feed(&mut correlator, &log.join("\n"));
+    assert_eq!(correlator.names.len(), (QUERIES_MAX, QUERIES_MAX));
+    let answers =
+        format!("reply n0.example is 192.0.2.1\nreply n{QUERIES_MAX}.example is 192.0.2.2");
+    let (seen, skipped) = feed(&mut correlator, &answers);
+    assert_eq!((seen.len(), skipped), (1, 1));
+    assert_eq!(seen[0].address, "192.0.2.2");
+}

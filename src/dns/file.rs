@@ -1,0 +1,244 @@
+//! A log file, followed: inotify says when, stat(2) says what became of it; nothing written to a rotated file is lost.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{Seek, SeekFrom};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+
+use crate::engine::limits::BACKLOG_BYTES_MAX;
+
+use super::framing::Framing;
+use super::pump::{Pump, Read};
+use super::{Backoff, Sink, Status, Stop};
+
+/// How often the file is looked at although inotify says nothing (a directory that was itself replaced, NFS).
+const SAFETY_TICK: Duration = Duration::from_secs(1);
+/// Quiet after which nobody is taken to write to a rotated file any more. dnsmasq writes to it until it is told
+/// (SIGUSR2), its TCP children until they end.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Follows `path` until `stop` is raised.
+pub fn run(path: &Path, stop: &Stop, sink: &mut dyn Sink) {
+    let (mut status, mut backoff) = (Status::new(), Backoff::new());
+    let mut pump = Pump::new();
+    while !stop.is_raised() {
+        let error = match Follower::new(path) {
+            Ok(follower) => follower.follow(stop, &mut pump, &mut status, &mut backoff, sink),
+            Err(error) => error,
+        };
+        if stop.is_raised() {
+            return;
+        }
+        pump.caught_up(sink);
+        status.down(&format!("{}: {error}", path.display()), sink);
+        if stop.wait(backoff.next()) {
+            return;
+        }
+    }
+}
+
+/// One file that is being read, by inode.
+struct Tail {
+    file: File,
+    id: (u64, u64),
+    position: u64,
+    framing: Framing,
+    watch: Option<WatchDescriptor>,
+    last_bytes: Instant,
+}
+
+struct Follower<'a> {
+    path: &'a Path,
+    inotify: Inotify,
+    /// Folders that are watched: the one of the path, and the one a symlink leads to.
+    folders: Vec<(PathBuf, WatchDescriptor)>,
+    current: Option<Tail>,
+    rotated: Option<Tail>,
+    /// What is there now is history. False once it was looked for: whatever appears later is read from its start.
+    first: bool,
+}
+
+impl<'a> Follower<'a> {
+    fn new(path: &'a Path) -> std::io::Result<Follower<'a>> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        let (folders, current, rotated) = (Vec::new(), None, None);
+        Ok(Follower { path, inotify, folders, current, rotated, first: true })
+    }
+
+    /// Returns only with a failure, or when stopped.
+    fn follow(
+        mut self,
+        stop: &Stop,
+        pump: &mut Pump,
+        status: &mut Status,
+        backoff: &mut Backoff,
+        sink: &mut dyn Sink,
+    ) -> std::io::Error {
+        self.watch_folders();
+        loop {
+            if let Err(error) = self.look(pump, sink, stop) {
+                return error;
+            }
+            if self.current.is_some() {
+                backoff.reset();
+                status.up(sink);
+            } else {
+                status.down(&format!("{} does not exist yet", self.path.display()), sink);
+            }
+            if stop.poll(&[self.inotify.as_fd()], Some(SAFETY_TICK)).stopped {
+                return std::io::Error::other("stopped");
+            }
+            // An event with a name comes from a folder. What it was does not matter: the files are looked at anyway.
+            let renamed = match self.inotify.read_events() {
+                Ok(events) => events.iter().any(|event| event.name.is_some()),
+                Err(_) => true,
+            };
+            if renamed {
+                self.watch_folders();
+            }
+        }
+    }
+
+    /// Reads what is new, and finds out whether the path still leads to the file being read.
+    fn look(&mut self, pump: &mut Pump, sink: &mut dyn Sink, stop: &Stop) -> std::io::Result<()> {
+        for tail in [&mut self.rotated, &mut self.current].into_iter().flatten() {
+            tail.drain(pump, sink, stop)?;
+        }
+        match std::fs::metadata(self.path) {
+            Ok(found) => self.compare(&found, pump, sink, stop)?,
+            // The writer goes on writing to a file without a name, and so do we go on reading it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.first = false,
+            Err(error) => return Err(error),
+        }
+        pump.caught_up(sink);
+        if self.rotated.as_ref().is_some_and(|tail| tail.last_bytes.elapsed() > QUIET) {
+            self.leave_rotated(pump, sink, stop)?;
+        }
+        Ok(())
+    }
+
+    fn compare(
+        &mut self,
+        found: &Metadata,
+        pump: &mut Pump,
+        sink: &mut dyn Sink,
+        stop: &Stop,
+    ) -> std::io::Result<()> {
+        if self.current.as_ref().is_some_and(|tail| tail.id == id(found)) {
+            return Ok(());
+        }
+        let next = Tail::open(self.path, &self.inotify, std::mem::take(&mut self.first))?;
+        let Some(mut next) = next else { return Ok(()) };
+        self.leave_rotated(pump, sink, stop)?;
+        next.drain(pump, sink, stop)?;
+        self.rotated = self.current.replace(next);
+        Ok(())
+    }
+
+    fn leave_rotated(
+        &mut self,
+        pump: &mut Pump,
+        sink: &mut dyn Sink,
+        stop: &Stop,
+    ) -> std::io::Result<()> {
+        let Some(mut tail) = self.rotated.take() else { return Ok(()) };
+        tail.drain(pump, sink, stop)?;
+        if let Some(watch) = tail.watch {
+            // Fails when the file is gone and the kernel has removed the watch itself.
+            let _ = self.inotify.rm_watch(watch);
+        }
+        Ok(())
+    }
+
+    fn watch_folders(&mut self) {
+        let near = self.path.parent().map(Path::to_owned);
+        let far = std::fs::canonicalize(self.path).ok();
+        let far = far.as_deref().and_then(Path::parent).map(Path::to_owned);
+        let names = AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_MOVED_FROM
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_ONLYDIR;
+        for folder in [near, far].into_iter().flatten() {
+            let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
+            // Adding a watch again is how a folder that was replaced is noticed; it is one cheap system call.
+            let Ok(watch) = self.inotify.add_watch(&folder, names) else { continue };
+            if self.folders.iter().any(|(_, known)| *known == watch) {
+                continue;
+            }
+            self.folders.retain(|(known, old)| {
+                let replaced = *known == folder;
+                if replaced {
+                    let _ = self.inotify.rm_watch(*old);
+                }
+                !replaced
+            });
+            self.folders.push((folder, watch));
+        }
+    }
+}
+
+impl Tail {
+    /// Opens what `path` leads to: at the last bytes of its past, or at its start. `None` if nothing is there.
+    fn open(path: &Path, inotify: &Inotify, with_past: bool) -> std::io::Result<Option<Tail>> {
+        // Without O_NONBLOCK the open of a FIFO would hang.
+        let mut file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+        {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let found = file.metadata()?;
+        if !found.is_file() {
+            return Err(std::io::Error::other("is not a regular file (for a FIFO use fifo:PATH)"));
+        }
+        // Through the descriptor, so that it is this very file that is watched.
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let changes =
+            AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_ATTRIB;
+        let watch = inotify.add_watch(link.as_str(), changes).ok();
+        let start = if with_past { found.len().saturating_sub(BACKLOG_BYTES_MAX) } else { 0 };
+        // One byte earlier, so that a line which starts exactly there is not taken for the rest of one.
+        let position = file.seek(SeekFrom::Start(start.saturating_sub(1)))?;
+        let framing = if start > 0 { Framing::inside_line() } else { Framing::default() };
+        Ok(Some(Tail {
+            file,
+            id: id(&found),
+            position,
+            framing,
+            watch,
+            last_bytes: Instant::now(),
+        }))
+    }
+
+    /// Reads to the end of what is there.
+    fn drain(&mut self, pump: &mut Pump, sink: &mut dyn Sink, stop: &Stop) -> std::io::Result<()> {
+        loop {
+            let size = self.file.metadata()?.len();
+            if size < self.position {
+                // Truncated in place: what is there now was written after.
+                self.position = self.file.seek(SeekFrom::Start(0))?;
+                self.framing.reset();
+            }
+            if size == self.position || stop.is_raised() {
+                return Ok(());
+            }
+            pump.behind(sink);
+            match pump.read(&self.file, &mut self.framing, sink)? {
+                Read::Bytes(count) => {
+                    self.position += count as u64;
+                    self.last_bytes = Instant::now();
+                }
+                Read::Nothing | Read::End => return Ok(()),
+            }
+        }
+    }
+}
+
+fn id(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
+}

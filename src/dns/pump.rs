@@ -1,0 +1,140 @@
+//! What every source does with its bytes: lines, parsed, correlated, handed over as they come, counted by the batch.
+
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+
+use crate::engine::health::{Batch, Skip};
+
+use super::Sink;
+use super::correlate::Correlator;
+use super::framing::Framing;
+use super::line::{Line, Message, parse};
+
+/// Bytes asked for with one read: a whole pipe.
+const READ_BYTES: usize = 64 << 10;
+/// Bytes of a message kept to explain why dnsmasq ended.
+const COMPLAINT_BYTES_MAX: usize = 200;
+
+/// One log: its correlator and the books of the batch being read.
+pub struct Pump {
+    correlator: Correlator,
+    batch: Batch,
+    buffer: Vec<u8>,
+    behind: bool,
+    complaint: String,
+    started: bool,
+}
+
+/// What one read gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// So many bytes, and perhaps there are more.
+    Bytes(usize),
+    /// Nothing for now.
+    Nothing,
+    /// The end.
+    End,
+}
+
+impl Pump {
+    /// A pump for a log of which nothing is known.
+    pub fn new() -> Pump {
+        Pump {
+            correlator: Correlator::default(),
+            batch: Batch::default(),
+            buffer: vec![0; READ_BYTES],
+            behind: false,
+            complaint: String::new(),
+            started: false,
+        }
+    }
+
+    /// Bytes are there.
+    pub fn behind(&mut self, sink: &mut dyn Sink) {
+        if !self.behind {
+            self.behind = true;
+            sink.behind();
+        }
+    }
+
+    /// Everything that was there has been handed over.
+    pub fn caught_up(&mut self, sink: &mut dyn Sink) {
+        if self.behind {
+            self.behind = false;
+            sink.caught_up();
+        }
+    }
+
+    /// Reads once.
+    ///
+    /// # Errors
+    /// Whatever read(2) fails with.
+    pub fn read(
+        &mut self,
+        fd: impl AsFd,
+        framing: &mut Framing,
+        sink: &mut dyn Sink,
+    ) -> Result<Read, Errno> {
+        let count = match nix::unistd::read(fd, &mut self.buffer) {
+            Ok(0) => return Ok(Read::End),
+            Ok(count) => count,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(Read::Nothing),
+            Err(errno) => return Err(errno),
+        };
+        let buffer = std::mem::take(&mut self.buffer);
+        self.feed(buffer.get(..count).unwrap_or_default(), framing, sink);
+        self.buffer = buffer;
+        Ok(Read::Bytes(count))
+    }
+
+    /// Takes bytes in as if they had been read.
+    pub fn feed(&mut self, bytes: &[u8], framing: &mut Framing, sink: &mut dyn Sink) {
+        framing.feed(bytes, &mut |line| self.line(line, sink));
+        let batch = std::mem::take(&mut self.batch);
+        if batch != Batch::default() {
+            sink.lines(batch);
+        }
+    }
+
+    /// What dnsmasq said last that was not about a query.
+    pub fn complaint(&self) -> &str {
+        &self.complaint
+    }
+
+    /// True once, after dnsmasq said that it has started.
+    pub fn take_started(&mut self) -> bool {
+        std::mem::take(&mut self.started)
+    }
+
+    fn line(&mut self, line: Result<&[u8], Skip>, sink: &mut dyn Sink) {
+        self.batch.lines += 1;
+        if line.and_then(|line| self.evidence(line, sink)).is_err() {
+            self.batch.skipped += 1;
+        }
+    }
+
+    fn evidence(&mut self, line: &[u8], sink: &mut dyn Sink) -> Result<(), Skip> {
+        let line = parse(line)?;
+        match line.message {
+            Message::Lost(count) => self.batch.lost += count,
+            Message::Started => self.started = true,
+            Message::Other => self.complain(&line),
+            Message::Query { .. } | Message::Answer { .. } | Message::Duplicate => {}
+        }
+        let records = &mut self.batch.records;
+        self.correlator.feed(&line, &mut |answer| {
+            *records += 1;
+            sink.answer(answer);
+        })
+    }
+
+    fn complain(&mut self, line: &Line<'_>) {
+        // `FAILED to start up` follows the line that says why.
+        if line.serial.is_some() || line.text.is_empty() || line.text.starts_with("FAILED") {
+            return;
+        }
+        self.complaint.clear();
+        self.complaint.extend(line.text.chars().take(COMPLAINT_BYTES_MAX));
+    }
+}
