@@ -1,3 +1,7 @@
 //! The synhold command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    synhold::cli::main()
+}

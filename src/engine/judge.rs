@@ -15,7 +15,7 @@ use super::flow::Flow;
 use super::health::{Evidence, SourceHealth};
 use super::hold::{Bounds, Hold, Left, Park};
 use super::record::Record;
-use super::registry::{Known, Registry};
+use super::registry::{Inserted, Known, Registry};
 use super::time::{Mono, Now};
 use super::verdict::{Grade, Reason, Verdict};
 
@@ -91,6 +91,15 @@ pub struct Answer<T> {
     pub ticket: T,
     /// What was decided.
     pub decision: Decision,
+}
+
+/// What a record led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded<T> {
+    /// What the registry made of it.
+    pub inserted: Inserted,
+    /// What waited for it and is now accepted.
+    pub released: Vec<Answer<T>>,
 }
 
 /// Registry, hold and policy. Shared by reference between threads.
@@ -182,17 +191,16 @@ impl<T> Engine<T> {
     }
 
     /// Takes a record in and lets go what waited for it.
-    pub fn record(&self, record: &Record, now: Mono) -> Vec<Answer<T>> {
-        self.registry.insert(record);
+    pub fn record(&self, record: &Record, now: Mono) -> Recorded<T> {
+        let inserted = self.registry.insert(record);
         fence(SeqCst);
         if self.flows.load(SeqCst) == 0 {
-            return Vec::new();
+            return Recorded { inserted, released: Vec::new() };
         }
         let admits = |client: IpAddr| self.admits(self.registry.grade(client, record.address));
         let left = self.with_hold(|hold| hold.release(record.address, admits, now));
-        left.into_iter()
-            .map(|left| Answer { decision: self.accept(&left), ticket: left.ticket })
-            .collect()
+        let answer = |left: Left<T>| Answer { decision: self.accept(&left), ticket: left.ticket };
+        Recorded { inserted, released: left.into_iter().map(answer).collect() }
     }
 
     /// Refuses what has waited long enough in `lane`. Whoever cannot trust the evidence accuses nobody: the
@@ -214,6 +222,13 @@ impl<T> Engine<T> {
             Answer { ticket: left.ticket, decision: Decision { verdict, ..decision } }
         };
         left.into_iter().map(decide).collect()
+    }
+
+    /// Judges a packet while nothing is held any more: by the registry, else `verdict`.
+    pub fn stopping(&self, flow: Flow, lane: u16, verdict: Verdict) -> Decision {
+        let shutdown =
+            || Decision { verdict, ..self.refuse(flow, lane, Reason::Shutdown, Duration::ZERO, 0) };
+        self.resolved(flow, lane).unwrap_or_else(shutdown)
     }
 
     /// When [`Engine::expire`] has something to do in `lane`.

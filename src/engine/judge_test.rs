@@ -66,7 +66,7 @@ fn the_record_releases_every_packet_to_its_address_and_no_other() {
     assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold);
     assert_eq!(engine.packet(flow("172.17.0.3:1", "203.0.113.9:80"), 1, 2, at(0).mono), Step::Hold);
     assert_eq!(engine.packet(other, 0, 3, at(0).mono), Step::Hold);
-    let mut answers = engine.record(&record("172.17.0.2"), at(5).mono);
+    let mut answers = engine.record(&record("172.17.0.2"), at(5).mono).released;
     answers.sort_by_key(|answer| answer.ticket);
     let seen: Vec<_> = answers
         .iter()
@@ -88,7 +88,7 @@ fn a_record_between_look_up_and_parking_still_releases() {
     // The verdict thread looks and finds nothing ...
     assert_eq!(engine.resolved(web(), 0), None);
     // ... the reader takes the record in and finds nobody waiting ...
-    assert!(engine.record(&record("172.17.0.2"), at(1).mono).is_empty());
+    assert!(engine.record(&record("172.17.0.2"), at(1).mono).released.is_empty());
     // ... and only then the verdict thread parks.
     let Step::Decided(decision) = engine.park(web(), 0, 1, at(2).mono) else {
         panic!("the wake-up was lost")
@@ -109,7 +109,7 @@ fn packets_and_records_racing_on_two_threads_lose_nobody() {
             let (engine, barrier) = (Arc::clone(&engine), Arc::clone(&barrier));
             std::thread::spawn(move || {
                 barrier.wait();
-                engine.record(&record, at(0).mono).len()
+                engine.record(&record, at(0).mono).released.len()
             })
         };
         barrier.wait();
@@ -131,7 +131,7 @@ fn a_copy_joins_while_the_first_waits_and_shortly_after_it_was_let_through() {
     let engine = engine(Scope::Global);
     assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold);
     assert_eq!(engine.packet(web(), 1, 2, at(100).mono), Step::Copy);
-    let answers = engine.record(&record("172.17.0.2"), at(200).mono);
+    let answers = engine.record(&record("172.17.0.2"), at(200).mono).released;
     assert_eq!((answers.len(), answers[0].decision.copies), (1, 1));
     assert_eq!(
         engine.packet(web(), 1, 3, at(201).mono),
@@ -176,14 +176,14 @@ fn one_source_over_its_budget_does_not_touch_its_neighbour() {
 fn with_scope_container_only_the_containers_own_look_up_releases() {
     let engine = engine(Scope::Container);
     assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold);
-    assert!(engine.record(&record("172.17.0.9"), at(1).mono).is_empty());
+    assert!(engine.record(&record("172.17.0.9"), at(1).mono).released.is_empty());
     let answers = engine.expire(0, at(800));
     assert_eq!(
         (answers[0].decision.reason, answers[0].decision.grade),
         (Reason::OutOfScope, Grade::Other)
     );
     assert_eq!(engine.packet(web(), 0, 2, at(900).mono), Step::Hold);
-    assert_eq!(engine.record(&record("172.17.0.2"), at(901).mono).len(), 1);
+    assert_eq!(engine.record(&record("172.17.0.2"), at(901).mono).released.len(), 1);
 }
 
 #[test]

@@ -151,7 +151,7 @@ impl Sink {
 
     fn write(&mut self, event: &Event) {
         let wants_json = self.file.is_some() || self.outputs.stdout == LogFormat::Json;
-        let json = wants_json.then(|| json(event)).unwrap_or_default();
+        let json = if wants_json { json(event) } else { String::new() };
         if self.outputs.file.is_some() {
             let written = self.file.as_mut().is_some_and(|file| writeln!(file, "{json}").is_ok());
             if !written {

@@ -14,8 +14,6 @@ pub struct QueueStats {
     pub gone: AtomicU64,
     /// Times the receive buffer overflowed.
     pub overruns: AtomicU64,
-    /// Times the queue was opened again.
-    pub reopened: AtomicU64,
 }
 
 /// A queue and the packets of it that wait for their answer.
@@ -90,16 +88,6 @@ impl<L: Link> Queue<L> {
     /// Packets held here.
     pub fn held(&self) -> usize {
         self.held.len()
-    }
-
-    /// Puts a fresh link in place of one that is of no more use. What was held is lost with the old socket:
-    /// the kernel drops it. Returns how many packets that were.
-    pub fn replace_link(&mut self, link: L) -> usize {
-        let lost = self.held.len();
-        self.held.clear();
-        self.link = link;
-        self.stats.reopened.fetch_add(1, Relaxed);
-        lost
     }
 
     fn send(&mut self, message: L::Message, disposition: Disposition) {

@@ -115,6 +115,13 @@ impl Net {
         Ok(meant)
     }
 
+    /// The network `address` lies in, as an interface has it; a prefix beyond the family's is the whole address.
+    pub fn around(address: IpAddr, prefix: u8) -> Net {
+        let family = Family::of(address);
+        let prefix = prefix.min(family.bits());
+        Net { address: family.address(number(address) & !family.host_mask(prefix)), prefix }
+    }
+
     /// First address.
     pub fn address(self) -> IpAddr {
         self.address

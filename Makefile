@@ -1,0 +1,51 @@
+# synhold: `make run` and `make test` are all a fresh Debian machine with Rust needs.
+
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+CARGO := cargo
+SYNHOLD := target/release/synhold
+# Flags for synhold, as in: make run ARGS="--dry-run"
+ARGS :=
+PREFIX := /usr/local
+# Privileged tests, benchmark and demo run as root; what they are built from does not.
+AS_ROOT := CARGO_TARGET_$(shell uname -m | tr a-z A-Z)_UNKNOWN_LINUX_GNU_RUNNER="$(SUDO)"
+
+.PHONY: run demo test test-unprivileged test-netns check bench install-rules remove-rules install setup build
+
+run: build
+	$(SUDO) $(SYNHOLD) run --state-dir data $(ARGS)
+
+demo: build
+	$(AS_ROOT) $(CARGO) run --quiet --release --example demo -- $(SYNHOLD)
+
+test: test-unprivileged test-netns
+
+test-unprivileged: setup
+	$(CARGO) test --locked --lib --bins --test it
+
+test-netns: setup
+	$(AS_ROOT) $(CARGO) test --locked --test netns
+
+check: setup
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; fi
+
+bench: build
+	$(AS_ROOT) $(CARGO) bench --locked --bench bench -- $(SYNHOLD)
+
+install-rules: build
+	$(SUDO) $(SYNHOLD) rules install $(ARGS)
+
+remove-rules: build
+	$(SUDO) $(SYNHOLD) rules remove
+
+install: build
+	$(SUDO) install -D -m 0755 $(SYNHOLD) $(PREFIX)/sbin/synhold
+	[ -e /etc/synhold/synhold.toml ] || $(SUDO) install -D -m 0644 data/synhold.toml /etc/synhold/synhold.toml
+
+setup:
+	scripts/setup.sh
+
+build: setup
+	$(CARGO) build --locked --release

@@ -1,0 +1,104 @@
+//! The command line: parses, calls, prints.
+
+mod rules;
+mod run;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::config::Options;
+
+/// The answer is no: drift, not found, would refuse.
+const NO: u8 = 1;
+/// Usage or error.
+const ERROR: u8 = 2;
+
+/// Inline egress firewall for container hosts.
+///
+/// A container that connects to an address nobody resolved through DNS uses a hardcoded address, as malware does.
+/// synhold holds the first packet of such a flow until the matching DNS record arrives, and refuses it if none does.
+#[derive(Debug, Parser)]
+#[command(name = "synhold", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the firewall until SIGTERM or Ctrl-C
+    Run {
+        /// Configuration file [default: /etc/synhold/synhold.toml if it is there]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Install, remove, show or check the rules in the kernel
+    Rules {
+        #[command(subcommand)]
+        action: rules::Action,
+        /// Configuration file [default: /etc/synhold/synhold.toml if it is there]
+        #[arg(long, value_name = "FILE", global = true)]
+        config: Option<PathBuf>,
+    },
+}
+
+/// What a command found.
+enum Answer {
+    Fine,
+    No,
+}
+
+/// Runs the command line of this process and returns its exit code: 0 fine, 1 the answer is no, 2 usage or error.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_diagnostics();
+    let answer = match cli.command {
+        Command::Run { config, options } => {
+            run::run(config.as_deref(), options).map(|()| Answer::Fine)
+        }
+        Command::Rules { action, config } => rules::run(&action, config.as_deref()),
+    };
+    match answer {
+        Ok(Answer::Fine) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::from(NO),
+        Err(error) => {
+            // Where standard error is gone, the exit code still tells.
+            let _ = writeln!(std::io::stderr(), "synhold: {error:#}");
+            ExitCode::from(ERROR)
+        }
+    }
+}
+
+/// Diagnostics go to standard error, apart from the events; `RUST_LOG` chooses what.
+fn log_diagnostics() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("synhold=error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// Prints to standard output; a reader that has gone away is no error.
+fn say(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_tree_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

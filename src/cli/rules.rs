@@ -1,0 +1,87 @@
+//! `synhold rules`: the rules in the kernel without the daemon.
+
+use std::path::Path;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use super::{Answer, say};
+use crate::config::{self, RuleOptions};
+use crate::nftables;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Action {
+    /// Put the rules in, or change those that are there in place
+    Install {
+        #[command(flatten)]
+        options: RuleOptions,
+    },
+    /// Take the rules away; new container flows then pass unjudged
+    Remove,
+    /// Print the rules in the kernel as nft text
+    Show {
+        /// Print what `install` would put in instead
+        #[arg(long)]
+        wanted: bool,
+        #[command(flatten)]
+        options: RuleOptions,
+    },
+    /// Compare the rules in the kernel with what `install` would put in; exit 1 if they differ
+    Check {
+        #[command(flatten)]
+        options: RuleOptions,
+    },
+}
+
+pub(super) fn run(action: &Action, file: Option<&Path>) -> Result<Answer> {
+    match action {
+        Action::Install { options } => install(file, options.clone()),
+        Action::Remove => remove(),
+        Action::Show { wanted: true, options } => {
+            let ruleset = config::load_rules(file, options.clone())?.ruleset(nftables::probe()?);
+            say(nftables::render(&ruleset).trim_end()).map(|()| Answer::Fine)
+        }
+        Action::Show { wanted: false, .. } => show(),
+        Action::Check { options } => check(file, options.clone()),
+    }
+}
+
+fn install(file: Option<&Path>, options: RuleOptions) -> Result<Answer> {
+    let wanted = config::load_rules(file, options)?.ruleset(nftables::probe()?);
+    let current = nftables::read()?;
+    let changed = !nftables::apply(&wanted, current.as_ref())?.changes.is_empty();
+    say(match (changed, &current) {
+        (false, _) => "the rules are in place already",
+        (true, Some(_)) => "the rules were changed in place",
+        (true, None) => {
+            "the rules are in place; start `synhold run`, which answers what they queue"
+        }
+    })?;
+    Ok(Answer::Fine)
+}
+
+fn remove() -> Result<Answer> {
+    say(if nftables::remove()? { "the rules are gone" } else { "there were no rules of ours" })?;
+    Ok(Answer::Fine)
+}
+
+fn show() -> Result<Answer> {
+    match nftables::read()? {
+        Some(ruleset) => say(nftables::render(&ruleset).trim_end()).map(|()| Answer::Fine),
+        None => say("no rules of ours are in the kernel; `synhold rules install` puts them in")
+            .map(|()| Answer::No),
+    }
+}
+
+fn check(file: Option<&Path>, options: RuleOptions) -> Result<Answer> {
+    let wanted = config::load_rules(file, options)?.ruleset(nftables::probe()?);
+    let drift = nftables::check(&wanted, nftables::read()?.as_ref());
+    for difference in &drift {
+        say(&difference.to_string())?;
+    }
+    if drift.is_empty() {
+        say("the rules in the kernel are as they should be")?;
+        return Ok(Answer::Fine);
+    }
+    Ok(Answer::No)
+}

@@ -1,0 +1,82 @@
+//! `synhold run`: the daemon, and what a person is told when it is up.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::say;
+use crate::config::{self, Config, Options};
+use crate::daemon;
+use crate::dns::Spec;
+use crate::engine::Mode;
+use crate::events::LogFormat;
+use crate::nftables::Refuse;
+
+pub(super) fn run(file: Option<&Path>, options: Options) -> Result<()> {
+    let config = config::load(file, options)?;
+    daemon::run(&config, || match config.log_format {
+        LogFormat::Human => say(&welcome(&config)),
+        LogFormat::Json => Ok(()),
+    })
+}
+
+/// What is protected, and how a container comes to use it.
+fn welcome(config: &Config) -> String {
+    let mut text = String::new();
+    let containers: Vec<String> = config.rules.containers.iter().map(ToString::to_string).collect();
+    let hold = config.engine.bounds.hold.as_millis();
+    let refused = match (config.engine.mode, config.rules.refuse) {
+        (Mode::DryRun, _) => "would be refused (dry run: everything passes at once)",
+        (Mode::Enforce, Refuse::Reset) => "refused with a reset",
+        (Mode::Enforce, Refuse::Drop) => "dropped in silence",
+    };
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "synhold judges every new TCP and UDP flow from {} to the outside.",
+        containers.join(", ")
+    );
+    let _ = writeln!(
+        text,
+        "  A destination that no DNS answer named is held up to {hold} ms for its record, then {refused}."
+    );
+    for source in &config.sources {
+        let _ = writeln!(text, "  DNS evidence: {}", evidence(source, config));
+    }
+    let _ = match resolver(config) {
+        Some(address) => write!(
+            text,
+            "  Containers use it with:  docker run --dns {address} ...\n  \
+             or for all of them:      {{\"dns\": [\"{address}\"]}} in /etc/docker/daemon.json"
+        ),
+        None => write!(text, "  Containers are to ask the dnsmasq that writes this log."),
+    };
+    text
+}
+
+fn evidence(source: &Spec, config: &Config) -> String {
+    if !matches!(source, Spec::Spawn) {
+        return source.to_string();
+    }
+    let mut listens: Vec<String> =
+        config.dnsmasq.listen.iter().map(|at| SocketAddr::from(*at).to_string()).collect();
+    listens.extend(
+        config.dnsmasq.interfaces.iter().map(|pattern| format!("every {pattern} interface")),
+    );
+    let upstream = match config.dnsmasq.upstreams.as_slice() {
+        [] => "the host's resolvers".to_owned(),
+        some => some.join(", "),
+    };
+    format!("our own dnsmasq on {}, asking {upstream}", listens.join(", "))
+}
+
+/// The address containers ask: where our own dnsmasq listens, or will once Docker's default bridge is there.
+fn resolver(config: &Config) -> Option<String> {
+    config.sources.iter().find(|source| matches!(source, Spec::Spawn))?;
+    let listens = config.dnsmasq.listen.iter().map(|(address, _)| *address);
+    let first =
+        listens.clone().find(|address| address.is_ipv4()).or_else(|| listens.into_iter().next());
+    Some(first.map_or_else(|| "172.17.0.1".to_owned(), |address| address.to_string()))
+}

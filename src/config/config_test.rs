@@ -1,0 +1,108 @@
+//! The file, the command line over it, and values that cannot be.
+
+use super::*;
+use crate::engine::Scope;
+
+fn options(text: &str) -> Options {
+    parse(text).unwrap()
+}
+
+fn resolved(text: &str) -> Result<Config> {
+    let given = parse(text)?;
+    resolve(given.daemon.clone(), resolve_rules(&given.rules, given.daemon.dry_run)?)
+}
+
+#[test]
+fn an_unknown_key_is_an_error_that_lists_the_keys() {
+    let error = parse("hold_ms = 5").unwrap_err().to_string();
+    assert!(error.contains("\"hold_ms\"") && error.contains("hold-ms"), "{error}");
+}
+
+#[test]
+fn every_flag_of_run_is_a_key_of_the_file() {
+    let text = r#"
+        container-net = ["10.1.0.0/16", "fd00:1::/64"]
+        queue-num = 7
+        queues = 2
+        fail = "open"
+        refuse = "drop"
+        dry-run = false
+        state-dir = "/tmp/x"
+        dns-source = ["file:/var/log/dnsmasq.log"]
+        hold-ms = 500
+        hold-budget = 9
+        scope = "container"
+        dns-listen = ["10.1.0.1"]
+        dns-upstream = ["192.0.2.53"]
+        memory-only = true
+        no-docker = true
+        keep-rules = true
+        events = "/tmp/e"
+        log-format = "json"
+    "#;
+    let command = Options::augment_args(clap::Command::new("run"));
+    for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
+        assert!(text.contains(&format!("{flag} =")), "{flag} is not tried here");
+    }
+    let config = resolved(text).unwrap();
+    assert_eq!(
+        (config.rules.queue_num, config.rules.queues, config.rules.posture),
+        (7, 2, Posture::Open)
+    );
+    assert_eq!((config.engine.scope, config.engine.bounds.budget), (Scope::Container, 9));
+    assert_eq!(config.engine.bounds.hold, Duration::from_millis(500));
+    assert!(config.memory_only && config.keep_rules);
+    assert_eq!(config.log_format, LogFormat::Json);
+}
+
+#[test]
+fn the_command_line_goes_before_the_file() {
+    let given = options("hold-ms = 100\ncontainer-net = [\"10.9.0.0/16\"]");
+    let file = options("hold-ms = 200\nqueue-num = 3\ncontainer-net = [\"10.8.0.0/16\"]");
+    let daemon = given.daemon.or(file.daemon);
+    let rules = given.rules.or(file.rules);
+    assert_eq!((daemon.hold_ms, rules.queue_num), (Some(100), Some(3)));
+    assert_eq!(rules.container_net, ["10.9.0.0/16"]);
+}
+
+#[test]
+fn a_dry_run_always_fails_open() {
+    assert_eq!(resolved("dry-run = true\nfail = \"closed\"").unwrap().rules.posture, Posture::Open);
+    assert_eq!(resolved("").unwrap().rules.posture, Posture::Closed);
+}
+
+#[test]
+fn values_that_cannot_be_are_refused_in_one_line() {
+    for (text, says) in [
+        ("hold-ms = 1000", "--hold-ms"),
+        ("hold-ms = 0", "--hold-ms"),
+        ("hold-budget = 0", "--hold-budget"),
+        ("queues = 0", "--queues"),
+        ("queue-num = 65535\nqueues = 2", "65535"),
+        ("container-net = [\"10.0.0.1/8\"]", "--container-net 10.0.0.1/8"),
+        ("dns-source = [\"docker:dns\"]", "docker"),
+        ("dns-source = [\"http:x\"]", "--dns-source http:x"),
+        ("fail = \"maybe\"", "maybe"),
+    ] {
+        let error = format!("{:#}", resolved(text).unwrap_err());
+        assert!(error.contains(says), "{text}: {error}");
+    }
+}
+
+#[test]
+fn without_named_networks_bridges_and_dockers_pool_are_judged() {
+    let on = |interface: &str, address: &str, prefix| InterfaceAddress {
+        interface: interface.to_owned(),
+        address: address.parse().unwrap(),
+        prefix,
+    };
+    let host = [
+        on("docker0", "172.17.0.1", 16),
+        on("br-12", "10.4.0.1", 24),
+        on("br-12", "fd00:4::1", 64),
+        on("br-12", "fe80::1", 64),
+        on("eth0", "198.51.100.2", 24),
+    ];
+    let nets: Vec<String> = found(&host).unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(nets, ["172.16.0.0/12", "10.4.0.0/24", "fd00:4::/64"]);
+}

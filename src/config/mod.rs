@@ -1,0 +1,238 @@
+//! Configuration: the file under the command line, checked, with every default filled in.
+
+mod options;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args as _;
+
+pub use options::{DaemonOptions, Fail, Options, RefuseBy, RuleOptions};
+
+use crate::dns::{self, SpawnConfig};
+use crate::engine::hold::Bounds;
+use crate::engine::limits::{
+    CONFIG_BYTES_MAX, HELD_MAX, HOLD_BUDGET_DEFAULT, HOLD_DEFAULT, HOLD_MAX, QUEUES_MAX,
+};
+use crate::engine::{Mode, Settings};
+use crate::events::LogFormat;
+use crate::host::{self, InterfaceAddress};
+use crate::nftables::{self, Net, Posture, QueueVia, Refuse};
+
+/// Read if it is there and no other file is named.
+pub const DEFAULT_FILE: &str = "/etc/synhold/synhold.toml";
+/// Where state is kept unless configured.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/synhold";
+const DNS_PORT: u16 = 53;
+/// The pool Docker takes its first networks from; judged where no container network is named.
+const DOCKER_POOL: &str = "172.16.0.0/12";
+
+/// What the kernel's rules are to look like.
+#[derive(Clone, Debug)]
+pub struct RuleConfig {
+    /// Networks whose containers are judged.
+    pub containers: Vec<Net>,
+    /// True if the user named them.
+    pub containers_named: bool,
+    /// First queue.
+    pub queue_num: u16,
+    /// How many.
+    pub queues: u16,
+    /// What happens while nobody answers.
+    pub posture: Posture,
+    /// How a refusal is put.
+    pub refuse: Refuse,
+    /// This host's own addresses.
+    pub host: Vec<InterfaceAddress>,
+}
+
+/// Everything the daemon is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the kernel's rules are to look like.
+    pub rules: RuleConfig,
+    /// What the engine is told.
+    pub engine: Settings,
+    /// Where the registry is kept.
+    pub state_dir: PathBuf,
+    /// True if nothing but the event file may be written.
+    pub memory_only: bool,
+    /// True if rules this process put in stay at stop.
+    pub keep_rules: bool,
+    /// Where records come from.
+    pub sources: Vec<dns::Spec>,
+    /// How our own dnsmasq is run, if it is.
+    pub dnsmasq: SpawnConfig,
+    /// The event file.
+    pub events: Option<PathBuf>,
+    /// What standard output gets.
+    pub log_format: LogFormat,
+}
+
+/// Reads `file`, or the default file if it is there, under what the command line gave.
+///
+/// # Errors
+/// In one line: a file that cannot be read, an unknown key, a value that cannot be.
+pub fn load(file: Option<&Path>, given: Options) -> Result<Config> {
+    let from_file = read(file)?;
+    let daemon = given.daemon.or(from_file.daemon);
+    let rules = resolve_rules(&given.rules.or(from_file.rules), daemon.dry_run)?;
+    resolve(daemon, rules)
+}
+
+/// The same for the options that decide what the rules look like.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_rules(file: Option<&Path>, given: RuleOptions) -> Result<RuleConfig> {
+    let from_file = read(file)?;
+    resolve_rules(&given.or(from_file.rules), from_file.daemon.dry_run)
+}
+
+fn read(file: Option<&Path>) -> Result<Options> {
+    let path = file.unwrap_or(Path::new(DEFAULT_FILE));
+    let mut text = String::new();
+    match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound && file.is_none() => {
+            return Ok(Options::default());
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        Ok(file) => file.take(CONFIG_BYTES_MAX).read_to_string(&mut text),
+    }
+    .with_context(|| format!("cannot read {}", path.display()))?;
+    parse(&text).with_context(|| path.display().to_string())
+}
+
+/// Keys are the long flags of `run`; anything else is an error, since a misspelt key would protect nobody.
+fn parse(text: &str) -> Result<Options> {
+    let table: toml::Table = text.parse()?;
+    let command = Options::augment_args(clap::Command::new("run"));
+    let known: BTreeSet<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+    if let Some(unknown) = table.keys().find(|key| !known.contains(key.as_str())) {
+        let keys: Vec<&str> = known.into_iter().collect();
+        bail!("unknown key {unknown:?}; the keys are {}", keys.join(", "));
+    }
+    let value = toml::Value::Table(table);
+    Ok(Options { rules: value.clone().try_into()?, daemon: value.try_into()? })
+}
+
+fn resolve_rules(options: &RuleOptions, dry_run: bool) -> Result<RuleConfig> {
+    let host = host::addresses().context("cannot list this host's addresses")?;
+    let queues = options.queues.unwrap_or(1);
+    let queue_num = options.queue_num.unwrap_or(0);
+    ensure!((1..=QUEUES_MAX).contains(&queues), "--queues must be between 1 and {QUEUES_MAX}");
+    ensure!(
+        queue_num.checked_add(queues - 1).is_some(),
+        "--queue-num and --queues go beyond queue 65535"
+    );
+    let posture = match (dry_run, options.fail) {
+        (true, _) | (false, Some(Fail::Open)) => Posture::Open,
+        (false, Some(Fail::Closed) | None) => Posture::Closed,
+    };
+    let refuse = match options.refuse.unwrap_or(RefuseBy::Reset) {
+        RefuseBy::Reset => Refuse::Reset,
+        RefuseBy::Drop => Refuse::Drop,
+    };
+    let containers_named = !options.container_net.is_empty();
+    let containers = if containers_named { named(&options.container_net)? } else { found(&host)? };
+    Ok(RuleConfig { containers, containers_named, queue_num, queues, posture, refuse, host })
+}
+
+fn named(nets: &[String]) -> Result<Vec<Net>> {
+    nets.iter().map(|net| net.parse().with_context(|| format!("--container-net {net}"))).collect()
+}
+
+/// The networks of the container bridges there are now, and Docker's first pool for those to come.
+fn found(host: &[InterfaceAddress]) -> Result<Vec<Net>> {
+    let mut nets = vec![DOCKER_POOL.parse()?];
+    for on in host.iter().filter(|on| on.is_on_bridge()) {
+        let link_local = matches!(on.address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let net = Net::around(on.address, on.prefix);
+        if !link_local && !nets.iter().any(|known: &Net| known.contains(on.address)) {
+            nets.push(net);
+        }
+    }
+    Ok(nets)
+}
+
+fn resolve(options: DaemonOptions, rules: RuleConfig) -> Result<Config> {
+    let hold = options.hold_ms.map_or(HOLD_DEFAULT, Duration::from_millis);
+    ensure!(
+        hold <= HOLD_MAX && !hold.is_zero(),
+        "--hold-ms must be between 1 and {}: a SYN is sent again after one second",
+        HOLD_MAX.as_millis()
+    );
+    let budget = options.hold_budget.unwrap_or(HOLD_BUDGET_DEFAULT);
+    ensure!((1..=HELD_MAX).contains(&budget), "--hold-budget must be between 1 and {HELD_MAX}");
+    let specs =
+        if options.dns_source.is_empty() { vec!["spawn".to_owned()] } else { options.dns_source };
+    let sources: Vec<dns::Spec> = specs
+        .iter()
+        .map(|spec| spec.parse().with_context(|| format!("--dns-source {spec}")))
+        .collect::<Result<_>>()?;
+    let dnsmasq = dnsmasq(&options.dns_listen, options.dns_upstream, &rules)?;
+    if sources.contains(&dns::Spec::Spawn) {
+        dnsmasq.arguments()?;
+    }
+    let mode = if options.dry_run { Mode::DryRun } else { Mode::Enforce };
+    let bounds = Bounds { hold, budget, total: HELD_MAX };
+    Ok(Config {
+        rules,
+        engine: Settings { mode, scope: options.scope.unwrap_or_default(), bounds },
+        state_dir: options.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
+        memory_only: options.memory_only,
+        keep_rules: options.keep_rules,
+        sources,
+        dnsmasq,
+        events: options.events,
+        log_format: options.log_format.unwrap_or_default(),
+    })
+}
+
+/// Our own dnsmasq listens where it is told, or on this host's address in each container network.
+fn dnsmasq(listen: &[String], upstreams: Vec<String>, rules: &RuleConfig) -> Result<SpawnConfig> {
+    if !listen.is_empty() {
+        let listen = listen.iter().map(|text| listen_at(text)).collect::<Result<_>>()?;
+        return Ok(SpawnConfig { listen, interfaces: Vec::new(), upstreams });
+    }
+    let gateways =
+        rules.host.iter().filter(|on| rules.containers.iter().any(|net| net.contains(on.address)));
+    let interfaces = if rules.containers_named { Vec::new() } else { bridges() };
+    let listen = gateways.map(|on| (on.address, DNS_PORT)).collect();
+    Ok(SpawnConfig { listen, interfaces, upstreams })
+}
+
+/// `ADDR` or `ADDR:PORT`, IPv6 with a port in brackets.
+fn listen_at(text: &str) -> Result<(IpAddr, u16)> {
+    let bare = text.parse::<IpAddr>().map(|address| (address, DNS_PORT));
+    bare.or_else(|_| text.parse::<SocketAddr>().map(|at| (at.ip(), at.port())))
+        .with_context(|| format!("--dns-listen {text}: write ADDRESS or ADDRESS:PORT"))
+}
+
+fn bridges() -> Vec<String> {
+    host::BRIDGE_PATTERNS.iter().map(|&pattern| pattern.to_owned()).collect()
+}
+
+impl RuleConfig {
+    /// The rules as the nftables adapter takes them.
+    pub fn ruleset(&self, queue_via: QueueVia) -> nftables::Ruleset {
+        nftables::Ruleset::new(&nftables::Options {
+            queue_num: self.queue_num,
+            queues: self.queues,
+            posture: self.posture,
+            refuse: self.refuse,
+            queue_via,
+            containers: self.containers.clone(),
+            host_addresses: self.host.iter().map(|on| on.address).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "config_test.rs"]
+mod tests;

@@ -1,0 +1,120 @@
+//! Log readers: one thread a source, each feeding the engine and waking whoever waited.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result};
+
+use super::clock;
+use super::shared::Shared;
+use crate::dns::{self, Answer, SpawnConfig, Stop};
+use crate::engine::event::{Body, RecordBody};
+use crate::engine::health::{Batch, SourceHealth};
+use crate::engine::registry::Inserted;
+
+/// The running readers.
+pub struct Readers {
+    stop: Stop,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The state of a source right after its start, for whoever waits for it.
+pub struct SourceState {
+    /// Which source.
+    pub label: String,
+    /// Why it is down, if it is.
+    pub down: Option<String>,
+}
+
+struct Reader {
+    shared: Arc<Shared>,
+    health: Arc<SourceHealth>,
+    states: Sender<SourceState>,
+    was_up: bool,
+}
+
+impl Readers {
+    /// Starts a reader for each source; `states` is told whenever one comes up or goes down.
+    ///
+    /// # Errors
+    /// If the system gives no more threads or descriptors.
+    pub fn start(
+        sources: &[(dns::Spec, Arc<SourceHealth>)],
+        config: &SpawnConfig,
+        shared: &Arc<Shared>,
+        states: &Sender<SourceState>,
+    ) -> Result<Readers> {
+        let mut readers = Readers { stop: Stop::new()?, threads: Vec::new() };
+        for (spec, health) in sources {
+            let (spec, config, stop) = (spec.clone(), config.clone(), readers.stop.clone());
+            let mut reader = Reader {
+                shared: Arc::clone(shared),
+                health: Arc::clone(health),
+                states: states.clone(),
+                was_up: false,
+            };
+            let thread = std::thread::Builder::new()
+                .name("dns".to_owned())
+                .spawn(move || dns::run(&spec, &config, &stop, &mut reader))
+                .context("cannot start a log reader")?;
+            readers.threads.push(thread);
+        }
+        Ok(readers)
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.stop.raise();
+        for thread in self.threads.drain(..) {
+            // A reader that panicked has nothing left to end.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl dns::Sink for Reader {
+    fn behind(&mut self) {
+        self.health.fell_behind(clock::mono());
+    }
+
+    fn answer(&mut self, answer: Answer<'_>) {
+        let Some(record) = answer.to_record(clock::wall()) else { return };
+        let recorded = self.shared.engine.record(&record, clock::mono());
+        self.shared.deliver(recorded.released);
+        if recorded.inserted == Inserted::New {
+            self.shared.event(Body::Record(RecordBody::from(&record)));
+        }
+    }
+
+    fn lines(&mut self, batch: Batch) {
+        self.health.count(batch, clock::wall());
+        if batch.lost > 0 {
+            let message = format!("{}: dnsmasq lost {} log lines", self.health.label, batch.lost);
+            self.shared.report_health("source", false, message);
+        }
+    }
+
+    fn caught_up(&mut self) {
+        self.health.caught_up(clock::mono());
+    }
+
+    fn up(&mut self) {
+        self.health.mark_up();
+        if !std::mem::replace(&mut self.was_up, true) {
+            self.shared.report_health("source", true, format!("{} is read", self.health.label));
+        }
+        let _ = self.states.send(SourceState { label: self.health.label.clone(), down: None });
+    }
+
+    fn down(&mut self, why: &str) {
+        self.was_up = false;
+        self.health.mark_down();
+        self.shared.report_health("source", false, format!("{} is down: {why}", self.health.label));
+        // Nobody listens once the daemon is up.
+        let _ = self
+            .states
+            .send(SourceState { label: self.health.label.clone(), down: Some(why.to_owned()) });
+    }
+}

@@ -1,0 +1,278 @@
+//! The daemon: wires the adapters to the engine, in a numbered order, and takes it apart in reverse.
+
+pub mod clock;
+mod evidence;
+mod lane;
+mod lock;
+mod persist;
+mod rules;
+mod shared;
+mod watch;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::Config;
+use crate::dns;
+use crate::engine::event::{Body, Ready, Reload};
+use crate::engine::health::SourceHealth;
+use crate::engine::limits::HEALTH_INTERVAL;
+use crate::engine::{Engine, Mode, Verdict};
+use crate::events::{EventWriter, Outputs};
+use crate::nfq::{self, Disposition};
+use crate::nftables::{Posture, QueueVia, Refuse, names::REFUSE_MARK};
+use evidence::{Readers, SourceState};
+use lane::Lane;
+use lock::Lock;
+use persist::Keeper;
+use rules::Rules;
+use shared::{Mailbox, Phase, Shared};
+use watch::Watch;
+
+/// How long our own dnsmasq may take to come up before that counts as a failed start.
+const SOURCE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the verdict threads may take to answer what is held at stop; they need microseconds.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Runs until SIGTERM or SIGINT; `on_ready` is called once verdicts are being given.
+///
+/// # Errors
+/// If the daemon cannot do its job: it then says why and has changed nothing.
+pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _entered = runtime.enter();
+    // 1. Signals first, so that none ends us half-way.
+    let mut signals = Signals::new()?;
+    // 2. One instance.
+    let mut lock = Lock::acquire()?;
+    let inherited = lock.previous.is_some_and(|holder| holder.own_rules);
+    // 3. The event log.
+    let writer = EventWriter::start(outputs(config))?;
+    // 4. The engine with what it knew before.
+    let sources = sources(config);
+    let shared = Arc::new(share(config, &sources, &writer)?);
+    let keeper = Keeper::load(&config.state_dir, config.memory_only, &shared)?;
+    // 5. Evidence before verdicts.
+    let (states, changes) = channel();
+    let readers = Readers::start(&sources, &config.dnsmasq, &shared, &states)?;
+    await_dnsmasq(config, &changes)?;
+    // 6. Queues before rules: what the rules send must find somebody.
+    let lanes = Lanes::start(config, &shared)?;
+    // 7. Rules.
+    let rules = Rules::install(&config.rules, inherited)
+        .context("cannot install the rules, so nothing is protected")?;
+    lock.tell(rules.own)?;
+    on_ready()?;
+    shared.event(Body::Ready(ready(config, &shared, &rules)));
+    notify(&[sd_notify::NotifyState::Ready]);
+
+    runtime.block_on(serve(config, &shared, &writer, keeper, &mut signals));
+
+    notify(&[sd_notify::NotifyState::Stopping]);
+    lanes.drain();
+    let restored = if config.keep_rules { Ok(()) } else { rules.restore() };
+    drop(lanes);
+    drop(readers);
+    shared.event(Body::Stop(shared.totals()));
+    drop(writer);
+    restored.context("the rules could not be taken away; run `synhold rules remove`")
+}
+
+/// Signals, timers and saves, until it is time to stop.
+async fn serve(
+    config: &Config,
+    shared: &Arc<Shared>,
+    writer: &EventWriter,
+    keeper: Keeper,
+    signals: &mut Signals,
+) {
+    let mut watch = Watch::default();
+    let mut tick = tokio::time::interval(HEALTH_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (stop_saving, stopped) = channel();
+    let saver = spawn_saver(keeper, Arc::clone(shared), stopped);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => watch.look(shared, config.rules.queues),
+            _ = signals.reload.recv() => {
+                writer.reopen();
+                shared.event(Body::Reload(Reload { what: "event file".to_owned() }));
+            }
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+        }
+    }
+    watch.look(shared, config.rules.queues);
+    drop(stop_saving);
+    if let Ok(saver) = saver {
+        // A panicked saver has already lost what it would have saved.
+        let _ = saver.join();
+    }
+}
+
+/// Saving a large registry takes a while, so it has a thread of its own; it saves once more when told to stop.
+fn spawn_saver(
+    mut keeper: Keeper,
+    shared: Arc<Shared>,
+    stopped: Receiver<()>,
+) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("save".to_owned()).spawn(move || {
+        while stopped.recv_timeout(keeper.pause()) == Err(RecvTimeoutError::Timeout) {
+            keeper.save(&shared);
+        }
+        keeper.save(&shared);
+    })
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals> {
+        let on = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Signals {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            reload: on(SignalKind::hangup())?,
+        })
+    }
+}
+
+fn outputs(config: &Config) -> Outputs {
+    let records = tracing::enabled!(tracing::Level::TRACE);
+    Outputs { stdout: config.log_format, records, file: config.events.clone() }
+}
+
+fn sources(config: &Config) -> Vec<(dns::Spec, Arc<SourceHealth>)> {
+    let with_health =
+        |spec: &dns::Spec| (spec.clone(), Arc::new(SourceHealth::new(spec.to_string())));
+    config.sources.iter().map(with_health).collect()
+}
+
+fn share(
+    config: &Config,
+    sources: &[(dns::Spec, Arc<SourceHealth>)],
+    writer: &EventWriter,
+) -> Result<Shared> {
+    let healths = sources.iter().map(|(_, health)| Arc::clone(health)).collect();
+    let engine = Engine::new(config.engine, healths);
+    let mailboxes = (0..config.rules.queues).map(|_| Mailbox::new()).collect::<nix::Result<_>>()?;
+    let unanswered = match config.rules.posture {
+        Posture::Open => Verdict::Accept,
+        Posture::Closed => Verdict::Drop,
+    };
+    // Silence needs no help from the rules, and works even if somebody took them away.
+    let refuse = match config.rules.refuse {
+        Refuse::Reset => Disposition::Refuse,
+        Refuse::Drop => Disposition::Drop,
+    };
+    Ok(Shared::new(engine, mailboxes, writer.sender(), unanswered, refuse, config.rules.queue_num))
+}
+
+/// Our own dnsmasq must come up: without it every name would fail to resolve, and every connection with it.
+/// A file or FIFO may still appear, and the events say that it is missing.
+fn await_dnsmasq(config: &Config, changes: &Receiver<SourceState>) -> Result<()> {
+    let own = config
+        .sources
+        .iter()
+        .find(|spec| matches!(spec, dns::Spec::Spawn))
+        .map(ToString::to_string);
+    let Some(own) = own else { return Ok(()) };
+    loop {
+        match changes.recv_timeout(SOURCE_PATIENCE) {
+            Ok(state) if state.label != own => {}
+            Ok(SourceState { down: None, .. }) => return Ok(()),
+            Ok(SourceState { down: Some(why), .. }) => {
+                bail!("our own dnsmasq does not start: {why}")
+            }
+            Err(_) => {
+                bail!("our own dnsmasq has not come up within {} s", SOURCE_PATIENCE.as_secs())
+            }
+        }
+    }
+}
+
+fn ready(config: &Config, shared: &Shared, rules: &Rules) -> Ready {
+    let word = |debug: String| debug.to_lowercase();
+    Ready {
+        mode: config.engine.mode,
+        posture: word(format!("{:?}", config.rules.posture)),
+        refuse: word(format!("{:?}", config.rules.refuse)),
+        queue_via: match rules.queue_via {
+            QueueVia::Native => "queue".to_owned(),
+            QueueVia::Compat => "compat".to_owned(),
+        },
+        queue_num: config.rules.queue_num,
+        queues: config.rules.queues,
+        hold_ms: u64::try_from(config.engine.bounds.hold.as_millis()).unwrap_or(u64::MAX),
+        containers: config.rules.containers.iter().map(ToString::to_string).collect(),
+        sources: config.sources.iter().map(ToString::to_string).collect(),
+        records: u64::try_from(shared.engine.registry().len()).unwrap_or(u64::MAX),
+        own_rules: rules.own,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// The verdict threads. Dropping them closes the queues.
+struct Lanes {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    drained: Receiver<()>,
+}
+
+impl Lanes {
+    fn start(config: &Config, shared: &Arc<Shared>) -> Result<Lanes> {
+        let (tell, drained) = channel();
+        let fail_open = config.rules.posture == Posture::Open || config.engine.mode == Mode::DryRun;
+        let mut lanes = Lanes { shared: Arc::clone(shared), threads: Vec::new(), drained };
+        let opened: Vec<Lane> = (0..config.rules.queues)
+            .map(|number| {
+                let queue = config.rules.queue_num + number;
+                let options = nfq::Options { number: queue, fail_open, refuse_mark: REFUSE_MARK };
+                Lane::open(number, options, Arc::clone(shared), tell.clone())
+            })
+            .collect::<std::io::Result<_>>()?;
+        for lane in opened {
+            let spawned =
+                std::thread::Builder::new().name("verdict".to_owned()).spawn(move || lane.run());
+            lanes.threads.push(spawned.context("cannot start a verdict thread")?);
+        }
+        Ok(lanes)
+    }
+
+    /// Answers everything held; new packets are answered at once from here on.
+    fn drain(&self) {
+        self.shared.set_phase(Phase::Drain);
+        for _ in &self.threads {
+            if self.drained.recv_timeout(DRAIN_PATIENCE).is_err() {
+                return tracing::error!(
+                    "a verdict thread does not answer; its packets are dropped with its queue"
+                );
+            }
+        }
+    }
+}
+
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        self.shared.set_phase(Phase::Close);
+        for thread in self.threads.drain(..) {
+            // What a panicked thread held was answered while it unwound.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!("systemd does not listen: {error}");
+    }
+}

@@ -1,0 +1,142 @@
+//! The registry across restarts: loaded at start, saved when changed and at stop, never over a damaged file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::clock;
+use super::shared::Shared;
+use crate::engine::limits::SAVE_INTERVAL;
+use crate::store::{self, ANCESTOR_FILE, Error, REGISTRY_FILE};
+
+/// A save may take this share of the time at most, so that a huge registry does not keep the disk busy.
+const SAVE_SHARE: u32 = 20;
+
+/// Saves the registry of one daemon.
+pub struct Keeper {
+    path: Option<PathBuf>,
+    saved: u64,
+    failing: bool,
+    pause: Duration,
+}
+
+impl Keeper {
+    /// Loads the registry of `state_dir`; with `memory_only` nothing is ever written there.
+    ///
+    /// # Errors
+    /// If the state directory cannot be made.
+    pub fn load(state_dir: &Path, memory_only: bool, shared: &Shared) -> Result<Keeper> {
+        if !memory_only {
+            make_folder(state_dir)?;
+        }
+        let path = state_dir.join(REGISTRY_FILE);
+        let mut keeper =
+            Keeper { path: Some(path.clone()), saved: 0, failing: false, pause: SAVE_INTERVAL };
+        if memory_only {
+            keeper.path = None;
+        }
+        let file = if path.exists() { path } else { state_dir.join(ANCESTOR_FILE) };
+        keeper.load_file(&file, shared);
+        keeper.saved = shared.engine.registry().changes();
+        if file.ends_with(ANCESTOR_FILE) {
+            keeper.saved = 0;
+        }
+        Ok(keeper)
+    }
+
+    fn load_file(&mut self, file: &Path, shared: &Shared) {
+        match store::load(file, shared.engine.registry(), clock::wall()) {
+            Ok(loaded) if loaded.skipped > 0 => {
+                let message = format!(
+                    "{} entries of {} are no addresses or names and were left out",
+                    loaded.skipped,
+                    file.display()
+                );
+                shared.report_health("registry", false, message);
+            }
+            Ok(_) => {}
+            Err(error @ Error::Read { .. }) => {
+                self.path = None;
+                shared.report_health(
+                    "registry",
+                    false,
+                    format!("{error}; nothing will be saved until this is mended"),
+                );
+            }
+            Err(error @ Error::Damaged { .. }) => self.set_aside(file, &error, shared),
+        }
+    }
+
+    fn set_aside(&mut self, file: &Path, error: &Error, shared: &Shared) {
+        let kept = shared.engine.registry().len();
+        if self.path.is_none() {
+            let message = format!(
+                "{error}; {kept} addresses before the damage are used, the file is left as it is"
+            );
+            return shared.report_health("registry", false, message);
+        }
+        match store::set_aside(file, clock::wall()) {
+            Ok(aside) => {
+                let message = format!(
+                    "{error}; it was set aside as {}, {kept} addresses before the damage are used",
+                    aside.display()
+                );
+                shared.report_health("registry", false, message);
+            }
+            Err(rename) => {
+                self.path = None;
+                let message = format!(
+                    "{error} and cannot be set aside ({rename}); nothing will be saved over it"
+                );
+                shared.report_health("registry", false, message);
+            }
+        }
+    }
+
+    /// Time until the next save is due.
+    pub fn pause(&self) -> Duration {
+        self.pause
+    }
+
+    /// Saves if something changed.
+    pub fn save(&mut self, shared: &Arc<Shared>) {
+        let Some(path) = &self.path else { return };
+        let changes = shared.engine.registry().changes();
+        if changes == self.saved {
+            return;
+        }
+        let start = Instant::now();
+        match store::save(path, shared.engine.registry()) {
+            Ok(()) => {
+                self.saved = changes;
+                if std::mem::take(&mut self.failing) {
+                    shared.report_health(
+                        "registry",
+                        true,
+                        "the registry is saved again".to_owned(),
+                    );
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    let message = format!(
+                        "cannot save {}: {error}; what is learned stays in memory",
+                        path.display()
+                    );
+                    shared.report_health("registry", false, message);
+                }
+            }
+        }
+        self.pause = SAVE_INTERVAL.max(start.elapsed() * SAVE_SHARE);
+    }
+}
+
+fn make_folder(folder: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| {
+        format!("cannot make the state directory {}: choose another --state-dir", folder.display())
+    })
+}

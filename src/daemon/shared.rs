@@ -1,0 +1,240 @@
+//! What verdict threads and log readers share: the engine, the way to each verdict thread, and the counters.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::clock;
+use crate::engine::event::{Body, Event, Health, Totals, VerdictBody};
+use crate::engine::judge::{Answer, Decision, Engine, Mode};
+use crate::engine::packet::Malformed;
+use crate::engine::{Reason, Verdict};
+use crate::events::EventSender;
+use crate::nfq::{Disposition, QueueStats};
+
+/// The kernel's packet number: what the engine calls a ticket.
+pub type Ticket = u32;
+
+/// What the verdict threads are to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Judge and hold.
+    Serve = 0,
+    /// Answer everything held, hold nothing more.
+    Drain = 1,
+    /// End.
+    Close = 2,
+}
+
+/// Shared state of one daemon.
+#[derive(Debug)]
+pub struct Shared {
+    /// Who decides.
+    pub engine: Engine<Ticket>,
+    /// One mailbox a verdict thread.
+    pub mailboxes: Vec<Mailbox>,
+    /// The event log.
+    pub events: EventSender,
+    /// Counters since start.
+    pub tally: Tally,
+    /// Losses seen on the queue sockets.
+    pub queue_stats: Arc<QueueStats>,
+    /// The answer for packets that nobody judged, by posture.
+    pub unanswered: Verdict,
+    /// How a refusal is put to the kernel.
+    pub refuse: Disposition,
+    /// First queue number; lane 0 serves it.
+    pub queue_num: u16,
+    phase: AtomicU8,
+}
+
+/// Answers on their way to the verdict thread that holds the packets. Bounded by what may be held.
+#[derive(Debug)]
+pub struct Mailbox {
+    answers: Mutex<Vec<Answer<Ticket>>>,
+    filled: AtomicBool,
+    wake: EventFd,
+}
+
+/// Counters since start.
+#[derive(Debug, Default)]
+pub struct Tally {
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    pub(super) held: AtomicU64,
+    released: AtomicU64,
+    malformed: AtomicU64,
+    pub(super) copies: AtomicU64,
+    pub(super) panics: AtomicU64,
+    pub(super) reopened: AtomicU64,
+    pub(super) kernel_dropped: AtomicU64,
+    pub(super) user_dropped: AtomicU64,
+}
+
+impl Mailbox {
+    /// An empty mailbox.
+    ///
+    /// # Errors
+    /// If the kernel gives no event descriptor.
+    pub fn new() -> nix::Result<Mailbox> {
+        let wake =
+            EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        Ok(Mailbox { answers: Mutex::default(), filled: AtomicBool::new(false), wake })
+    }
+
+    /// Takes everything out; cheap when there is nothing.
+    pub fn take(&self) -> Vec<Answer<Ticket>> {
+        if !self.filled.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Wakes the verdict thread.
+    pub fn ring(&self) {
+        // Fails only when the counter is full, and then the thread is awake anyway.
+        let _ = self.wake.write(1);
+    }
+
+    /// The descriptor that becomes readable when rung.
+    pub fn descriptor(&self) -> &EventFd {
+        &self.wake
+    }
+
+    /// Silences the bell once the thread is awake.
+    pub fn hush(&self) {
+        // Fails only when nobody rang.
+        let _ = self.wake.read();
+    }
+
+    fn put(&self, answer: Answer<Ticket>) {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
+        self.filled.store(true, Ordering::Release);
+    }
+}
+
+impl Shared {
+    /// Puts the parts together.
+    pub fn new(
+        engine: Engine<Ticket>,
+        mailboxes: Vec<Mailbox>,
+        events: EventSender,
+        unanswered: Verdict,
+        refuse: Disposition,
+        queue_num: u16,
+    ) -> Shared {
+        let (tally, queue_stats) = Default::default();
+        let phase = AtomicU8::new(Phase::Serve as u8);
+        Shared {
+            engine,
+            mailboxes,
+            events,
+            tally,
+            queue_stats,
+            unanswered,
+            refuse,
+            queue_num,
+            phase,
+        }
+    }
+
+    /// Sends answers to the threads that hold their packets.
+    pub fn deliver(&self, answers: Vec<Answer<Ticket>>) {
+        for answer in answers {
+            if let Some(mailbox) = self.mailboxes.get(usize::from(answer.decision.lane)) {
+                mailbox.put(answer);
+                mailbox.ring();
+            }
+        }
+    }
+
+    /// What the verdict threads are to do.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Serve,
+            1 => Phase::Drain,
+            _ => Phase::Close,
+        }
+    }
+
+    /// Tells the verdict threads what to do.
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+        self.mailboxes.iter().for_each(Mailbox::ring);
+    }
+
+    /// Mode of the engine.
+    pub fn mode(&self) -> Mode {
+        self.engine.settings().mode
+    }
+
+    /// Counts and reports a verdict.
+    pub fn report(&self, decision: &Decision) {
+        self.tally.count(decision);
+        let now = clock::now();
+        let queue = self.queue_num + decision.lane;
+        let body = VerdictBody::decided(decision, self.mode(), self.engine.evidence(now), queue);
+        self.events.send(Event { time: now.wall, body: Body::Verdict(body) });
+    }
+
+    /// Counts and reports a packet that cannot be read.
+    pub fn report_malformed(&self, malformed: &Malformed, lane: u16) {
+        self.tally.malformed.fetch_add(1, Ordering::Relaxed);
+        self.tally.refused.fetch_add(1, Ordering::Relaxed);
+        let now = clock::now();
+        let evidence = self.engine.evidence(now);
+        let body = VerdictBody::malformed(malformed, self.mode(), evidence, self.queue_num + lane);
+        self.events.send(Event { time: now.wall, body: Body::Verdict(body) });
+    }
+
+    /// Reports a change in something we depend on, to the event log and to diagnostics.
+    pub fn report_health(&self, what: &str, healthy: bool, message: String) {
+        if healthy {
+            tracing::info!("{what}: {message}");
+        } else {
+            tracing::warn!("{what}: {message}");
+        }
+        self.event(Body::Health(Health { what: what.to_owned(), healthy, message }));
+    }
+
+    /// Puts an event of this moment into the log.
+    pub fn event(&self, body: Body) {
+        self.events.send(Event { time: clock::wall(), body });
+    }
+
+    /// All counters.
+    pub fn totals(&self) -> Totals {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let tally = &self.tally;
+        Totals {
+            accepted: read(&tally.accepted),
+            refused: read(&tally.refused),
+            held: read(&tally.held),
+            released: read(&tally.released),
+            malformed: read(&tally.malformed),
+            copies: read(&tally.copies),
+            gone: read(&self.queue_stats.gone),
+            overruns: read(&self.queue_stats.overruns),
+            reopened: read(&tally.reopened),
+            panics: read(&tally.panics),
+            kernel_dropped: read(&tally.kernel_dropped),
+            user_dropped: read(&tally.user_dropped),
+            events_shed: self.events.shed(),
+        }
+    }
+}
+
+impl Tally {
+    fn count(&self, decision: &Decision) {
+        let counter = match decision.verdict {
+            Verdict::Accept => &self.accepted,
+            Verdict::Drop => &self.refused,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if decision.reason == Reason::ResolvedAfterHold {
+            self.released.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! Start, stop, crash, modes, and what is left behind.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::lab::net::{connect, udp_ask};
+use super::lab::raw::{self, Raw};
+use super::lab::serve::{Server, everywhere};
+use super::lab::wire::Wire;
+use super::lab::{CT4, DEAD4, Lab, SRV4, Side, at, eventually};
+use super::stand::{DnsLog, PORT, SOON, Stand, casts, is_verdict_on, start, synhold, waiting};
+
+const QUICK: Duration = Duration::from_millis(500);
+
+#[test]
+fn a_dry_run_delays_and_refuses_nothing_and_reports_what_enforcing_would_do() {
+    let mut stand = Stand::new("dry", &["--dry-run", "--hold-ms", "900"]);
+    assert_eq!(stand.daemon.ready()["posture"], "open");
+    for cast in casts() {
+        let took = connect(&stand.lab.ct, cast.server, SOON).expect("a dry run refuses nothing");
+        assert!(took < Duration::from_millis(500), "a dry run delays nothing: {took:?}");
+        assert!(udp_ask(&stand.lab.ct, None, cast.server, b"x", SOON).answered());
+        assert_eq!(waiting(&stand.lab), 0, "nothing waits");
+        // The record that comes meanwhile would have released both.
+        stand.log.answer(cast.container, "late.example", cast.server.ip());
+        for proto in ["tcp", "udp"] {
+            let is = |e: &serde_json::Value| is_verdict_on(e, cast.server) && e["proto"] == proto;
+            let event = stand.daemon.expect_event(proto, is, SOON);
+            assert_eq!(
+                (&event["verdict"], &event["enforced"]),
+                (&"accept".into(), &false.into()),
+                "{event}"
+            );
+            assert_eq!(
+                (&event["reason"], &event["names"][0]),
+                (&"resolved-after-hold".into(), &"late.example".into())
+            );
+        }
+        // And what never resolves would have been refused, after the whole hold.
+        Raw::to_gateway(&stand.lab, Side::Ct).send(&raw::syn(
+            at(cast.container, 5_000),
+            cast.dead,
+            1,
+        ));
+        let event = stand.verdict(cast.dead);
+        assert_eq!(
+            (&event["verdict"], &event["reason"]),
+            (&"drop".into(), &"never-resolved".into()),
+            "{event}"
+        );
+        assert_eq!(
+            (&event["enforced"], &event["mode"]),
+            (&false.into(), &"dry-run".into()),
+            "{event}"
+        );
+        assert!(event["held_us"].as_u64().unwrap() >= 900_000, "{event}");
+        assert_eq!(stand.passed(cast.dead), 1, "it passed all the same");
+    }
+}
+
+#[test]
+fn killed_in_the_closed_posture_nothing_passes_until_a_new_daemon_serves_with_its_registry() {
+    let mut stand = Stand::new("closed", &[]);
+    let (rules, _, _) = synhold(&stand.lab, &["rules", "check", "--container-net", "10.0.0.0/8"]);
+    assert_eq!(rules, 1, "the control: check compares with what it is told");
+    for cast in casts() {
+        stand.resolve(cast.container, "web.example", cast.server.ip());
+    }
+    let state = stand.lab.dir().join("state/registry.json");
+    eventually("the registry is saved", Duration::from_secs(10), || {
+        fs::read_to_string(&state).is_ok_and(|text| text.matches("web.example").count() == 2)
+    });
+    let (lab, far, log) = (stand.lab, stand.far, stand.log);
+    stand.daemon.kill9();
+    for cast in casts() {
+        connect(&lab.ct, cast.server, QUICK).expect_err("no listener, no new flows");
+        assert_eq!(far.count_settled(&lab, Side::Srv, |p| p.is_syn_to(cast.server)), 0);
+    }
+    fs::write(&log.path, "").unwrap();
+    let again = start(&lab, &log.path, &[]);
+    assert_eq!(again.ready()["records"], 2);
+    for cast in casts() {
+        connect(&lab.ct, cast.server, SOON).expect("known from before the crash");
+    }
+    let ended = again.stop();
+    assert!(ended.status.success(), "{}", ended.stderr);
+    assert!(
+        !lab.gw.ruleset().contains("synhold"),
+        "the rules of the killed run were ours to take away"
+    );
+}
+
+#[test]
+fn killed_in_the_open_posture_everything_passes() {
+    let stand = Stand::new("open", &["--fail", "open", "--hold-ms", "100"]);
+    for cast in casts() {
+        connect(&stand.lab.ct, cast.server, SOON).expect_err("enforced while we live");
+    }
+    let (lab, _far) = (stand.lab, stand.far);
+    stand.daemon.kill9();
+    for cast in casts() {
+        connect(&lab.ct, cast.server, SOON).expect("open");
+    }
+}
+
+#[test]
+fn a_clean_stop_answers_what_is_held_and_leaves_the_ruleset_as_it_was() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let lab = Lab::new("stop");
+        lab.gw.nft(
+            "table ip foreign {\nchain c {\ntype filter hook forward priority 5\ncounter\n}\n}\n",
+        );
+        let before = lab.gw.ruleset();
+        let far = Wire::watch(&lab.srv, "eth0");
+        let log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+        let daemon = start(&lab, &log.path, &["--hold-ms", "990", "--queues", "2"]);
+        daemon.ready();
+        let raw = Raw::to_gateway(&lab, Side::Ct);
+        for n in 0..50u16 {
+            raw.send(&raw::syn(at(CT4, 7_000 + n), at(DEAD4, 80), 1));
+        }
+        eventually("50 are held", SOON, || waiting(&lab) == 50);
+        let ended = daemon.end_by(signal);
+        assert!(ended.status.success(), "{signal}: {}", ended.stderr);
+        assert!(ended.took < Duration::from_secs(3), "{:?}", ended.took);
+        let shutdown = ended.events.iter().filter(|e| e["reason"] == "shutdown").count();
+        assert_eq!(shutdown, 50, "every held packet was answered");
+        let stop = ended.events.last().unwrap();
+        assert_eq!(
+            (&stop["event"], &stop["held"], &stop["gone"]),
+            (&"stop".into(), &50.into(), &0.into()),
+            "{stop}"
+        );
+        assert_eq!(far.count_settled(&lab, Side::Srv, |p| p.is_syn()), 0);
+        let after: String = lab.gw.ruleset();
+        assert_eq!(without_counters(&after), without_counters(&before));
+    }
+}
+
+fn without_counters(ruleset: &str) -> String {
+    ruleset.lines().filter(|line| !line.contains("counter packets")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn rules_that_were_there_stay_and_are_put_back_to_what_they_were() {
+    let lab = Lab::new("stay");
+    let nets = ["--container-net", "172.31.7.0/24", "--container-net", "fd07:7::/64"];
+    let install = [&["rules", "install"][..], &nets].concat();
+    let (code, out, err) = synhold(&lab, &install);
+    assert_eq!(code, 0, "{out}{err}");
+    let installed = lab.gw.ruleset();
+    assert!(installed.contains("table inet synhold"));
+    assert_eq!(synhold(&lab, &install).0, 0);
+    assert_eq!(lab.gw.ruleset(), installed, "installing twice changes nothing");
+
+    let log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+    let daemon = start(&lab, &log.path, &["--dry-run", "--queue-num", "9"]);
+    assert_eq!(daemon.ready()["own_rules"], false);
+    assert_ne!(lab.gw.ruleset(), installed, "the dry run has changed them in place");
+    assert!(daemon.stop().status.success());
+    assert_eq!(lab.gw.ruleset(), installed, "and put them back");
+    assert_eq!(synhold(&lab, &["rules", "remove"]).0, 0);
+    assert_eq!(lab.gw.ruleset(), "");
+    assert_eq!(synhold(&lab, &["rules", "show"]).0, 1, "nothing to show is a no");
+}
+
+#[test]
+fn keep_rules_leaves_them() {
+    let lab = Lab::new("keep");
+    let log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+    let daemon = start(&lab, &log.path, &["--keep-rules"]);
+    daemon.ready();
+    assert!(daemon.stop().status.success());
+    assert!(lab.gw.ruleset().contains("table inet synhold"));
+}
+
+#[test]
+fn a_second_instance_says_who_holds_the_namespace() {
+    let stand = Stand::new("second", &[]);
+    let second = start(&stand.lab, &stand.log.path, &["--queue-num", "5"]).wait_end();
+    assert_eq!(second.status.code(), Some(2));
+    assert!(
+        second.stderr.contains(&format!("process {}", stand.daemon.pid())),
+        "{}",
+        second.stderr
+    );
+    // Another namespace of the same machine is another matter.
+    let other = Stand::new("second2", &[]);
+    assert!(other.daemon.stop().status.success());
+    assert!(stand.daemon.stop().status.success());
+}
+
+#[test]
+fn a_queue_somebody_else_serves_is_named() {
+    let lab = Lab::new("busy");
+    let log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+    let held = lab.gw.run(|| {
+        let mut queue = nfq::Queue::open().unwrap();
+        queue.bind(3).unwrap();
+        queue
+    });
+    let ended = start(&lab, &log.path, &["--queue-num", "3"]).wait_end();
+    assert_eq!(ended.status.code(), Some(2));
+    assert!(ended.stderr.contains("queue 3 is served by another program"), "{}", ended.stderr);
+    assert!(!lab.gw.ruleset().contains("synhold"));
+    drop(held);
+}
+
+#[test]
+fn memory_only_writes_nothing_but_the_event_file() {
+    let lab = Lab::new("memory");
+    let _server = Server::tcp(&lab.srv, &everywhere(PORT));
+    let state = lab.dir().join("state");
+    fs::create_dir(&state).unwrap();
+    fs::write(state.join("registry.json"), "damaged").unwrap();
+    let mut log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+    let events = lab.dir().join("events.jsonl");
+    let daemon =
+        start(&lab, &log.path, &["--memory-only", "--events", &events.display().to_string()]);
+    daemon.ready();
+    log.answer(CT4.into(), "web.example", SRV4.into());
+    daemon.expect_event("record", |e| e["event"] == "record", SOON);
+    connect(&lab.ct, at(SRV4, PORT), SOON).expect("resolved");
+    assert!(daemon.stop().status.success());
+    assert_eq!(fs::read_to_string(state.join("registry.json")).unwrap(), "damaged");
+    assert_eq!(fs::read_dir(&state).unwrap().count(), 1);
+    let text = fs::read_to_string(&events).unwrap();
+    assert!(text.lines().any(|line| line.contains(r#""event":"verdict""#)), "{text}");
+    assert!(text.lines().last().unwrap().contains(r#""event":"stop""#), "{text}");
+}
+
+#[test]
+fn a_damaged_registry_is_set_aside_and_the_ancestors_is_read() {
+    let lab = Lab::new("damaged");
+    let _server = Server::tcp(&lab.srv, &everywhere(PORT));
+    let state = lab.dir().join("state");
+    fs::create_dir(&state).unwrap();
+    fs::write(state.join("registry.json"), r#"{"version":1,"addr"#).unwrap();
+    let log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+    let daemon = start(&lab, &log.path, &[]);
+    daemon.expect_event(
+        "damage",
+        |e| e["event"] == "health" && e["message"].as_str().unwrap().contains("set aside"),
+        SOON,
+    );
+    daemon.ready();
+    assert!(daemon.stop().status.success());
+    let aside: Vec<_> = fs::read_dir(&state)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(aside.iter().any(|name| name.starts_with("registry.json.damaged-")), "{aside:?}");
+
+    fs::remove_file(state.join("registry.json")).ok();
+    fs::write(state.join("dns-registry.json"), format!(r#"{{"{SRV4}": ["web.example"]}}"#))
+        .unwrap();
+    let daemon = start(&lab, &log.path, &[]);
+    assert_eq!(daemon.ready()["records"], 1);
+    connect(&lab.ct, at(SRV4, PORT), SOON).expect("the ancestor resolved it");
+    daemon.stop();
+    assert!(
+        fs::read_to_string(state.join("registry.json")).unwrap().contains("web.example"),
+        "kept as ours"
+    );
+}
+
+#[test]
+fn hangup_opens_the_event_file_again() {
+    let lab = Lab::new("hup");
+    let log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+    let (events, rotated) = (lab.dir().join("events.jsonl"), lab.dir().join("events.1"));
+    let daemon = start(&lab, &log.path, &["--events", &events.display().to_string()]);
+    daemon.ready();
+    fs::rename(&events, &rotated).unwrap();
+    daemon.send_signal(Signal::SIGHUP);
+    daemon.expect_event("reload", |e| e["event"] == "reload", SOON);
+    assert!(daemon.stop().status.success());
+    assert!(fs::read_to_string(&rotated).unwrap().contains(r#""event":"ready""#));
+    assert!(fs::read_to_string(&events).unwrap().contains(r#""event":"stop""#));
+}
+
+#[test]
+fn systemd_is_told_ready_and_stopping() {
+    let lab = Lab::new("notify");
+    let log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+    let path = lab.dir().join("notify.sock");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    let mut command = lab.gw.command(super::stand::BIN);
+    command.env("NOTIFY_SOCKET", &path).args([
+        "run",
+        "--log-format",
+        "json",
+        "--memory-only",
+        "--dns-source",
+    ]);
+    command.arg(format!("file:{}", log.path.display()));
+    let daemon = super::lab::daemon::Daemon::start(&lab.gw, command);
+    let mut buffer = [0; 256];
+    let mut next = || {
+        let length = socket.recv(&mut buffer).expect("a notification");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    assert!(next().contains("READY=1"));
+    assert!(daemon.stop().status.success());
+    assert!(next().contains("STOPPING=1"));
+}
+
+#[test]
+fn packets_lost_to_a_stalled_daemon_are_counted_and_it_goes_on() {
+    let mut stand = Stand::new("stall", &["--hold-ms", "200"]);
+    stand.daemon.send_signal(Signal::SIGSTOP);
+    let raw = Raw::to_gateway(&stand.lab, Side::Ct);
+    // More than the kernel queues for us: the rest is dropped, the posture being closed.
+    raw.send_all((0..20_000u16).map(|n| raw::syn(at(CT4, 20_000 + n), at(DEAD4, 80), 1)), 0);
+    stand.daemon.send_signal(Signal::SIGCONT);
+    let lost = |e: &serde_json::Value| {
+        e["event"] == "health" && e["what"] == "queue" && e["healthy"] == false
+    };
+    stand.daemon.expect_event("loss", lost, SOON);
+    assert_eq!(stand.far.count_settled(&stand.lab, Side::Srv, |p| p.is_syn()), 0);
+    stand.resolve(CT4.into(), "web.example", SRV4.into());
+    connect(&stand.lab.ct, at(SRV4, PORT), SOON).expect("and it serves again");
+    let ended = stand.daemon.stop();
+    let stop = ended.events.last().unwrap();
+    assert!(
+        stop["kernel_dropped"].as_u64().unwrap() + stop["user_dropped"].as_u64().unwrap() > 0,
+        "{stop}"
+    );
+}
+
+#[test]
+fn removing_the_rules_under_held_packets_is_survived() {
+    let mut stand = Stand::new("pulled", &["--hold-ms", "300"]);
+    let raw = Raw::to_gateway(&stand.lab, Side::Ct);
+    for n in 0..20u16 {
+        raw.send(&raw::syn(at(CT4, 7_000 + n), at(DEAD4, 80), 1));
+    }
+    stand.wait_held(20);
+    // Deleting the table makes the kernel drop what waits: our answers then are for packets that are gone.
+    assert_eq!(synhold(&stand.lab, &["rules", "remove"]).0, 0);
+    let refused = |e: &serde_json::Value| e["reason"] == "never-resolved";
+    assert_eq!(stand.daemon.feed().wait_count(20, refused, SOON), 20);
+    let nets = ["--container-net", "172.31.7.0/24"];
+    assert_eq!(synhold(&stand.lab, &[&["rules", "install"][..], &nets].concat()).0, 0);
+    stand.resolve(CT4.into(), "web.example", SRV4.into());
+    connect(&stand.lab.ct, at(SRV4, PORT), SOON).expect("served again");
+    let ended = stand.daemon.stop();
+    let stop = ended.events.last().unwrap();
+    assert_eq!(stop["gone"], 20, "{stop}");
+}
+
+#[test]
+fn without_root_the_start_fails_in_one_line() {
+    let lab = Lab::new("user");
+    let mut command = lab.gw.command("setpriv");
+    command.args([
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        super::stand::BIN,
+        "run",
+        "--memory-only",
+    ]);
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert_eq!(stderr.trim().lines().count(), 1, "{stderr}");
+    assert!(stderr.contains("root"), "{stderr}");
+}
+
+#[test]
+fn several_queues_share_the_load_and_the_hold() {
+    let mut stand = Stand::new("queues", &["--queues", "4"]);
+    assert_eq!(stand.daemon.ready()["queues"], 4);
+    for cast in casts() {
+        stand.resolve(cast.container, "web.example", cast.server.ip());
+    }
+    for cast in casts() {
+        for _ in 0..50 {
+            connect(&stand.lab.ct, cast.server, SOON).expect("resolved");
+        }
+    }
+    let raw = Raw::to_gateway(&stand.lab, Side::Ct);
+    let held: Vec<SocketAddr> = (0..100u16).map(|n| at(IpAddr::from(DEAD4), 1_000 + n)).collect();
+    raw.send_all(held.iter().map(|&dst| raw::syn(at(CT4, 9_000), dst, 1)), 0);
+    stand.wait_held(100);
+    stand.resolve(CT4.into(), "late.example", DEAD4.into());
+    let released = |e: &serde_json::Value| e["reason"] == "resolved-after-hold";
+    assert_eq!(stand.daemon.feed().wait_count(100, released, SOON), 100);
+}

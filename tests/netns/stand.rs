@@ -1,0 +1,155 @@
+//! The stand most tests share: the lab, servers behind the gateway, and the real daemon reading a log we write.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::lab::daemon::Daemon;
+use super::lab::serve::{Server, everywhere};
+use super::lab::wire::Wire;
+use super::lab::{CONTAINER_NETS, CT4, CT6, DEAD4, DEAD6, Lab, SRV4, SRV6, Side, at, eventually};
+
+pub const SOON: Duration = Duration::from_secs(5);
+pub const BIN: &str = env!("CARGO_BIN_EXE_synhold");
+pub const PORT: u16 = 443;
+
+/// One family's cast: the container, a server that answers, an address that does not.
+#[derive(Clone, Copy, Debug)]
+pub struct Cast {
+    pub container: IpAddr,
+    pub server: SocketAddr,
+    pub dead: SocketAddr,
+}
+
+pub fn casts() -> [Cast; 2] {
+    let cast = |container: IpAddr, server: IpAddr, dead: IpAddr| Cast {
+        container,
+        server: at(server, PORT),
+        dead: at(dead, PORT),
+    };
+    [cast(CT4.into(), SRV4.into(), DEAD4.into()), cast(CT6.into(), SRV6.into(), DEAD6.into())]
+}
+
+pub struct Stand {
+    pub daemon: Daemon,
+    pub far: Wire,
+    pub log: DnsLog,
+    pub tcp: Server,
+    pub udp: Server,
+    pub lab: Lab,
+}
+
+/// A dnsmasq log written by the test, line by line.
+pub struct DnsLog {
+    pub path: PathBuf,
+    file: File,
+    serial: u32,
+}
+
+impl DnsLog {
+    pub fn create(path: &Path) -> DnsLog {
+        let file = OpenOptions::new().create(true).append(true).open(path).expect("log file");
+        DnsLog { path: path.to_owned(), file, serial: 0 }
+    }
+
+    /// Writes the lines of one query and its answer, in one write as dnsmasq's two would come.
+    pub fn answer(&mut self, client: IpAddr, name: &str, address: IpAddr) {
+        let lines = self.lines(client, name, address);
+        self.write(&lines);
+    }
+
+    /// The lines of one query and its answer.
+    pub fn lines(&mut self, client: IpAddr, name: &str, address: IpAddr) -> String {
+        self.serial += 1;
+        let (serial, qtype) = (self.serial, if address.is_ipv4() { "A" } else { "AAAA" });
+        let head = format!("Nov 21 22:12:01 dnsmasq[77]: {serial} {client}/40000");
+        format!("{head} query[{qtype}] {name} from {client}\n{head} reply {name} is {address}\n")
+    }
+
+    pub fn write(&mut self, text: &str) {
+        self.file.write_all(text.as_bytes()).expect("write the log");
+    }
+}
+
+impl Stand {
+    /// Everything up, enforcing unless `args` say otherwise.
+    pub fn new(name: &str, args: &[&str]) -> Stand {
+        let lab = Lab::new(name);
+        let log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+        let tcp = Server::tcp(&lab.srv, &everywhere(PORT));
+        let udp = Server::udp(&lab.srv, &everywhere(PORT));
+        let far = Wire::watch(&lab.srv, "eth0");
+        let daemon = start(&lab, &log.path, args);
+        daemon.ready();
+        Stand { daemon, far, log, tcp, udp, lab }
+    }
+
+    /// Makes `name` resolve to `address` and waits until the daemon has read it.
+    pub fn resolve(&mut self, client: IpAddr, name: &str, address: IpAddr) {
+        self.log.answer(client, name, address);
+        self.recorded(name, address);
+    }
+
+    /// Waits until the daemon has read a record.
+    pub fn recorded(&self, name: &str, address: IpAddr) {
+        let address = address.to_string();
+        let is = |e: &Value| {
+            e["event"] == "record" && e["name"] == name && e["address"] == address.as_str()
+        };
+        self.daemon.expect_event("record", is, SOON);
+    }
+
+    /// The verdict about a flow to `dst`, come already or still to come.
+    pub fn verdict(&self, dst: SocketAddr) -> Value {
+        self.daemon.expect_event(&format!("verdict on {dst}"), |e| is_verdict_on(e, dst), SOON)
+    }
+
+    /// Waits until `n` packets wait in the kernel's queues for their verdict.
+    pub fn wait_held(&self, n: u64) {
+        eventually(&format!("{n} packets are held"), SOON, || waiting(&self.lab) == n);
+    }
+
+    /// Packets to `dst` that the far side has seen, now that everything sent has arrived.
+    pub fn passed(&self, dst: SocketAddr) -> usize {
+        self.far.count_settled(&self.lab, Side::Srv, |p| p.is_syn_to(dst) || p.is_udp_to(dst))
+    }
+}
+
+/// Starts the daemon on `log` without waiting for it.
+pub fn start(lab: &Lab, log: &Path, args: &[&str]) -> Daemon {
+    start_on(lab, &format!("file:{}", log.display()), args)
+}
+
+/// Starts the daemon on a DNS source without waiting for it.
+pub fn start_on(lab: &Lab, source: &str, args: &[&str]) -> Daemon {
+    let state = lab.dir().join("state").display().to_string();
+    let mut all = vec!["--state-dir", &state, "--dns-source", source];
+    for net in CONTAINER_NETS {
+        all.extend(["--container-net", net]);
+    }
+    all.extend(args);
+    Daemon::run(&lab.gw, Path::new(BIN), all)
+}
+
+pub fn is_verdict_on(event: &Value, dst: SocketAddr) -> bool {
+    event["event"] == "verdict"
+        && event["dst"] == dst.ip().to_string().as_str()
+        && event["dport"] == dst.port()
+}
+
+/// Packets waiting in all queues of the gateway.
+pub fn waiting(lab: &Lab) -> u64 {
+    let text = lab.gw.proc_net("netfilter/nfnetlink_queue").unwrap_or_default();
+    text.lines().filter_map(|line| line.split_ascii_whitespace().nth(2)?.parse::<u64>().ok()).sum()
+}
+
+/// Runs `synhold ARGS` in the gateway to its end: exit code, stdout, stderr.
+pub fn synhold(lab: &Lab, args: &[&str]) -> (i32, String, String) {
+    let output = lab.gw.command(BIN).args(args).output().expect("synhold runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
