@@ -98,7 +98,7 @@ fn a_real_dnsmasq_with_plain_log_queries_is_understood() {
 fn rotation_during_traffic_loses_no_record() {
     let mut stand = Stand::new("rotate", &HOLD);
     stand.lab.server_owns("198.51.100.0/24");
-    let mut expected = Vec::new();
+    let mut expected: Vec<(String, IpAddr)> = Vec::new();
     for n in 1..=200u8 {
         let (name, address) = (format!("n{n}.example"), IpAddr::from([198, 51, 100, n]));
         if matches!(n, 50 | 100 | 150) {
