@@ -19,7 +19,7 @@ pub fn table_dormant(attrs: &Attrs<'_>) -> Result<bool, Garbled> {
     Ok(flags & sys::NFT_TABLE_F_DORMANT != 0)
 }
 
-/// A chain without its rules, and the table it is in.
+/// A chain without its rules, and the table it is in. Not by rustables: its 0.9 reads policy drop as accept.
 pub fn chain(attrs: &Attrs<'_>) -> Result<(String, Chain), Garbled> {
     let hook = attrs.nest(sys::NFTA_CHAIN_HOOK)?;
     let hook = match hook.be32(sys::NFTA_HOOK_HOOKNUM, "hook")? {

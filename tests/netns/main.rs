@@ -5,5 +5,6 @@ mod evidence;
 mod lab;
 mod lab_test;
 mod lifecycle;
+mod rules;
 mod stand;
 mod verdicts;
