@@ -286,11 +286,11 @@ mod tests {
     #[test]
     fn names_rules() {
         says(
-            |is| drop(is.chains[0].rules.remove(5)),
+            |is| drop(is.chains[0].rules.remove(6)),
             &["chain forward: rule \"refused by the daemon\": missing"],
         );
         says(
-            |is| is.chains[1].rules[0].exprs = vec![Expr::Verdict(Verdict::Accept)],
+            |is| is.chains[1].rules[1].exprs = vec![Expr::Verdict(Verdict::Accept)],
             &[
                 "chain verdict: rule \"ask the daemon\": changed: is `accept`, should be `counter queue to 0`",
             ],

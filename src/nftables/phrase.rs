@@ -147,10 +147,12 @@ fn ct_word(key: CtKey) -> &'static str {
     }
 }
 
-/// The one bit of a conntrack mask that our rules ask for. Both happen to be bit 3.
+/// The conntrack masks that our rules ask for.
 fn ct_bit(key: CtKey, mask: &[u8]) -> Option<&'static str> {
     match (key, u32::from_ne_bytes(mask.try_into().ok()?)) {
+        (CtKey::State, 1) => Some("invalid"),
         (CtKey::State, 8) => Some("new"),
+        (CtKey::State, 9) => Some("(invalid | new)"),
         (CtKey::Status, 8) => Some("confirmed"),
         _ => None,
     }

@@ -188,7 +188,11 @@ mod tests {
 
     #[test]
     fn only_the_chain_that_differs_is_written_again() {
-        let wanted = ["the flush of chain verdict", "rule \"ask the daemon\" of chain verdict"];
+        let wanted = [
+            "the flush of chain verdict",
+            "rule \"no flow at all\" of chain verdict",
+            "rule \"ask the daemon\" of chain verdict",
+        ];
         assert_eq!(steps(|is| is.chains[1].rules.clear()), wanted);
     }
 

@@ -3,10 +3,12 @@
 use super::expr::{Base, CmpOp, CtKey, Expr, MetaKey, Reg, Reject, Rule, Verdict};
 use super::names::{self, Pair};
 use super::net::Family;
-use super::ruleset::{Options, QueueVia, Refuse};
+use super::ruleset::{Options, Posture, QueueVia, Refuse};
 
 /// `ct state new`: conntrack's bit for it.
 const STATE_NEW: u32 = 1 << 3;
+/// `ct state invalid`: no flow conntrack can make sense of.
+const STATE_INVALID: u32 = 1 << 0;
 /// `ct status confirmed`: the flow is in the table, so one packet of it has already left.
 const STATUS_CONFIRMED: u32 = 1 << 3;
 /// `ct direction original`.
@@ -55,6 +57,8 @@ pub fn forward() -> Vec<Rule> {
             [is_in(Field::Saddr, family, names::CONTAINERS, false), returns()],
         )
     }));
+    // ct state & invalid != 0 goto verdict
+    rules.push(rule("invalid", [is_invalid(), goto(names::VERDICT)]));
     // meta mark 0x73796e68 goto refuse
     rules.push(rule("refused by the daemon", [mark_is(names::REFUSE_MARK), goto(names::REFUSE)]));
     rules.extend(address_rules());
@@ -82,22 +86,34 @@ fn first_packets_only() -> Vec<Rule> {
     let status = Expr::Ct(CtKey::Status, Reg::ONE);
     let direction = Expr::Ct(CtKey::Direction, Reg::ONE);
     vec![
-        // ct state & new == 0 return
-        rule(
-            "not a new flow",
-            [vec![state, keep(STATE_NEW), cmp(CmpOp::Eq, &0_u32.to_ne_bytes())], returns()],
-        ),
+        // ct state & (invalid | new) == 0 return
+        rule("known flow", [masked(state, STATE_INVALID | STATE_NEW, CmpOp::Eq), returns()]),
         // ct direction != original return
         rule("a reply", [vec![direction, cmp(CmpOp::Neq, &[ORIGINAL])], returns()]),
         // ct status & confirmed != 0 return
-        rule(
-            "already accepted",
-            [
-                vec![status, keep(STATUS_CONFIRMED), cmp(CmpOp::Neq, &0_u32.to_ne_bytes())],
-                returns(),
-            ],
-        ),
+        rule("already accepted", [masked(status, STATUS_CONFIRMED, CmpOp::Neq), returns()]),
     ]
+}
+
+/// A packet conntrack finds invalid (a bad checksum, impossible flags) can carry a payload to whoever waits for it,
+/// and opens no flow that could be judged. Dropped without an answer, as it would deserve none.
+fn invalid(posture: Posture) -> Rule {
+    let verdict = match posture {
+        // ct state & invalid != 0 counter drop
+        Posture::Closed => vec![Expr::Verdict(Verdict::Drop)],
+        // ct state & invalid != 0 counter return
+        Posture::Open => returns(),
+    };
+    rule("no flow at all", [is_invalid(), counter(), verdict])
+}
+
+fn is_invalid() -> Vec<Expr> {
+    masked(Expr::Ct(CtKey::State, Reg::ONE), STATE_INVALID, CmpOp::Neq)
+}
+
+/// `KEY & MASK == 0`, or `!= 0`.
+fn masked(key: Expr, mask: u32, op: CmpOp) -> Vec<Expr> {
+    vec![key, keep(mask), cmp(op, &0_u32.to_ne_bytes())]
 }
 
 /// What addresses alone decide, in this order: allow always beats block.
@@ -141,7 +157,7 @@ pub fn verdict(options: &Options) -> Vec<Rule> {
         // iptables' -j NFQUEUE --queue-balance 0:3 --queue-bypass --queue-cpu-fanout; nft has no text for it
         QueueVia::Compat => Expr::TargetNfqueue(to),
     };
-    vec![rule("ask the daemon", [counter(), vec![queue]])]
+    vec![invalid(options.posture), rule("ask the daemon", [counter(), vec![queue]])]
 }
 
 /// Chain `refuse`.
@@ -272,14 +288,16 @@ mod tests {
     }
 
     #[test]
-    fn posture_alone_decides_bypass() {
+    fn posture_alone_decides_what_passes_unjudged() {
         for queue_via in [QueueVia::Native, QueueVia::Compat] {
             for (posture, wanted) in [(Posture::Closed, false), (Posture::Open, true)] {
                 let rules = verdict(&Options { posture, queue_via, ..Options::default() });
-                let Some(Expr::Queue(to) | Expr::TargetNfqueue(to)) = rules[0].exprs.last() else {
+                let Some(Expr::Queue(to) | Expr::TargetNfqueue(to)) = rules[1].exprs.last() else {
                     panic!()
                 };
                 assert_eq!(to.bypass, wanted);
+                let passes = rules[0].exprs.last() == Some(&Expr::Verdict(Verdict::Return));
+                assert_eq!(passes, wanted, "and whether invalid packets pass");
             }
         }
     }

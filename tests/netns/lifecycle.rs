@@ -131,7 +131,7 @@ fn a_clean_stop_answers_what_is_held_and_leaves_the_ruleset_as_it_was() {
         assert_eq!(shutdown, 50, "every held packet was answered");
         let stop = ended.events.last().unwrap();
         assert_eq!(
-            (&stop["event"], &stop["held"], &stop["gone"]),
+            (&stop["event"], &stop["refused"], &stop["gone"]),
             (&"stop".into(), &50.into(), &0.into()),
             "{stop}"
         );

@@ -182,6 +182,21 @@ fn anything_to(p: &super::lab::wire::Seen, dst: SocketAddr) -> bool {
 }
 
 #[test]
+fn packets_conntrack_finds_invalid_carry_nothing_out() {
+    for (args, leaves) in [(&[][..], 0), (&["--fail", "open"][..], 2)] {
+        let stand = Stand::new("invalid", args);
+        let raw = Raw::to_gateway(&stand.lab, Side::Ct);
+        let dst = at(SRV4, 9_999);
+        let mut datagram = raw::udp(at(CT4, 44_000), dst, b"stolen");
+        datagram[26] ^= 0x55; // the UDP checksum
+        raw.send(&datagram);
+        raw.send(&raw::tcp(at(CT4, 44_000), dst, b"stolen", |_| {})); // no flag at all
+        let seen = stand.far.count_settled(&stand.lab, Side::Srv, |p| p.dst == dst);
+        assert_eq!(seen, leaves, "{args:?}");
+    }
+}
+
+#[test]
 fn extension_headers_and_fragments_are_read_and_what_cannot_be_is_malformed() {
     let mut stand = Stand::new("strange", &["--hold-ms", "200"]);
     stand.resolve(CT6.into(), "six.example", SRV6.into());
