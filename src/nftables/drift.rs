@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn names_rules() {
         says(
-            |is| drop(is.chains[0].rules.remove(6)),
+            |is| drop(is.chains[0].rules.remove(5)),
             &["chain forward: rule \"refused by the daemon\": missing"],
         );
         says(

@@ -57,11 +57,11 @@ pub fn forward() -> Vec<Rule> {
             [is_in(Field::Saddr, family, names::CONTAINERS, false), returns()],
         )
     }));
-    // ct state & invalid != 0 goto verdict
-    rules.push(rule("invalid", [is_invalid(), goto(names::VERDICT)]));
     // meta mark 0x73796e68 goto refuse
     rules.push(rule("refused by the daemon", [mark_is(names::REFUSE_MARK), goto(names::REFUSE)]));
     rules.extend(address_rules());
+    // ct state & invalid != 0 goto verdict
+    rules.push(rule("invalid", [is_invalid(), goto(names::VERDICT)]));
     for l4 in [L4::Udp, L4::Tcp] {
         // udp dport 53 counter return
         rules.push(rule(
