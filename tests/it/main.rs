@@ -1,3 +1,7 @@
-//! Placeholder.
+//! Unprivileged tests of the whole: the command line, the documents, and the rules of the house.
+#![allow(missing_docs, reason = "a test binary has no readers of its docs")]
 
-fn main() {}
+mod cli;
+mod docs;
+mod support;
+mod tidy;

@@ -1,0 +1,78 @@
+//! The command line: exit codes, one-line errors, help.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use super::support::{BIN, synhold, text};
+
+#[track_caller]
+fn fails(args: &[&str], says: &str) {
+    let output = synhold(args);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+    assert!(stderr.contains(says), "{args:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "{args:?}: {}", text(&output.stdout));
+}
+
+#[test]
+fn errors_say_what_to_do_and_exit_with_2() {
+    fails(&[], "Usage");
+    fails(&["walk"], "walk");
+    fails(&["run", "--hold-ms", "1000"], "--hold-ms must be between 1 and 990");
+    fails(&["run", "--container-net", "10.0.0.1/8"], "write 10.0.0.0/8 for the network");
+    fails(&["run", "--dns-source", "docker:dns"], "not supported by this version");
+    fails(&["run", "--dns-listen", "nowhere"], "write ADDRESS or ADDRESS:PORT");
+    fails(&["run", "--fail", "maybe"], "possible values: open, closed");
+    fails(&["run", "--config", "/nonexistent.toml"], "cannot read /nonexistent.toml");
+}
+
+#[test]
+fn an_error_of_ours_is_one_line() {
+    for args in [&["run", "--queues", "0"][..], &["rules", "check", "--container-net", "x"]] {
+        let stderr = text(&synhold(args).stderr);
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.starts_with("synhold: "), "{stderr}");
+    }
+}
+
+#[test]
+fn a_broken_configuration_names_file_and_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("synhold.toml");
+    for (content, says) in [
+        ("hold_ms = 5", "unknown key \"hold_ms\""),
+        ("hold-ms = \"long\"", "invalid type"),
+        ("hold-ms = ", "synhold.toml"),
+    ] {
+        fs::write(&file, content).unwrap();
+        fails(&["run", "--config", file.to_str().unwrap()], says);
+    }
+}
+
+#[test]
+fn help_and_version_are_there_for_every_command() {
+    for args in
+        [&["--help"][..], &["run", "--help"], &["rules", "--help"], &["rules", "check", "--help"]]
+    {
+        let output = synhold(args);
+        assert!(output.status.success(), "{args:?}");
+        assert!(text(&output.stdout).contains("Usage: synhold"), "{args:?}");
+    }
+    assert_eq!(
+        text(&synhold(&["--version"]).stdout).trim(),
+        concat!("synhold ", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut child = Command::new(BIN)
+        .args(["run", "--help"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(text(&output.stderr), "");
+}

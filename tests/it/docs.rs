@@ -1,0 +1,66 @@
+//! What the documents say is what the program does.
+
+use synhold::engine::Reason;
+
+use super::support::{read, synhold, text};
+
+/// The long flags in the help of `run`.
+fn flags() -> Vec<String> {
+    let help = text(&synhold(&["run", "--help"]).stdout);
+    let words = help.split_ascii_whitespace().filter(|word| word.starts_with("--"));
+    let mut flags: Vec<String> =
+        words.map(|word| word.trim_end_matches([',', ':', ']', ')', ';']).to_owned()).collect();
+    flags.sort();
+    flags.dedup();
+    flags.retain(|flag| !["--help", "--config"].contains(&flag.as_str()));
+    flags
+}
+
+#[test]
+fn the_default_configuration_names_every_key_and_loads() {
+    let text = read("data/synhold.toml");
+    for flag in flags() {
+        let key = format!("#{} =", flag.trim_start_matches("--"));
+        assert!(text.lines().any(|line| line.starts_with(&key)), "{key} is missing");
+    }
+    // With every key switched on it is still a configuration, up to the point where root is needed or an
+    // address is not there.
+    let folder = tempfile::tempdir().unwrap();
+    let all: String = text.lines().map(|line| format!("{}\n", uncomment(line))).collect();
+    let table: toml::Table = all.parse().expect("valid TOML");
+    assert!(table.len() >= flags().len(), "{table:?}");
+    let file = folder.path().join("synhold.toml");
+    std::fs::write(&file, all).unwrap();
+    let stderr = super::support::text(
+        &synhold(&["rules", "check", "--config", file.to_str().unwrap()]).stderr,
+    );
+    assert!(!stderr.contains("synhold.toml"), "{stderr}");
+}
+
+fn uncomment(line: &str) -> &str {
+    match line.strip_prefix('#') {
+        Some(setting) if !setting.starts_with(' ') => setting,
+        _ => line,
+    }
+}
+
+#[test]
+fn the_readme_explains_every_reason_flag_and_make_target() {
+    let readme = read("README.md");
+    for reason in Reason::ALL {
+        assert!(readme.contains(&format!("`{}`", reason.as_str())), "{}", reason.as_str());
+    }
+    for flag in flags() {
+        assert!(readme.contains(&flag), "{flag}");
+    }
+    let makefile = read("Makefile");
+    for target in ["run", "test", "demo", "bench", "install-rules", "remove-rules", "install"] {
+        assert!(makefile.contains(&format!("\n{target}:")), "{target}");
+        assert!(readme.contains(&format!("make {target}")), "{target}");
+    }
+}
+
+#[test]
+fn the_changelog_knows_this_version() {
+    assert!(read("CHANGELOG.md").contains(concat!("## ", env!("CARGO_PKG_VERSION"))));
+}
