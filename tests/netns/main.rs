@@ -1,3 +1,3 @@
-//! Placeholder.
+//! Privileged tests: the real kernel and real dnsmasq, in network namespaces of their own.
 
-fn main() {}
+mod dns;
