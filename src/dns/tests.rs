@@ -162,6 +162,21 @@ fn a_deleted_file_is_read_on_until_a_new_one_is_there() {
 }
 
 #[test]
+fn a_rotation_that_is_undone_repeats_nothing() {
+    let (_folder, path) = folder();
+    let (log, aside) = (appender(&path), path.with_extension("1"));
+    let source = Source::start(Spec::File(path.clone()));
+    write(&log, "one");
+    source.answers(answer("one"));
+    fs::rename(&path, &aside).unwrap();
+    write(&appender(&path), "two");
+    source.answers(answer("two"));
+    fs::rename(&aside, &path).unwrap();
+    write(&log, "three");
+    source.answers(answer("three"));
+}
+
+#[test]
 fn a_symlink_is_followed_across_rotation_of_its_target() {
     let (folder, path) = folder();
     let target = folder.path().join("elsewhere");
