@@ -1,9 +1,4 @@
 //! Ties answers to their queries: only what answers an A or AAAA query is evidence, credited to the name that was asked.
-//!
-//! With `log-queries=extra` the serial number says which query a line answers, and nothing a container asks can make a
-//! line count that should not. With plain `log-queries` names are all there is: a name somebody also asks a TXT record
-//! of gives no evidence, since the two answers look the same. That holds for the last [`QUERIES_MAX`] queries; a
-//! container that floods the resolver can outlive it, which is why `extra` is what synhold recommends and uses itself.
 
 mod burst;
 mod names;
@@ -56,6 +51,11 @@ impl Answer<'_> {
 type Shown<'a> = (Kind, &'a str, Value);
 
 /// Joins the lines of one log. Its memory is bounded whatever the lines hold.
+///
+/// With `log-queries=extra` the serial number says which query a line answers, and nothing a container asks can make a
+/// line count that should not. With plain `log-queries` names are all there is: a name somebody also asks a TXT record
+/// of gives no evidence, since the two answers look the same. That holds for the last [`QUERIES_MAX`] queries; a
+/// container that floods the resolver can outlive it, which is why `extra` is what synhold uses itself.
 pub struct Correlator {
     serials: Serials,
     names: Names,

@@ -47,7 +47,7 @@ struct Tail {
     id: (u64, u64),
     position: u64,
     framing: Framing,
-    watch: Option<WatchDescriptor>,
+    watch: WatchDescriptor,
     last_bytes: Instant,
 }
 
@@ -131,6 +131,11 @@ impl<'a> Follower<'a> {
         if self.current.as_ref().is_some_and(|tail| tail.id == id(found)) {
             return Ok(());
         }
+        if self.rotated.as_ref().is_some_and(|tail| tail.id == id(found)) {
+            // Rotation undone: both are still open where they were left.
+            std::mem::swap(&mut self.rotated, &mut self.current);
+            return Ok(());
+        }
         let next = Tail::open(self.path, &self.inotify, std::mem::take(&mut self.first))?;
         let Some(mut next) = next else { return Ok(()) };
         self.leave_rotated(pump, sink, stop)?;
@@ -147,10 +152,8 @@ impl<'a> Follower<'a> {
     ) -> std::io::Result<()> {
         let Some(mut tail) = self.rotated.take() else { return Ok(()) };
         tail.drain(pump, sink, stop)?;
-        if let Some(watch) = tail.watch {
-            // Fails when the file is gone and the kernel has removed the watch itself.
-            let _ = self.inotify.rm_watch(watch);
-        }
+        // Fails when the file is gone and the kernel has removed the watch itself.
+        let _ = self.inotify.rm_watch(tail.watch);
         Ok(())
     }
 
@@ -200,7 +203,12 @@ impl Tail {
         let link = format!("/proc/self/fd/{}", file.as_raw_fd());
         let changes =
             AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_ATTRIB;
-        let watch = inotify.add_watch(link.as_str(), changes).ok();
+        // Without it, answers would be up to a tick late: rather down, and saying why.
+        let watch = inotify.add_watch(link.as_str(), changes).map_err(|errno| {
+            std::io::Error::other(format!(
+                "cannot be watched: {errno} (see sysctl fs.inotify.max_user_watches)"
+            ))
+        })?;
         let start = if with_past { found.len().saturating_sub(BACKLOG_BYTES_MAX) } else { 0 };
         // One byte earlier, so that a line which starts exactly there is not taken for the rest of one.
         let position = file.seek(SeekFrom::Start(start.saturating_sub(1)))?;

@@ -76,10 +76,10 @@ pub enum Value {
     Other,
 }
 
-/// Types that dnsmasq logs by their name alone (checked in its `cache.c` and `rfc1035.c`).
-const OPAQUE: [&str; 14] = [
+/// Types that dnsmasq logs by their name alone (checked in its `cache.c` and `rfc1035.c`); so are all it has no name for.
+const OPAQUE: [&str; 13] = [
     "HTTPS", "MX", "SRV", "SOA", "NS", "SVCB", "CNAME", "CAA", "DS", "DNSKEY", "NAPTR", "TLSA",
-    "SSHFP", "ANY",
+    "SSHFP",
 ];
 /// What dnsmasq prints for a name that holds a byte that is not printable.
 const UNPRINTABLE: &str = "<name unprintable>";
@@ -255,7 +255,7 @@ impl Qtype {
         match text {
             "A" => Qtype::A,
             "AAAA" => Qtype::Aaaa,
-            text if OPAQUE.contains(&text) => Qtype::Opaque,
+            text if text.starts_with("type=") || OPAQUE.contains(&text) => Qtype::Opaque,
             _ => Qtype::Text,
         }
     }

@@ -1,6 +1,4 @@
 //! DNS evidence adapter: reads dnsmasq's query log from its source, one plain thread each, and hands over answers.
-//!
-//! A source never gives up: what ends or fails is opened again with growing pauses, and the sink is told why it is down.
 
 pub mod correlate;
 mod fifo;
@@ -95,7 +93,10 @@ pub trait Sink {
     fn down(&mut self, why: &str);
 }
 
-/// Reads `spec` on the calling thread until `stop` is raised. `config` matters to [`Spec::Spawn`] only; check it with
+/// Reads `spec` on the calling thread until `stop` is raised. A source never gives up before: what ends or fails is
+/// opened again with growing pauses, and the sink is told why it is down.
+///
+/// `config` matters to [`Spec::Spawn`] only; check it with
 /// [`SpawnConfig::check`] before, since a fault in it is reported as a source that stays down.
 ///
 /// The dnsmasq of [`Spec::Spawn`] is tied to the calling thread: it ends with it, however it ends.
@@ -157,3 +158,5 @@ impl Status {
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod throughput;

@@ -29,7 +29,6 @@ pub struct SourceHealth {
     records: AtomicU64,
     skipped: AtomicU64,
     lost: AtomicU64,
-    reopened: AtomicU64,
     last_line: AtomicU64,
     behind_since: AtomicU64,
     lag_ns: AtomicU64,
@@ -46,11 +45,10 @@ impl SourceHealth {
         self.up.store(true, Relaxed);
     }
 
-    /// The source ended or cannot be opened; true if it was up until now.
-    pub fn mark_down(&self) -> bool {
+    /// The source ended or cannot be opened.
+    pub fn mark_down(&self) {
         self.behind_since.store(0, Relaxed);
-        self.reopened.fetch_add(1, Relaxed);
-        self.up.swap(false, Relaxed)
+        self.up.store(false, Relaxed);
     }
 
     /// True while the source is open.

@@ -1,6 +1,14 @@
 //! Privileged tests: the real kernel in network namespaces made here. Needs root.
 #![allow(missing_docs, reason = "a test binary has no readers of its docs")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that meets the unexpected is to fail"
+)]
 
+mod dns;
 mod evidence;
 mod lab;
 mod lab_test;

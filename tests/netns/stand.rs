@@ -38,8 +38,7 @@ pub struct Stand {
     pub daemon: Daemon,
     pub far: Wire,
     pub log: DnsLog,
-    pub tcp: Server,
-    pub udp: Server,
+    _servers: [Server; 2],
     pub lab: Lab,
 }
 
@@ -80,12 +79,12 @@ impl Stand {
     pub fn new(name: &str, args: &[&str]) -> Stand {
         let lab = Lab::new(name);
         let log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
-        let tcp = Server::tcp(&lab.srv, &everywhere(PORT));
-        let udp = Server::udp(&lab.srv, &everywhere(PORT));
+        let at = everywhere(PORT);
+        let servers = [Server::tcp(&lab.srv, &at), Server::udp(&lab.srv, &at)];
         let far = Wire::watch(&lab.srv, "eth0");
         let daemon = start(&lab, &log.path, args);
         daemon.ready();
-        Stand { daemon, far, log, tcp, udp, lab }
+        Stand { daemon, far, log, _servers: servers, lab }
     }
 
     /// Makes `name` resolve to `address` and waits until the daemon has read it.

@@ -99,9 +99,13 @@ fn what_is_no_evidence_is_understood_as_such() {
 
 #[test]
 fn queries_losses_and_starts_are_read() {
-    for (text, qtype) in
-        [("A", Qtype::A), ("AAAA", Qtype::Aaaa), ("HTTPS", Qtype::Opaque), ("TXT", Qtype::Text)]
-    {
+    for (text, qtype) in [
+        ("A", Qtype::A),
+        ("AAAA", Qtype::Aaaa),
+        ("HTTPS", Qtype::Opaque),
+        ("type=65", Qtype::Opaque),
+        ("TXT", Qtype::Text),
+    ] {
         let text = format!("5 10.0.0.2/9 query[{text}] WWW.Example.com from 10.0.0.2");
         let name = "WWW.Example.com";
         let query = Message::Query { qtype, name, client: ip("10.0.0.2") };
