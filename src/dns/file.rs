@@ -3,7 +3,7 @@
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,9 @@ const SAFETY_TICK: Duration = Duration::from_secs(1);
 /// Quiet after which nobody is taken to write to a rotated file any more. dnsmasq writes to it until it is told
 /// (SIGUSR2), its TCP children until they end.
 const QUIET: Duration = Duration::from_secs(10);
+
+/// First bytes of a file by which a rewritten one is known: timestamp, process, serial and client of its first line.
+const HEAD_BYTES: usize = 64;
 
 /// Follows `path` until `stop` is raised.
 pub fn run(path: &Path, stop: &Stop, sink: &mut dyn Sink) {
@@ -46,6 +49,7 @@ struct Tail {
     file: File,
     id: (u64, u64),
     position: u64,
+    head: Vec<u8>,
     framing: Framing,
     watch: WatchDescriptor,
     last_bytes: Instant,
@@ -217,6 +221,7 @@ impl Tail {
             file,
             id: id(&found),
             position,
+            head: Vec::new(),
             framing,
             watch,
             last_bytes: Instant::now(),
@@ -227,7 +232,7 @@ impl Tail {
     fn drain(&mut self, pump: &mut Pump, sink: &mut dyn Sink, stop: &Stop) -> std::io::Result<()> {
         loop {
             let size = self.file.metadata()?.len();
-            if size < self.position {
+            if self.is_rewritten()? || size < self.position {
                 // Truncated in place: what is there now was written after.
                 self.position = self.file.seek(SeekFrom::Start(0))?;
                 self.framing.reset();
@@ -244,6 +249,21 @@ impl Tail {
                 Read::Nothing | Read::End => return Ok(()),
             }
         }
+    }
+}
+
+impl Tail {
+    /// True if the file begins with other bytes than it did: truncated, and grown past our position since. Should
+    /// that happen between this look and the read after it, the next look finds it, and lines come twice at worst.
+    fn is_rewritten(&mut self) -> std::io::Result<bool> {
+        let mut head = [0; HEAD_BYTES];
+        let length = self.file.read_at(&mut head, 0)?;
+        let head = head.get(..length).unwrap_or_default();
+        let rewritten = !head.starts_with(&self.head);
+        if head.len() != self.head.len() || rewritten {
+            self.head = head.to_vec();
+        }
+        Ok(rewritten)
     }
 }
 

@@ -129,6 +129,27 @@ fn rotation_by_rename_during_writes_loses_nothing() {
 }
 
 #[test]
+fn a_file_truncated_and_grown_past_its_old_size_at_once_is_read_from_its_start() {
+    let (_folder, path) = folder();
+    let log = appender(&path);
+    let source = Source::start(Spec::File(path));
+    for round in 0..200 {
+        let before = format!("r{round}n");
+        write(&log, &before);
+        source.until(|heard| *heard == Heard::Answer(format!("{before}.example 192.0.2.1")));
+        log.set_len(0).unwrap();
+        let mut missing = names(&format!("r{round}after"), 10);
+        missing.iter().for_each(|name| write(&log, name));
+        // A line may come twice, never not at all.
+        while !missing.is_empty() {
+            let heard = source.until(|heard| matches!(heard, Heard::Answer(_))).pop();
+            missing
+                .retain(|name| heard != Some(Heard::Answer(format!("{name}.example 192.0.2.1"))));
+        }
+    }
+}
+
+#[test]
 fn a_file_truncated_in_place_is_read_from_its_start() {
     let (_folder, path) = folder();
     let log = appender(&path);
