@@ -1,4 +1,69 @@
-//! synhold: an inline egress firewall for container hosts.
+//! synhold: an inline egress firewall for container hosts. This page is its architecture.
+//!
+//! A container that connects to an address nobody ever resolved through DNS uses a hardcoded address, which is how
+//! much malware calls home. nftables sends the first packet of each new container flow to an NFQUEUE; a verdict
+//! thread answers accept or drop against a registry of DNS answers read from dnsmasq's log. Where no answer is
+//! known yet, that one packet is held until the matching record is read, or a short bound passes.
+//!
+//! # Bird's eye
+//!
+//! ```text
+//! container --first packet--> table "inet synhold" --NFQUEUE--> verdict thread --accept | refuse--> kernel
+//!                                                                  |      ^
+//!                                                            park  |      | answers, by mailbox
+//!                                                                  v      |
+//! dnsmasq --log line--> reader thread --record--> Engine { Registry, Hold, policy }
+//!                                                                  |
+//!                                            every verdict, with its proof: event thread --> stdout, --events FILE
+//! ```
+//!
+//! # Code map
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`engine`] | decisions: packet to [`engine::Flow`], [`engine::registry`], [`engine::hold`], and [`engine::judge`], which joins them |
+//! | [`nfq`] | adapter: the queue socket, and the guard that answers every packet once |
+//! | [`nftables`] | adapter: the rules as plain data, one netlink transaction to put them in, read-back and comparison |
+//! | [`dns`] | adapter: dnsmasq's log from a file, a FIFO, standard input or a dnsmasq of our own; parser and correlator |
+//! | [`events`] | adapter: the event log, as JSON Lines and as lines for people |
+//! | [`store`] | adapter: the registry on disk |
+//! | [`host`] | adapter: this host's own interfaces |
+//! | [`config`] | the file under the command line, checked, with every default filled in |
+//! | [`daemon`] | the only place that wires adapters to the engine, and the only reader of clocks |
+//! | [`cli`] | parses, calls, prints |
+//!
+//! # The life of a packet
+//!
+//! 1. The rules (`nft/synhold.nft`; built in [`nftables::Ruleset`]) let go at once whatever is no first packet of a
+//!    container's flow to the outside. The rest goes to a queue, by its native expression or through nft_compat.
+//! 2. A verdict thread takes it behind a guard ([`nfq::Packet`]), reads its five-tuple ([`engine::packet`]) and asks
+//!    [`engine::Engine::packet`]. A known destination is accepted on the spot: one look-up, no lock but the map's.
+//! 3. An unknown one is parked. When its record is read, the reader thread takes it out of the hold and puts the
+//!    answer into the verdict thread's mailbox; when its deadline passes, the verdict thread refuses it.
+//! 4. A refusal goes back as NF_REPEAT with a mark; the first rules see the packet again and reject it by TCP reset
+//!    or ICMP, so that an application fails at once.
+//!
+//! # Invariants
+//!
+//! Each is checked by a test; most say what does *not* happen.
+//!
+//! - **The engine is pure.** Nothing in [`engine`] does IO, reads a clock, is async or keeps a global. Time comes in as
+//!   [`engine::Now`]. What is decided can be replayed.
+//! - **Adapters do not know each other.** They import [`engine`] and themselves.
+//! - **Every queued packet gets exactly one answer**, on every path: the guard's drop gives the posture's default, a
+//!   queue that is dropped answers what it held, a stop answers everything before the rules go.
+//! - **No wake-up is lost.** A packet parks *before* it looks the registry up again; a record is written *before* its
+//!   reader looks for parked packets; a full fence lies between the two steps on both sides.
+//! - **One flow, one answer, one copy.** Retransmissions join the hold, whichever queue they come from.
+//! - **The packet path never waits** for anything but its queue and its mailbox: no disk, no DNS, no `/proc`, no lock
+//!   held across IO. Events that do not fit their queue are counted, not waited for.
+//! - **Only A and AAAA answers are evidence**, credited to the name that was asked. A TXT answer that looks like an
+//!   address is none.
+//! - **Nobody is accused on bad evidence.** While a source is down or late, what is refused is refused as
+//!   `unhealthy`, not as `never-resolved`.
+//! - **Base chains are never re-created.** Deleting one drops every packet waiting in any queue of the namespace;
+//!   rules are changed in place, in one transaction, and no table but ours is touched.
+//! - **Every capacity is a named constant with a reason**, in [`engine::limits`].
 
 pub mod cli;
 pub mod config;

@@ -62,14 +62,14 @@ fn evidence(source: &Spec, config: &Config) -> String {
     }
     let mut listens: Vec<String> =
         config.dnsmasq.listen.iter().map(|at| SocketAddr::from(*at).to_string()).collect();
-    listens.extend(
-        config.dnsmasq.interfaces.iter().map(|pattern| format!("every {pattern} interface")),
-    );
+    if !config.dnsmasq.interfaces.is_empty() {
+        listens.push(format!("port 53 of the bridges {}", config.dnsmasq.interfaces.join(", ")));
+    }
     let upstream = match config.dnsmasq.upstreams.as_slice() {
         [] => "the host's resolvers".to_owned(),
         some => some.join(", "),
     };
-    format!("our own dnsmasq on {}, asking {upstream}", listens.join(", "))
+    format!("our own dnsmasq on {}, asking {upstream}", listens.join(" and "))
 }
 
 /// The address containers ask: where our own dnsmasq listens, or will once Docker's default bridge is there.

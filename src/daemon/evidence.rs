@@ -103,7 +103,11 @@ impl dns::Sink for Reader {
     fn up(&mut self) {
         self.health.mark_up();
         if !std::mem::replace(&mut self.was_up, true) {
-            self.shared.report_health("source", true, format!("{} is read", self.health.label));
+            self.shared.report_health(
+                "source",
+                true,
+                format!("DNS source {} is read", self.health.label),
+            );
         }
         let _ = self.states.send(SourceState { label: self.health.label.clone(), down: None });
     }
@@ -111,7 +115,11 @@ impl dns::Sink for Reader {
     fn down(&mut self, why: &str) {
         self.was_up = false;
         self.health.mark_down();
-        self.shared.report_health("source", false, format!("{} is down: {why}", self.health.label));
+        self.shared.report_health(
+            "source",
+            false,
+            format!("DNS source {} is down: {why}", self.health.label),
+        );
         // Nobody listens once the daemon is up.
         let _ = self
             .states

@@ -37,11 +37,30 @@ impl Lock {
     /// # Errors
     /// If another instance holds it (says which process), or the file cannot be made.
     pub fn acquire() -> Result<Lock> {
-        let namespace = std::fs::metadata("/proc/thread-self/ns/net")
-            .context("cannot tell the network namespace")?;
         std::fs::create_dir_all(FOLDER)
             .with_context(|| format!("cannot make {FOLDER}: run as root"))?;
-        Lock::acquire_at(&Path::new(FOLDER).join(format!("net-{}.lock", namespace.ino())))
+        Lock::acquire_at(&Lock::path()?)
+    }
+
+    /// Forgets what a killed instance left behind: the rules are the user's own from here on. True if an instance
+    /// runs, which then decides about them when it stops.
+    ///
+    /// # Errors
+    /// As [`Lock::acquire`], but for an instance that runs.
+    pub fn disown() -> Result<bool> {
+        let path = Lock::path()?;
+        match File::open(&path).map(|file| file.try_lock()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("cannot open {}", path.display())),
+            Ok(Err(TryLockError::WouldBlock)) => Ok(true),
+            Ok(_) => Lock::acquire_at(&path).map(|_| false),
+        }
+    }
+
+    fn path() -> Result<PathBuf> {
+        let namespace = std::fs::metadata("/proc/thread-self/ns/net")
+            .context("cannot tell the network namespace")?;
+        Ok(Path::new(FOLDER).join(format!("net-{}.lock", namespace.ino())))
     }
 
     fn acquire_at(path: &Path) -> Result<Lock> {

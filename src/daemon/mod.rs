@@ -3,7 +3,7 @@
 pub mod clock;
 mod evidence;
 mod lane;
-mod lock;
+pub mod lock;
 mod persist;
 mod rules;
 mod shared;

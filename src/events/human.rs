@@ -26,11 +26,11 @@ fn ready_text(ready: &Ready) -> String {
         Mode::DryRun => "dry run, nothing is refused",
     };
     format!(
-        "ready, {what}: new TCP and UDP flows from {} are judged by {}, held up to {} ms for their DNS record \
+        "ready, {what}: new TCP and UDP flows from {} are judged, held up to {} ms for their DNS record from {} \
          ({} addresses known, queue {} by {}, fail {}, refuse by {})",
         ready.containers.join(", "),
-        ready.sources.join(", "),
         ready.hold_ms,
+        ready.sources.join(", "),
         ready.records,
         ready.queue_num,
         ready.queue_via,

@@ -226,6 +226,10 @@ impl Drop for Lab {
         }
         // Whatever those processes left running in namespaces nobody else knows of (a daemon's own dnsmasq).
         end_stragglers(&all.iter().map(|ns| ns.inode()).collect());
+        for ns in all {
+            // What a daemon that was killed could not remove itself; mostly there is none.
+            let _ = std::fs::remove_file(format!("/run/synhold/net-{}.lock", ns.inode()));
+        }
         drop(Undo(&all.map(|ns| ns.name().to_owned())));
         drop(self.tmp.take());
     }
