@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
 use super::clock;
-use super::shared::{Phase, Shared};
+use super::shared::{Mailbox, Phase, Shared};
 use crate::engine::judge::{Answer, Mode, Step};
 use crate::engine::limits::{PACKETS_PER_ROUND, REOPEN_PAUSE_MAX, REOPEN_PAUSE_MIN};
 use crate::engine::{Reason, Verdict, packet};
@@ -71,6 +71,9 @@ impl Lane {
     }
 
     fn round(&mut self) -> Round {
+        if self.mailbox().is_some_and(Mailbox::take_queue_lost) {
+            return Round::Broken(io::Error::other("the kernel no longer has it"));
+        }
         let mut panics = 0;
         let Some(queue) = &mut self.queue else {
             return Round::Broken(io::Error::other("no queue"));
@@ -95,9 +98,13 @@ impl Lane {
         Round::More
     }
 
+    fn mailbox(&self) -> Option<&Mailbox> {
+        self.shared.mailboxes.get(usize::from(self.number))
+    }
+
     /// Answers what others decided.
     fn deliver(&mut self) {
-        let Some(mailbox) = self.shared.mailboxes.get(usize::from(self.number)) else { return };
+        let Some(mailbox) = self.mailbox() else { return };
         let answers = mailbox.take();
         self.answer(answers);
     }
@@ -139,7 +146,7 @@ impl Lane {
     }
 
     fn wait(&self) {
-        let Some(mailbox) = self.shared.mailboxes.get(usize::from(self.number)) else { return };
+        let Some(mailbox) = self.mailbox() else { return };
         let Some(queue) = &self.queue else { return };
         let deadline = self.shared.engine.next_deadline(self.number);
         let patience = deadline.map(|deadline| TimeSpec::from(deadline.since(clock::mono())));
@@ -188,7 +195,7 @@ impl Lane {
     }
 
     fn pause(&self, pause: Duration) {
-        let Some(mailbox) = self.shared.mailboxes.get(usize::from(self.number)) else { return };
+        let Some(mailbox) = self.mailbox() else { return };
         let mut bell = [PollFd::new(mailbox.descriptor().as_fd(), PollFlags::POLLIN)];
         let _ = ppoll(&mut bell, Some(TimeSpec::from(pause)), None);
         mailbox.hush();

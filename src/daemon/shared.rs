@@ -55,6 +55,7 @@ pub struct Shared {
 pub struct Mailbox {
     answers: Mutex<Vec<Answer<Ticket>>>,
     filled: AtomicBool,
+    queue_lost: AtomicBool,
     wake: EventFd,
 }
 
@@ -81,7 +82,19 @@ impl Mailbox {
     pub fn new() -> nix::Result<Mailbox> {
         let wake =
             EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
-        Ok(Mailbox { answers: Mutex::default(), filled: AtomicBool::new(false), wake })
+        let (filled, queue_lost) = Default::default();
+        Ok(Mailbox { answers: Mutex::default(), filled, queue_lost, wake })
+    }
+
+    /// Tells the verdict thread that the kernel no longer has its queue.
+    pub fn report_queue_lost(&self) {
+        self.queue_lost.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    /// True once after [`Mailbox::report_queue_lost`].
+    pub fn take_queue_lost(&self) -> bool {
+        self.queue_lost.swap(false, Ordering::AcqRel)
     }
 
     /// Takes everything out; cheap when there is nothing.

@@ -1,4 +1,4 @@
-//! Once a second: the kernel's queue counters, and what they say about packets lost.
+//! Once a second: are our queues still there, and what do the kernel's counters say about packets lost?
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,6 +21,11 @@ impl Watch {
             Ok(now) => now,
             Err(error) => return tracing::debug!("cannot read the queue counters: {error}"),
         };
+        for (number, mailbox) in ours.clone().zip(&shared.mailboxes) {
+            if !now.iter().any(|queue| queue.queue == number) {
+                mailbox.report_queue_lost();
+            }
+        }
         for queue in now.into_iter().filter(|queue| ours.contains(&queue.queue)) {
             let before = self.last.insert(queue.queue, queue).unwrap_or_default();
             report(shared, &before, &queue);

@@ -211,6 +211,44 @@ fn a_queue_somebody_else_serves_is_named() {
 }
 
 #[test]
+fn a_queue_the_kernel_took_away_is_opened_again() {
+    let mut stand = Stand::new("unbound", &["--hold-ms", "200"]);
+    stand.resolve(CT4.into(), "web.example", SRV4.into());
+    connect(&stand.lab.ct, at(SRV4, PORT), SOON).expect("the control: served");
+    super::steal::unbind_queue(stand.daemon.pid(), 0);
+    let back = |e: &serde_json::Value| {
+        e["event"] == "health" && e["what"] == "queue" && e["healthy"] == true
+    };
+    stand.daemon.expect_event("queue served again", back, SOON);
+    connect(&stand.lab.ct, at(SRV4, PORT), SOON).expect("served again");
+    let ended = stand.daemon.stop();
+    assert_eq!(ended.events.last().unwrap()["reopened"], 1);
+}
+
+#[test]
+fn check_names_the_rule_somebody_deleted_and_install_puts_it_back() {
+    let lab = Lab::new("drift");
+    let nets = ["--container-net", "172.31.7.0/24", "--container-net", "fd07:7::/64"];
+    let rules = |action: &str| synhold(&lab, &[&["rules", action][..], &nets].concat());
+    assert_eq!(rules("check").0, 1, "no rules at all");
+    assert_eq!(rules("install").0, 0);
+    assert_eq!(rules("check").0, 0);
+    let listing =
+        lab.gw.command("nft").args(["-a", "list", "table", "inet", "synhold"]).output().unwrap();
+    let listing = String::from_utf8(listing.stdout).unwrap();
+    let judge = listing.lines().find(|line| line.contains("judge udp")).expect("the rule");
+    let handle = judge.rsplit(' ').next().unwrap();
+    lab.gw.nft(&format!("delete rule inet synhold forward handle {handle}\n"));
+    let (code, out, _) = rules("check");
+    assert_eq!((code, out.trim()), (1, "chain forward: rule \"judge udp\": missing"));
+    assert_eq!(rules("install").0, 0);
+    assert_eq!(rules("check").0, 0);
+    let (code, shown, _) = synhold(&lab, &["rules", "show"]);
+    assert_eq!(code, 0);
+    assert!(shown.contains("judge udp") && shown.contains("172.31.7.0/24"), "{shown}");
+}
+
+#[test]
 fn memory_only_writes_nothing_but_the_event_file() {
     let lab = Lab::new("memory");
     let _server = Server::tcp(&lab.srv, &everywhere(PORT));

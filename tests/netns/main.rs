@@ -15,4 +15,5 @@ mod lab_test;
 mod lifecycle;
 mod rules;
 mod stand;
+mod steal;
 mod verdicts;
