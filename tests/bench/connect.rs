@@ -23,6 +23,11 @@ const PORT: u16 = 443;
 const DESTINATIONS: u8 = 100;
 const AT_ONCE: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Between two variants: what one leaves behind (a server's closing, an event writer's last lines) is not the next one's.
+const SETTLE: Duration = Duration::from_millis(8);
+/// Connects of a turn that only wake everything up.
+const WAKE: usize = 20;
+const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [2, 1, 0], [1, 2, 0], [0, 2, 1], [2, 0, 1], [1, 0, 2]];
 
 /// A lab whose gateway does one of the three things.
 struct Variant {
@@ -32,6 +37,8 @@ struct Variant {
     medians: Vec<f64>,
     p99s: Vec<f64>,
     rates: Vec<f64>,
+    /// Processor time of the program, microseconds a connection, settling included.
+    costs: Vec<f64>,
 }
 
 /// Measures and reports.
@@ -45,14 +52,14 @@ pub fn measure(synhold: &Path, size: Size, report: &mut Report) {
         variant.forget();
     }
     for round in 0..size.rounds {
-        // Each variant is first, second and last equally often.
-        for step in 0..variants.len() {
-            variants[(round + step) % 3].round(size.singles, size.burst);
+        // Every variant comes in every place, and after every other one, equally often.
+        for variant in ORDERS[round % ORDERS.len()] {
+            variants[variant].round(size.singles, size.burst);
         }
     }
     let busy = rss_mb(daemon);
-    check(&variants[2], size);
     report_connects(&variants, report);
+    check(&variants[2], size);
     report.add(
         "idle_rss_mb",
         "synhold resident, idle",
@@ -110,6 +117,15 @@ fn report_connects(variants: &[Variant; 3], report: &mut Report) {
             ),
         );
     }
+    for (name, variant) in names.iter().zip(variants).skip(1) {
+        report.add(
+            &format!("cpu_us.{}", name.replace(' ', "_")),
+            &format!("processor time of the program a connection, {name}"),
+            (median(&variant.costs), "us"),
+            Bar::None,
+            "the kernel's forwarding of the packet included",
+        );
+    }
     report.add(
         "rate_ratio.bare_to_none",
         "connections a second, bare program / no firewall",
@@ -143,11 +159,19 @@ impl Variant {
             medians: Vec::new(),
             p99s: Vec::new(),
             rates: Vec::new(),
+            costs: Vec::new(),
         }
     }
 
     fn round(&mut self, singles: usize, burst: usize) {
-        let (times, rate) = self.lab.ct.run(|| (one_by_one(singles), many(burst)));
+        let before = self.program.as_ref().map_or(0.0, |program| cpu_us(program.pid()));
+        let (times, rate) = self.lab.ct.run(|| {
+            one_by_one(WAKE);
+            (one_by_one(singles), many(burst))
+        });
+        std::thread::sleep(SETTLE);
+        let after = self.program.as_ref().map_or(0.0, |program| cpu_us(program.pid()));
+        self.costs.push((after - before) / (WAKE + singles + burst) as f64);
         self.medians.push(median(&times));
         self.p99s.push(quantile(&times, 0.99));
         self.rates.push(rate);
@@ -157,6 +181,7 @@ impl Variant {
         self.medians.clear();
         self.p99s.clear();
         self.rates.clear();
+        self.costs.clear();
     }
 }
 
@@ -283,6 +308,16 @@ fn rss_mb(pid: u32) -> f64 {
         / 1024.0
 }
 
+/// Processor time all threads of a process have used.
+fn cpu_us(pid: u32) -> f64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("tasks").flatten();
+    let used = |task: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<f64>().ok()
+    };
+    tasks.filter_map(used).sum::<f64>() / 1_000.0
+}
+
 /// Every connection measured was one synhold judged, and by its registry: else the figures are of something else.
 fn check(variant: &Variant, size: Size) {
     let program = variant.program.as_ref().expect("started");
@@ -290,7 +325,8 @@ fn check(variant: &Variant, size: Size) {
     program.wait(Duration::from_secs(10)).expect("synhold stops");
     let text = std::fs::read_to_string(events(&variant.lab)).expect("events");
     let resolved = text.lines().filter(|line| line.contains(r#""reason":"resolved""#)).count();
-    let connects = (size.singles + size.burst) * size.rounds + size.singles / 2 + size.burst / 2;
+    let turn = WAKE + size.singles + size.burst;
+    let connects = turn * size.rounds + WAKE + size.singles / 2 + size.burst / 2;
     let last = text.lines().last().unwrap_or_default();
     let stop: serde_json::Value = serde_json::from_str(last).expect("an event");
     let shed = stop["events_shed"].as_u64().expect("the stop event");

@@ -46,8 +46,8 @@ pub struct Size {
 }
 
 const FULL: Size = Size {
-    rounds: 24,
-    singles: 400,
+    rounds: 42,
+    singles: 500,
     burst: 2_000,
     releases: 300,
     names: 100_000,
@@ -55,7 +55,7 @@ const FULL: Size = Size {
     addresses: 1_000_000,
 };
 const QUICK: Size = Size {
-    rounds: 3,
+    rounds: 6,
     singles: 100,
     burst: 500,
     releases: 20,
