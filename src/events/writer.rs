@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{human, json};
 use crate::engine::event::{Body, Event};
-use crate::engine::limits::EVENTS_QUEUED_MAX;
+use crate::engine::limits::{EVENTS_NAP, EVENTS_QUEUED_MAX};
 
 /// What standard output gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -146,6 +146,9 @@ impl Sink {
                 next = incoming.try_recv().ok();
             }
             self.flush();
+            // Nobody waits for the channel now, so events that come in wake nobody: under load the verdict threads make
+            // one wake-up a nap instead of one a packet, and a lone event is still written at once.
+            std::thread::sleep(EVENTS_NAP);
         }
     }
 
