@@ -3,7 +3,7 @@
 mod human;
 mod writer;
 
-pub use human::human;
+pub use human::append_human;
 pub use writer::{Error, EventSender, EventWriter, LogFormat, Outputs};
 
 use std::time::{Duration, UNIX_EPOCH};

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
-use super::{append_json, human};
+use super::{append_human, append_json};
 use crate::engine::event::{Body, Event};
 use crate::engine::limits::{EVENTS_NAP, EVENTS_QUEUED_MAX};
 
@@ -92,6 +92,7 @@ impl EventWriter {
             stdout: Some(BufWriter::with_capacity(BUFFER_BYTES, io::stdout())),
             file,
             line: Vec::new(),
+            text: String::new(),
             outputs,
             shed: Arc::clone(&shed),
         };
@@ -129,8 +130,9 @@ struct Sink {
     stdout: Option<BufWriter<io::Stdout>>,
     file: Option<BufWriter<File>>,
     shed: Arc<AtomicU64>,
-    /// The line being written; kept, so that its memory is used again.
+    /// The lines being written, for machines and for people; kept, so that their memory is used again.
     line: Vec<u8>,
+    text: String,
 }
 
 /// Bytes gathered for one write: a nap's worth of events under load.
@@ -177,7 +179,12 @@ impl Sink {
             LogFormat::Human if matches!(event.body, Body::Record(_)) && !self.outputs.records => {
                 Ok(())
             }
-            LogFormat::Human => human(event).map_or(Ok(()), |line| writeln!(stdout, "{line}")),
+            LogFormat::Human => {
+                self.text.clear();
+                append_human(&mut self.text, event);
+                self.text.push('\n');
+                stdout.write_all(self.text.as_bytes())
+            }
         };
         if written.is_err() {
             // Whoever read us is gone; the event file, if any, goes on.
