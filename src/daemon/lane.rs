@@ -141,7 +141,7 @@ impl Lane {
                     disposition(decision.verdict, decision.reason, &self.shared),
                 );
             }
-            self.shared.report(&decision);
+            self.shared.report(decision);
         }
     }
 
@@ -233,7 +233,7 @@ fn judge(packet: Packet<'_, KernelLink>, shared: &Shared, lane: u16) {
     match (step, shared.mode()) {
         (Step::Decided(decision), _) => {
             packet.answer(disposition(decision.verdict, decision.reason, shared));
-            shared.report(&decision);
+            shared.report(decision);
         }
         (Step::Hold, mode) => {
             shared.tally.held.fetch_add(1, Relaxed);

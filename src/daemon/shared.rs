@@ -184,8 +184,8 @@ impl Shared {
     }
 
     /// Counts and reports a verdict.
-    pub fn report(&self, decision: &Decision) {
-        self.tally.count(decision);
+    pub fn report(&self, decision: Decision) {
+        self.tally.count(&decision);
         let now = clock::now();
         let queue = self.queue_num + decision.lane;
         let body = VerdictBody::decided(decision, self.mode(), self.engine.evidence(now), queue);

@@ -182,8 +182,8 @@ pub struct Totals {
 
 impl VerdictBody {
     /// The event of a decision.
-    pub fn decided(decision: &Decision, mode: Mode, evidence: Evidence, queue: u16) -> VerdictBody {
-        let flow = &decision.flow;
+    pub fn decided(decision: Decision, mode: Mode, evidence: Evidence, queue: u16) -> VerdictBody {
+        let flow = decision.flow;
         VerdictBody {
             proto: Some(flow.proto),
             src: Some(flow.src.ip()),
@@ -193,7 +193,7 @@ impl VerdictBody {
             verdict: decision.verdict,
             grade: decision.grade,
             held_us: u64::try_from(decision.held.as_micros()).unwrap_or(u64::MAX),
-            names: decision.known.names.clone(),
+            names: decision.known.names,
             more_names: u64::try_from(decision.known.more).unwrap_or(u64::MAX),
             copies: decision.copies.into(),
             ..VerdictBody::blank(decision.reason, mode, evidence, queue)

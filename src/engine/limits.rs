@@ -54,6 +54,9 @@ pub const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Events waiting to be written. At 100,000 verdicts a second this is more than half a second of a stuck disk.
 pub const EVENTS_QUEUED_MAX: usize = 65_536;
+/// How long the event writer lets events gather once it has written: short for whoever reads along, and at 100,000
+/// verdicts a second 500 of them, a small part of [`EVENTS_QUEUED_MAX`].
+pub const EVENTS_NAP: Duration = Duration::from_millis(5);
 /// Shortest time between two saves of the registry.
 pub const SAVE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often kernel counters and source health are looked at.

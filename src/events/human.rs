@@ -1,23 +1,36 @@
 //! The human line: `[TIMESTAMP] LEVEL: EMOJI MESSAGE`, with the vocabulary the ancestor's users know.
 
 use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
 
 use super::timestamp;
 use crate::engine::event::{Body, Event, Ready, RecordBody, Totals, VerdictBody};
 use crate::engine::{Mode, Reason, Verdict};
 
-/// An event as one line for a person; none for events only a machine wants.
-pub fn human(event: &Event) -> Option<String> {
-    let (level, emoji, message) = match &event.body {
-        Body::Ready(ready) => ("INFO", "✅", ready_text(ready)),
-        Body::Verdict(verdict) => verdict_text(verdict),
-        Body::Record(record) => ("TRACE", "🍯", record_text(record)),
-        Body::Health(health) if health.healthy => ("INFO", "✅", health.message.clone()),
-        Body::Health(health) => ("WARN", "⚠️", health.message.clone()),
-        Body::Reload(reload) => ("INFO", "🔄", format!("opened again: {}", reload.what)),
-        Body::Stop(totals) => ("INFO", "📋", stop_text(totals)),
+/// Appends an event as one line for a person, without the newline.
+pub fn append_human(out: &mut String, event: &Event) {
+    let (level, emoji) = match &event.body {
+        Body::Ready(_) => ("INFO", "✅"),
+        Body::Verdict(verdict) if verdict.verdict == Verdict::Accept => ("INFO", "✅"),
+        Body::Verdict(_) => ("WARN", "🚨"),
+        Body::Record(_) => ("TRACE", "🍯"),
+        Body::Health(health) if health.healthy => ("INFO", "✅"),
+        Body::Health(_) => ("WARN", "⚠️"),
+        Body::Reload(_) => ("INFO", "🔄"),
+        Body::Stop(_) => ("INFO", "📋"),
     };
-    Some(format!("[{}] {level}: {emoji} {message}", timestamp(event.time)))
+    // Writing to a String cannot fail.
+    let _ = write!(out, "[{}] {level}: {emoji} ", timestamp(event.time));
+    match &event.body {
+        Body::Ready(ready) => out.push_str(&ready_text(ready)),
+        Body::Verdict(verdict) => append_verdict(out, verdict),
+        Body::Record(record) => out.push_str(&record_text(record)),
+        Body::Health(health) => out.push_str(&health.message),
+        Body::Reload(reload) => {
+            let _ = write!(out, "opened again: {}", reload.what);
+        }
+        Body::Stop(totals) => out.push_str(&stop_text(totals)),
+    }
 }
 
 fn ready_text(ready: &Ready) -> String {
@@ -39,43 +52,50 @@ fn ready_text(ready: &Ready) -> String {
     )
 }
 
-fn verdict_text(verdict: &VerdictBody) -> (&'static str, &'static str, String) {
-    let flow = flow_text(verdict);
+/// One is written for every packet, so nothing of it is put together elsewhere first.
+fn append_verdict(out: &mut String, verdict: &VerdictBody) {
+    out.push_str(verdict.proto.map_or("packet", crate::engine::Proto::as_str));
+    out.push(' ');
+    append_end(out, verdict.src, verdict.sport);
+    out.push_str(" → ");
+    append_end(out, verdict.dst, verdict.dport);
     let would = if verdict.enforced { "" } else { "would be " };
-    match verdict.verdict {
-        Verdict::Accept => {
-            let how = match verdict.reason {
-                Reason::ResolvedAfterHold => {
-                    format!("released after {}", duration(verdict.held_us))
-                }
-                _ => "accepted".to_owned(),
-            };
-            ("INFO", "✅", format!("{flow} {would}{how}: {}", names(verdict)))
+    // Writing to a String cannot fail.
+    let _ = match (verdict.verdict, verdict.reason) {
+        (Verdict::Accept, Reason::ResolvedAfterHold) => {
+            write!(out, " {would}released after {}: ", duration(verdict.held_us))
         }
-        Verdict::Drop => (
-            "WARN",
-            "🚨",
-            format!("{flow} {would}refused ({}): {}", verdict.reason.as_str(), proof(verdict)),
-        ),
+        (Verdict::Accept, _) => write!(out, " {would}accepted: "),
+        (Verdict::Drop, reason) => {
+            write!(out, " {would}refused ({}): {}", reason.as_str(), proof(verdict))
+        }
+    };
+    if verdict.verdict == Verdict::Accept {
+        append_names(out, verdict);
     }
 }
 
-fn flow_text(verdict: &VerdictBody) -> String {
-    let end = |address: Option<std::net::IpAddr>, port: Option<u16>| match (address, port) {
-        (Some(address), Some(port)) => std::net::SocketAddr::from((address, port)).to_string(),
-        (Some(address), None) => address.to_string(),
-        (None, _) => "?".to_owned(),
+fn append_end(out: &mut String, address: Option<IpAddr>, port: Option<u16>) {
+    let _ = match (address, port) {
+        (Some(address), Some(port)) => write!(out, "{}", SocketAddr::from((address, port))),
+        (Some(address), None) => write!(out, "{address}"),
+        (None, _) => out.write_char('?'),
     };
-    let proto = verdict.proto.map_or("packet", crate::engine::Proto::as_str);
-    format!("{proto} {} → {}", end(verdict.src, verdict.sport), end(verdict.dst, verdict.dport))
+}
+
+fn append_names(out: &mut String, verdict: &VerdictBody) {
+    let Some(first) = verdict.names.first() else { return out.push_str("no name known") };
+    out.push_str(first.as_str());
+    let more = verdict.names.len() - 1 + usize::try_from(verdict.more_names).unwrap_or(0);
+    if more > 0 {
+        let _ = write!(out, " +{more} more");
+    }
 }
 
 fn names(verdict: &VerdictBody) -> String {
-    let Some(first) = verdict.names.first() else { return "no name known".to_owned() };
-    match verdict.names.len() - 1 + usize::try_from(verdict.more_names).unwrap_or(0) {
-        0 => first.to_string(),
-        more => format!("{first} +{more} more"),
-    }
+    let mut names = String::new();
+    append_names(&mut names, verdict);
+    names
 }
 
 fn proof(verdict: &VerdictBody) -> String {
@@ -143,7 +163,9 @@ mod tests {
     use super::*;
 
     fn line(event: &Event) -> String {
-        human(event).unwrap()
+        let mut line = String::new();
+        append_human(&mut line, event);
+        line
     }
 
     #[test]

@@ -3,12 +3,12 @@
 mod human;
 mod writer;
 
-pub use human::human;
+pub use human::append_human;
 pub use writer::{Error, EventSender, EventWriter, LogFormat, Outputs};
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::engine::Wall;
 use crate::engine::event::{Body, Event};
@@ -18,17 +18,23 @@ pub fn timestamp(time: Wall) -> impl std::fmt::Display {
     humantime::format_rfc3339_micros(UNIX_EPOCH + Duration::from_micros(time.0))
 }
 
-/// An event as one line of JSON, without the newline.
-pub fn json(event: &Event) -> String {
+/// Appends an event as one line of JSON, without the newline.
+pub fn append_json(out: &mut Vec<u8>, event: &Event) {
     #[derive(Serialize)]
     struct Line<'e> {
-        ts: String,
+        #[serde(serialize_with = "shown")]
+        ts: Wall,
         #[serde(flatten)]
         body: &'e Body,
     }
-    let line = Line { ts: timestamp(event.time).to_string(), body: &event.body };
-    // Plain data with string keys always serialises.
-    serde_json::to_string(&line).unwrap_or_default()
+    let line = Line { ts: event.time, body: &event.body };
+    // Plain data with string keys always serialises, and a vector takes everything.
+    let _ = serde_json::to_writer(out, &line);
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+fn shown<S: Serializer>(time: &Wall, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&timestamp(*time))
 }
 
 #[cfg(test)]
@@ -39,6 +45,12 @@ mod tests {
     use crate::engine::judge::{Decision, Mode};
     use crate::engine::registry::Known;
     use crate::engine::{Flow, Grade, Name, Proto, Reason, Verdict};
+
+    fn json(event: &Event) -> String {
+        let mut line = Vec::new();
+        append_json(&mut line, event);
+        String::from_utf8(line).unwrap()
+    }
 
     pub(super) fn verdict(verdict: Verdict, reason: Reason, mode: Mode, names: &[&str]) -> Event {
         let decision = Decision {
@@ -59,7 +71,7 @@ mod tests {
             copies: 0,
         };
         let evidence = Evidence { healthy: true, records: 1234, lag_us: 80, ..Evidence::default() };
-        let body = Body::Verdict(VerdictBody::decided(&decision, mode, evidence, 0));
+        let body = Body::Verdict(VerdictBody::decided(decision, mode, evidence, 0));
         Event { time: Wall(1_767_323_045_678_901), body }
     }
 

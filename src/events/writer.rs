@@ -10,9 +10,9 @@ use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
-use super::{human, json};
+use super::{append_human, append_json};
 use crate::engine::event::{Body, Event};
-use crate::engine::limits::EVENTS_QUEUED_MAX;
+use crate::engine::limits::{EVENTS_NAP, EVENTS_QUEUED_MAX};
 
 /// What standard output gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -89,8 +89,10 @@ impl EventWriter {
         let (queue, incoming) = sync_channel(EVENTS_QUEUED_MAX);
         let path = outputs.file.clone().unwrap_or_default();
         let mut sink = Sink {
-            stdout: Some(BufWriter::new(io::stdout())),
+            stdout: Some(BufWriter::with_capacity(BUFFER_BYTES, io::stdout())),
             file,
+            line: Vec::new(),
+            text: String::new(),
             outputs,
             shed: Arc::clone(&shed),
         };
@@ -128,7 +130,13 @@ struct Sink {
     stdout: Option<BufWriter<io::Stdout>>,
     file: Option<BufWriter<File>>,
     shed: Arc<AtomicU64>,
+    /// The lines being written, for machines and for people; kept, so that their memory is used again.
+    line: Vec<u8>,
+    text: String,
 }
+
+/// Bytes gathered for one write: a nap's worth of events under load.
+const BUFFER_BYTES: usize = 64 << 10;
 
 impl Sink {
     fn write_all(&mut self, incoming: &Receiver<Message>) {
@@ -146,28 +154,39 @@ impl Sink {
                 next = incoming.try_recv().ok();
             }
             self.flush();
+            // Nobody waits for the channel now, so events that come in wake nobody: under load the verdict threads make
+            // one wake-up a nap instead of one a packet, and a lone event is still written at once.
+            std::thread::sleep(EVENTS_NAP);
         }
     }
 
     fn write(&mut self, event: &Event) {
-        let wants_json = self.file.is_some() || self.outputs.stdout == LogFormat::Json;
-        let json = if wants_json { json(event) } else { String::new() };
+        if self.file.is_some() || self.outputs.stdout == LogFormat::Json {
+            self.line.clear();
+            append_json(&mut self.line, event);
+            self.line.push(b'\n');
+        }
         if self.outputs.file.is_some() {
-            let written = self.file.as_mut().is_some_and(|file| writeln!(file, "{json}").is_ok());
+            let line = &self.line;
+            let written = self.file.as_mut().is_some_and(|file| file.write_all(line).is_ok());
             if !written {
                 self.shed.fetch_add(1, Relaxed);
             }
         }
-        let line = match self.outputs.stdout {
-            LogFormat::Json => Some(json),
+        let Some(stdout) = self.stdout.as_mut() else { return };
+        let written = match self.outputs.stdout {
+            LogFormat::Json => stdout.write_all(&self.line),
             LogFormat::Human if matches!(event.body, Body::Record(_)) && !self.outputs.records => {
-                None
+                Ok(())
             }
-            LogFormat::Human => human(event),
+            LogFormat::Human => {
+                self.text.clear();
+                append_human(&mut self.text, event);
+                self.text.push('\n');
+                stdout.write_all(self.text.as_bytes())
+            }
         };
-        if let (Some(line), Some(stdout)) = (line, self.stdout.as_mut())
-            && writeln!(stdout, "{line}").is_err()
-        {
+        if written.is_err() {
             // Whoever read us is gone; the event file, if any, goes on.
             self.stdout = None;
         }
@@ -195,5 +214,6 @@ impl Sink {
 
 fn open(path: &Path) -> Result<BufWriter<File>, Error> {
     let file = OpenOptions::new().create(true).append(true).open(path);
-    file.map(BufWriter::new).map_err(|source| Error { path: path.to_owned(), source })
+    file.map(|file| BufWriter::with_capacity(BUFFER_BYTES, file))
+        .map_err(|source| Error { path: path.to_owned(), source })
 }

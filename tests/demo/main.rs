@@ -1,3 +1,95 @@
-//! Placeholder.
+//! `make demo`: the real synhold in a small internet of network namespaces, shown step by step with its timings.
+#![allow(missing_docs, reason = "a demonstration has no readers of its docs")]
+#![allow(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what cannot be shown must stop the demonstration loudly; its lab is cleaned up all the same"
+)]
 
-fn main() {}
+#[path = "../netns/lab/mod.rs"]
+mod lab;
+mod stage;
+mod story;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    let (synhold, more) = (args.next().map(PathBuf::from), args.next());
+    let (Some(synhold), None) = (synhold, more) else {
+        eprintln!("usage: demo SYNHOLD (the binary, as target/release/synhold)");
+        return ExitCode::from(2);
+    };
+    let synhold = match std::fs::canonicalize(&synhold) {
+        Ok(synhold) => synhold,
+        Err(error) => {
+            eprintln!("{}: {error}; run `cargo build --release` first", synhold.display());
+            return ExitCode::from(2);
+        }
+    };
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!(
+            "the demo needs root: it makes network namespaces (run `make demo`, or use sudo)"
+        );
+        return ExitCode::from(2);
+    }
+    watch_signals();
+    // Interrupted, everything ends with an error; which one is of no interest then.
+    std::panic::set_hook(Box::new(|panic| {
+        if !interrupted() {
+            eprintln!("demo: {panic}");
+        }
+    }));
+    // Whatever happens in there, its lab is gone afterwards.
+    let told = catch_unwind(AssertUnwindSafe(|| story::tell(&synhold)));
+    match told {
+        _ if interrupted() => {
+            println!("\nInterrupted; everything is cleaned up.");
+            ExitCode::from(130)
+        }
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(wrong)) => {
+            println!("\nWRONG: {wrong}");
+            ExitCode::FAILURE
+        }
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// True once somebody wants the demo to end.
+fn interrupted() -> bool {
+    INTERRUPTED.load(SeqCst)
+}
+
+/// Notes the first signal that comes. By handlers, not by a mask: what the lab starts would inherit that.
+fn watch_signals() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    let runtime = runtime.expect("a runtime for signals");
+    let [mut interrupt, mut terminate, mut hangup] = {
+        let _inside = runtime.enter();
+        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
+            .map(|kind| signal(kind).expect("listen for signals"))
+    };
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+        });
+        INTERRUPTED.store(true, SeqCst);
+        // The runtime, and with it the handlers, stay: a second signal must not cut the cleaning up short.
+        loop {
+            std::thread::park();
+        }
+    });
+}

@@ -1,0 +1,97 @@
+//! The registry at a million addresses: resident memory, time to save and to load; each in a process of its own.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use synhold::engine::registry::Registry;
+use synhold::engine::{Kind, Name, Record, Wall};
+use synhold::store;
+
+use super::Size;
+use super::report::{Bar, Report};
+
+/// Measures and reports.
+pub fn measure(size: Size, report: &mut Report) {
+    let addresses = size.addresses;
+    eprintln!("registry: {addresses} addresses");
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("registry.json");
+    let path = path.to_str().expect("a plain path");
+    let filled = child(&["registry-fill", path, &addresses.to_string()]);
+    let loaded = child(&["registry-load", path]);
+    let millions = addresses as f64 / 1e6;
+    let of = |value: &Value, key: &str| value[key].as_f64().expect("a number");
+    let per_million = of(&filled, "rss") / millions / 1e6;
+    report.add(
+        "registry_mb_per_million",
+        "registry, resident memory per 1 M addresses",
+        (per_million, "MB"),
+        Bar::AtMost(200.0),
+        format!(
+            "{:.0} bytes each; {:.0} MB when loaded from its file",
+            per_million,
+            of(&loaded, "rss") / millions / 1e6
+        ),
+    );
+    let file_mb = std::fs::metadata(path).expect("saved").len() as f64 / 1e6;
+    let seconds = |value: &Value| (of(value, "seconds"), "s");
+    report.add(
+        "registry_save_s",
+        "registry, time to save",
+        seconds(&filled),
+        Bar::None,
+        format!("{file_mb:.0} MB file, fsync included"),
+    );
+    report.add("registry_load_s", "registry, time to load", seconds(&loaded), Bar::None, "");
+}
+
+fn child(args: &[&str]) -> Value {
+    let own = std::env::current_exe().expect("own path");
+    let out = Command::new(own).args(args).output().expect("a child");
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_slice(&out.stdout).expect("JSON")
+}
+
+/// In a child: fills a registry, saves it, and says what that took.
+pub fn fill(path: &Path, addresses: usize) {
+    let before = rss();
+    let registry = Registry::default();
+    for n in 0..addresses {
+        registry.insert(&Record {
+            address: IpAddr::V4(Ipv4Addr::from(0x0b00_0000 + n as u32 * 7)),
+            name: Name::new(&super::parse::name(n)).expect("a name"),
+            client: Some(IpAddr::from([172, 17, 0, 2])),
+            kind: Kind::Reply,
+            chain: Vec::new(),
+            time: Wall(1_764_000_000_000_000),
+        });
+    }
+    assert_eq!(registry.len(), addresses);
+    let grown = rss() - before;
+    let start = Instant::now();
+    store::save(path, &registry).expect("saved");
+    println!("{}", json!({ "rss": grown, "seconds": start.elapsed().as_secs_f64() }));
+}
+
+/// In a child: loads a registry, and says what that took.
+pub fn load(path: &Path) {
+    let before = rss();
+    let registry = Registry::default();
+    let start = Instant::now();
+    store::load(path, &registry, Wall(0)).expect("loaded");
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "{}",
+        json!({ "rss": rss() - before, "seconds": seconds, "addresses": registry.len() })
+    );
+}
+
+/// Resident bytes of this process.
+fn rss() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("statm");
+    let pages: u64 = statm.split_whitespace().nth(1).expect("resident").parse().expect("pages");
+    pages * 4096
+}
