@@ -101,7 +101,7 @@ impl dns::Sink for Reader {
     }
 
     fn up(&mut self) {
-        self.health.mark_up();
+        self.health.mark_up(clock::mono());
         if !std::mem::replace(&mut self.was_up, true) {
             self.shared.report_health(
                 "source",

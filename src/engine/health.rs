@@ -1,10 +1,12 @@
 //! The health of the evidence: what each DNS source has read, lost and skipped, and how far it is behind.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::time::{Mono, Wall};
+use super::limits::LOSS_MEMORY;
+use super::time::{Mono, Now, Wall};
 
 /// Why a log line gave no evidence although it should have been readable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,7 +32,10 @@ pub struct SourceHealth {
     skipped: AtomicU64,
     lost: AtomicU64,
     last_line: AtomicU64,
+    last_loss: AtomicU64,
+    up_since: AtomicU64,
     behind_since: AtomicU64,
+    caught_up_at: AtomicU64,
     lag_ns: AtomicU64,
 }
 
@@ -41,7 +46,8 @@ impl SourceHealth {
     }
 
     /// The source is open and read.
-    pub fn mark_up(&self) {
+    pub fn mark_up(&self, now: Mono) {
+        self.up_since.store(now.0, Relaxed);
         self.up.store(true, Relaxed);
     }
 
@@ -66,6 +72,7 @@ impl SourceHealth {
         let since = self.behind_since.swap(0, Relaxed);
         if since != 0 {
             self.lag_ns.store(now.0.saturating_sub(since), Relaxed);
+            self.caught_up_at.store(now.0, Relaxed);
         }
     }
 
@@ -78,6 +85,9 @@ impl SourceHealth {
         if batch.lines > 0 {
             self.last_line.store(now.0, Relaxed);
         }
+        if batch.lost > 0 {
+            self.last_loss.store(now.0, Relaxed);
+        }
     }
 
     fn lag_us(&self, now: Mono) -> u64 {
@@ -86,6 +96,24 @@ impl SourceHealth {
             since => now.0.saturating_sub(since) / 1_000,
         }
     }
+
+    /// True if a record read by this source within the last `hold` would have been seen: it was up and kept pace all
+    /// that time, it has given lines at all, and none were lost lately.
+    fn proves_absence(&self, now: Now, hold: Duration) -> bool {
+        let long_ago = |moment: &AtomicU64| now.mono.since(Mono(moment.load(Relaxed))) >= hold;
+        let lagged = Duration::from_nanos(self.lag_ns.load(Relaxed)) > hold;
+        let pace = match self.behind_since.load(Relaxed) {
+            0 => !lagged || long_ago(&self.caught_up_at),
+            since => now.mono.since(Mono(since)) <= hold,
+        };
+        let loss = self.last_loss.load(Relaxed);
+        let whole = loss == 0 || now.wall.0.saturating_sub(loss) > micros(LOSS_MEMORY);
+        self.is_up() && long_ago(&self.up_since) && pace && whole && self.lines.load(Relaxed) > 0
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What one batch of log lines held.
@@ -118,25 +146,29 @@ pub struct Evidence {
     pub lost: u64,
     /// Milliseconds since any source gave a line; none before the first.
     pub last_line_ms: Option<u64>,
+    /// True if the registry takes no more addresses.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub full: bool,
     /// Sources that are not open.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub down: Vec<String>,
 }
 
 impl Evidence {
-    /// Sums the sources up. Healthy means: there is a source, every source is open, and none is further behind
-    /// than `lag_limit_us`.
+    /// Sums the sources up. Healthy means that a packet which waited for `hold` until `now` would have been released
+    /// if its record had been logged: every source was open, kept pace and lost nothing, and there is one.
     pub fn gather<'a>(
         sources: impl IntoIterator<Item = &'a SourceHealth>,
         records: u64,
-        now: super::time::Now,
-        lag_limit_us: u64,
+        now: Now,
+        hold: Duration,
     ) -> Evidence {
         let mut evidence = Evidence { records, ..Evidence::default() };
-        let mut any = false;
+        let (mut any, mut all) = (false, true);
         let mut last_line = 0;
         for source in sources {
             any = true;
+            all &= source.proves_absence(now, hold);
             evidence.lines += source.lines.load(Relaxed);
             evidence.skipped += source.skipped.load(Relaxed);
             evidence.lost += source.lost.load(Relaxed);
@@ -148,7 +180,7 @@ impl Evidence {
         }
         evidence.last_line_ms =
             (last_line > 0).then(|| now.wall.0.saturating_sub(last_line) / 1_000);
-        evidence.healthy = any && evidence.down.is_empty() && evidence.lag_us <= lag_limit_us;
+        evidence.healthy = any && all;
         evidence
     }
 }

@@ -152,11 +152,12 @@ impl<T> Hold<T> {
         Some(left)
     }
 
-    /// Takes out every packet of `lane` whose time is up; they are to be refused.
-    pub fn expire(&mut self, lane: u16, now: Mono) -> Vec<Left<T>> {
+    /// Takes out packets of `lane` whose time is up, at most `limit`; they are to be refused.
+    pub fn expire(&mut self, lane: u16, now: Mono, limit: usize) -> Vec<Left<T>> {
         self.forget_lingering(now);
         let range = (lane, Mono(0), 0)..=(lane, now, u64::MAX);
-        let flows: Vec<Flow> = self.deadlines.range(range).map(|(_, flow)| *flow).collect();
+        let due = self.deadlines.range(range).take(limit);
+        let flows: Vec<Flow> = due.map(|(_, flow)| *flow).collect();
         flows.iter().filter_map(|flow| self.take(flow, now)).collect()
     }
 

@@ -104,7 +104,7 @@ proptest! {
                     prop_assert_eq!(got, model.take(true, now, pick));
                 }
                 Action::Expire { lane } => {
-                    let got = tickets(hold.expire(lane.into(), now));
+                    let got = tickets(hold.expire(lane.into(), now, usize::MAX));
                     let pick = |_: &Flow, of, since: Mono| of == u16::from(lane) && since + BOUNDS.hold <= now;
                     prop_assert_eq!(got, model.take(false, now, pick));
                 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::flow::Flow;
 use super::health::{Evidence, SourceHealth};
 use super::hold::{Bounds, Hold, Left, Park};
+use super::limits::EXPIRE_BATCH;
 use super::record::Record;
 use super::registry::{Inserted, Known, Registry};
 use super::time::{Mono, Now};
@@ -139,8 +140,11 @@ impl<T> Engine<T> {
     /// The health of all evidence. A reader further behind than the hold lasts proves nothing.
     pub fn evidence(&self, now: Now) -> Evidence {
         let records = u64::try_from(self.registry.len()).unwrap_or(u64::MAX);
-        let lag_limit_us = u64::try_from(self.settings.bounds.hold.as_micros()).unwrap_or(u64::MAX);
-        Evidence::gather(self.sources.iter().map(AsRef::as_ref), records, now, lag_limit_us)
+        let sources = self.sources.iter().map(AsRef::as_ref);
+        let mut evidence = Evidence::gather(sources, records, now, self.settings.bounds.hold);
+        evidence.full = self.registry.is_full();
+        evidence.healthy &= !evidence.full;
+        evidence
     }
 
     /// Judges the first packet of a flow.
@@ -203,10 +207,11 @@ impl<T> Engine<T> {
         Recorded { inserted, released: left.into_iter().map(answer).collect() }
     }
 
-    /// Refuses what has waited long enough in `lane`. Whoever cannot trust the evidence accuses nobody: the
+    /// Refuses what has waited long enough in `lane`, a batch at a time: call again while [`Engine::next_deadline`]
+    /// is past. Whoever cannot trust the evidence accuses nobody: the
     /// reason is then [`Reason::Unhealthy`].
     pub fn expire(&self, lane: u16, now: Now) -> Vec<Answer<T>> {
-        let left = self.with_hold(|hold| hold.expire(lane, now.mono));
+        let left = self.with_hold(|hold| hold.expire(lane, now.mono, EXPIRE_BATCH));
         if left.is_empty() {
             return Vec::new();
         }

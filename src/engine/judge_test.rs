@@ -1,12 +1,20 @@
 //! Tests of the engine: verdicts, the hold's ways out, and the interleavings of packet and record.
 
 use super::*;
+use crate::engine::health::Batch;
 use crate::engine::{Kind, Name, Proto, Wall};
 
 fn engine(scope: Scope) -> Engine<u32> {
-    let source = Arc::new(SourceHealth::new("test"));
-    source.mark_up();
+    let source = healthy_source();
     Engine::new(Settings { scope, ..Settings::default() }, vec![source])
+}
+
+/// A source that came up and gave a line before anything else happened.
+fn healthy_source() -> Arc<SourceHealth> {
+    let source = Arc::new(SourceHealth::new("test"));
+    source.mark_up(Mono(0));
+    source.count(Batch { lines: 1, ..Batch::default() }, Wall(1));
+    source
 }
 
 fn flow(src: &str, dst: &str) -> Flow {
@@ -186,25 +194,53 @@ fn with_scope_container_only_the_containers_own_look_up_releases() {
     assert_eq!(engine.record(&record("172.17.0.2"), at(901).mono).released.len(), 1);
 }
 
+/// The reason a packet is refused with that waited until `ms`, given what happened to the source.
+#[track_caller]
+fn reason(ms: u64, happens: impl Fn(&SourceHealth)) -> Reason {
+    let source = healthy_source();
+    happens(&source);
+    let engine: Engine<u32> = Engine::new(Settings::default(), vec![source]);
+    assert_eq!(engine.packet(web(), 0, 1, at(ms - 750).mono), Step::Hold);
+    engine.expire(0, at(ms))[0].decision.reason
+}
+
 #[test]
 fn while_the_evidence_is_unhealthy_nobody_is_accused() {
-    let source = Arc::new(SourceHealth::new("file:/gone"));
-    let engine: Engine<u32> = Engine::new(Settings::default(), vec![Arc::clone(&source)]);
-    assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold);
-    assert_eq!(engine.expire(0, at(800))[0].decision.reason, Reason::Unhealthy);
-    source.mark_up();
-    assert_eq!(engine.packet(web(), 0, 2, at(900).mono), Step::Hold);
-    source.fell_behind(at(900).mono);
-    assert_eq!(
-        engine.expire(0, at(1_700))[0].decision.reason,
-        Reason::Unhealthy,
-        "the reader is behind"
-    );
-    source.caught_up(at(1_700).mono);
-    assert!(!engine.evidence(at(1_700)).healthy, "the last batch took longer than the hold");
-    source.fell_behind(at(1_800).mono);
-    source.caught_up(at(1_801).mono);
-    assert!(engine.evidence(at(1_802)).healthy);
+    assert_eq!(reason(10_000, |_| {}), Reason::NeverResolved, "the control");
+    assert_eq!(reason(10_000, SourceHealth::mark_down), Reason::Unhealthy);
+    let came_up = |ms| move |source: &SourceHealth| source.mark_up(at(ms).mono);
+    assert_eq!(reason(10_000, came_up(9_500)), Reason::Unhealthy, "up only while it waited");
+    assert_eq!(reason(10_000, came_up(9_200)), Reason::NeverResolved);
+    let behind = |source: &SourceHealth| source.fell_behind(at(9_000).mono);
+    assert_eq!(reason(10_000, behind), Reason::Unhealthy, "still behind");
+    let slow = |source: &SourceHealth| {
+        source.fell_behind(at(8_000).mono);
+        source.caught_up(at(9_500).mono);
+    };
+    assert_eq!(reason(10_000, slow), Reason::Unhealthy, "it was behind while the packet waited");
+    assert_eq!(reason(11_000, slow), Reason::NeverResolved, "that is over");
+    let lost = |source: &SourceHealth| {
+        source.count(Batch { lines: 1, lost: 7, ..Batch::default() }, at(1_000).wall);
+    };
+    assert_eq!(reason(10_000, lost), Reason::Unhealthy, "lines are missing");
+    assert_eq!(reason(100_000, lost), Reason::NeverResolved);
+    let silent: Engine<u32> = {
+        let source = Arc::new(SourceHealth::new("file:/empty"));
+        source.mark_up(Mono(0));
+        Engine::new(Settings::default(), vec![source])
+    };
+    assert!(!silent.evidence(at(10_000)).healthy, "a log nobody ever wrote to proves nothing");
+}
+
+#[test]
+fn a_flood_is_refused_in_batches_and_completely() {
+    let engine = engine(Scope::Global);
+    for port in 1..=200u16 {
+        engine.packet(flow(&format!("172.17.0.2:{port}"), "203.0.113.10:1"), 0, 0, at(0).mono);
+    }
+    let batches: Vec<usize> =
+        std::iter::repeat_with(|| engine.expire(0, at(800)).len()).take_while(|n| *n > 0).collect();
+    assert_eq!(batches, [EXPIRE_BATCH, EXPIRE_BATCH, EXPIRE_BATCH, 200 - 3 * EXPIRE_BATCH]);
 }
 
 #[test]

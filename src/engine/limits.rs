@@ -8,8 +8,15 @@ pub const NAME_BYTES_MAX: usize = 253;
 pub const NAMES_PER_ADDRESS_MAX: usize = 16;
 /// Askers remembered for one address, so that `scope = "container"` knows its own.
 pub const ASKERS_PER_ADDRESS_MAX: usize = 64;
-/// Addresses the registry takes in; more are counted and left out. At about 180 bytes each: 720 MB.
-pub const ADDRESSES_MAX: usize = 4_000_000;
+/// Bytes the registry takes, by its own estimate; about five million addresses with a name each.
+pub const REGISTRY_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of the registry one asker may fill: a container that resolves random names under its own domain must not
+/// leave no room for the others.
+pub const ASKER_BYTES_MAX: u64 = REGISTRY_BYTES_MAX / 4;
+/// Askers that have an account of their own; asking under forged addresses must not grow memory either.
+pub const ASKERS_COUNTED_MAX: usize = 65_536;
+/// Parts of the registry that are locked apart, so that going through it holds up a record for microseconds only.
+pub const REGISTRY_SHARDS: usize = 256;
 /// Links kept of one CNAME chain. dnsmasq itself stops following at 10.
 pub const CHAIN_MAX: usize = 10;
 /// Names an event carries; the rest is a count.
@@ -34,6 +41,10 @@ pub const QUEUES_MAX: u16 = 64;
 pub const COPY_RANGE: u16 = 256;
 /// Receive buffer of a queue socket in bytes, as the other inline firewalls found they need.
 pub const QUEUE_RCVBUF: usize = 8 << 20;
+/// Packets refused in one go when their time is up, so that the hold's lock is never held for long.
+pub const EXPIRE_BATCH: usize = 64;
+/// How long after dnsmasq said that it lost log lines the absence of a record still proves nothing.
+pub const LOSS_MEMORY: Duration = Duration::from_secs(60);
 /// Packets judged between two looks at the mailbox and the clock of the hold.
 pub const PACKETS_PER_ROUND: usize = 64;
 

@@ -7,19 +7,36 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use dashmap::DashMap;
 
 use super::limits::{
-    ADDRESSES_MAX, ASKERS_PER_ADDRESS_MAX, NAMES_PER_ADDRESS_MAX, NAMES_PER_EVENT_MAX,
+    ASKER_BYTES_MAX, ASKERS_COUNTED_MAX, ASKERS_PER_ADDRESS_MAX, NAME_BYTES_MAX,
+    NAMES_PER_ADDRESS_MAX, NAMES_PER_EVENT_MAX, REGISTRY_BYTES_MAX, REGISTRY_SHARDS,
 };
 use super::name::Name;
 use super::record::{Kind, Record};
 use super::verdict::Grade;
 
+/// Bytes of an address with one name, but for the name's text, as measured at a million of them.
+const ADDRESS_BYTES: u64 = 180;
+/// Bytes of a link of a chain, but for its text.
+const LINK_BYTES: usize = 40;
+
 /// Address to names. Every method may be called from any thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Registry {
     entries: DashMap<Key, Box<Entry>, RandomState>,
     addresses: AtomicUsize,
     changes: AtomicU64,
     left_out: AtomicU64,
+    /// Estimated bytes, altogether and by who asked: one container cannot fill what all share.
+    bytes: AtomicU64,
+    bytes_by_asker: DashMap<Option<IpAddr>, u64>,
+}
+
+impl Default for Registry {
+    fn default() -> Registry {
+        let entries = DashMap::with_hasher_and_shard_amount(RandomState::new(), REGISTRY_SHARDS);
+        let (addresses, changes, left_out, bytes, bytes_by_asker) = Default::default();
+        Registry { entries, addresses, changes, left_out, bytes, bytes_by_asker }
+    }
 }
 
 /// An address as 16 bytes (IPv4 mapped), which packs a map slot into 24 bytes instead of 32.
@@ -55,7 +72,7 @@ pub struct Seen {
     pub asker: Option<IpAddr>,
     /// How we know; a reply outranks a hosts file.
     pub kind: Kind,
-    /// CNAME targets between the name and the address.
+    /// CNAME targets between the name and the address, when it was first seen.
     // Boxed, since most names have no chain: 8 bytes instead of 24 in every one.
     pub chain: Option<Box<Vec<Name>>>,
 }
@@ -67,7 +84,7 @@ pub enum Inserted {
     New,
     /// Seen before; times and asker are brought up to date.
     Seen,
-    /// A new address that found the registry full.
+    /// New, but the registry is full, or the asker has used up its share of it.
     LeftOut,
 }
 
@@ -98,20 +115,88 @@ impl Registry {
     pub fn merge(&self, address: IpAddr, seen: Seen) -> Inserted {
         self.changes.fetch_add(1, Relaxed);
         let key = Key::from(address);
-        if let Some(mut entry) = self.entries.get_mut(&key) {
-            return entry.merge(seen);
-        }
-        if self.addresses.load(Relaxed) >= ADDRESSES_MAX {
+        // Nearly every record is about an address that is known: that takes no entry, and no second look.
+        let inserted = match self.entries.get_mut(&key) {
+            Some(mut entry) => self.merge_into(&mut entry, seen),
+            None => match self.entries.entry(key) {
+                dashmap::Entry::Occupied(mut entry) => self.merge_into(entry.get_mut(), seen),
+                dashmap::Entry::Vacant(_) if !self.charge(&seen) => Inserted::LeftOut,
+                dashmap::Entry::Vacant(vacant) => {
+                    vacant.insert(Box::new(Entry { first: seen, more: None, askers: None }));
+                    self.addresses.fetch_add(1, Relaxed);
+                    Inserted::New
+                }
+            },
+        };
+        if inserted == Inserted::LeftOut {
             self.left_out.fetch_add(1, Relaxed);
+        }
+        inserted
+    }
+
+    fn merge_into(&self, entry: &mut Entry, seen: Seen) -> Inserted {
+        if let Some(known) = entry.find(&seen.name) {
+            let displaced = known.update(seen);
+            entry.remember_asker(displaced);
+            return Inserted::Seen;
+        }
+        if !self.charge(&seen) {
+            // The address is evidence already; at least its asker is to be known.
+            entry.remember_asker(seen.asker);
             return Inserted::LeftOut;
         }
-        match self.entries.entry(key) {
-            dashmap::Entry::Occupied(mut occupied) => occupied.get_mut().merge(seen),
-            dashmap::Entry::Vacant(vacant) => {
-                vacant.insert(Box::new(Entry { first: seen, more: None, askers: None }));
-                self.addresses.fetch_add(1, Relaxed);
-                Inserted::New
-            }
+        if let Some(evicted) = entry.add(seen) {
+            self.refund(&evicted);
+        }
+        Inserted::New
+    }
+
+    /// Books the memory of a new name, unless there is no more of it for its asker or for anybody.
+    fn charge(&self, seen: &Seen) -> bool {
+        let cost = seen.cost();
+        if self.bytes.load(Relaxed) + cost > REGISTRY_BYTES_MAX {
+            return false;
+        }
+        let mut used = self.bytes_by_asker.entry(self.account(seen.asker)).or_default();
+        if *used + cost > ASKER_BYTES_MAX {
+            return false;
+        }
+        *used += cost;
+        self.bytes.fetch_add(cost, Relaxed);
+        true
+    }
+
+    fn refund(&self, seen: &Seen) {
+        let cost = seen.cost();
+        self.bytes.fetch_sub(cost, Relaxed);
+        if let Some(mut used) = self.bytes_by_asker.get_mut(&self.account(seen.asker)) {
+            *used = used.saturating_sub(cost);
+        }
+    }
+
+    /// Askers beyond those that are counted share one account with those nobody knows.
+    fn account(&self, asker: Option<IpAddr>) -> Option<IpAddr> {
+        let room = self.bytes_by_asker.len() < ASKERS_COUNTED_MAX;
+        asker.filter(|_| room || self.bytes_by_asker.contains_key(&asker))
+    }
+
+    /// True once there is no room for another address, whoever asks.
+    pub fn is_full(&self) -> bool {
+        self.bytes.load(Relaxed) + ADDRESS_BYTES + NAME_BYTES_MAX as u64 > REGISTRY_BYTES_MAX
+    }
+
+    /// Who asked for an address, beyond the last asker of each of its names.
+    pub fn askers(&self, address: IpAddr) -> Vec<IpAddr> {
+        let entry = self.entries.get(&Key::from(address));
+        entry
+            .and_then(|entry| entry.askers.as_ref().map(|askers| askers.to_vec()))
+            .unwrap_or_default()
+    }
+
+    /// Remembers who asked for an address, as a saved registry holds it.
+    pub fn remember_askers(&self, address: IpAddr, askers: &[IpAddr]) {
+        if let Some(mut entry) = self.entries.get_mut(&Key::from(address)) {
+            askers.iter().for_each(|asker| entry.remember_asker(Some(*asker)));
         }
     }
 
@@ -149,25 +234,16 @@ impl Registry {
         self.changes.load(Relaxed)
     }
 
-    /// Addresses that found the registry full.
+    /// Names and addresses there was no room for.
     pub fn left_out(&self) -> u64 {
         self.left_out.load(Relaxed)
     }
 
-    /// Shows every address with its names to `visit`, in no order, a shard locked for reading at a time;
-    /// stops at its first error.
-    ///
-    /// # Errors
-    /// Whatever `visit` returns.
-    pub fn visit<E>(
-        &self,
-        mut visit: impl FnMut(IpAddr, &[&Seen]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        for entry in &self.entries {
-            let names: Vec<&Seen> = entry.value().names().collect();
-            visit(IpAddr::from(*entry.key()), &names)?;
-        }
-        Ok(())
+    /// Every address, in no order. Copied out, so that whoever goes through them keeps no record waiting.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let mut addresses = Vec::with_capacity(self.len());
+        addresses.extend(self.entries.iter().map(|entry| IpAddr::from(*entry.key())));
+        addresses
     }
 }
 
@@ -192,25 +268,25 @@ impl Entry {
         Known { more: total - names.len(), names }
     }
 
-    fn merge(&mut self, seen: Seen) -> Inserted {
-        let known = std::iter::once(&mut self.first)
+    fn find(&mut self, name: &Name) -> Option<&mut Seen> {
+        std::iter::once(&mut self.first)
             .chain(self.more.iter_mut().flat_map(|more| more.iter_mut()))
-            .find(|known| known.name == seen.name);
-        if let Some(known) = known {
-            let displaced = known.update(seen);
-            self.remember_asker(displaced);
-            return Inserted::Seen;
-        }
+            .find(|known| known.name == *name)
+    }
+
+    /// Adds a name; gives back the one it pushes out.
+    fn add(&mut self, seen: Seen) -> Option<Seen> {
         let previous = std::mem::replace(&mut self.first, seen);
         let more = self.more.get_or_insert_default();
         more.push(previous);
-        if more.len() >= NAMES_PER_ADDRESS_MAX {
-            let oldest =
-                (0..more.len()).min_by_key(|&i| more.get(i).map_or(u32::MAX, |seen| seen.last));
-            let evicted = oldest.map(|oldest| more.remove(oldest));
-            self.remember_asker(evicted.and_then(|evicted| evicted.asker));
+        if more.len() < NAMES_PER_ADDRESS_MAX {
+            return None;
         }
-        Inserted::New
+        let oldest =
+            (0..more.len()).min_by_key(|&i| more.get(i).map_or(u32::MAX, |seen| seen.last))?;
+        let evicted = more.remove(oldest);
+        self.remember_asker(evicted.asker);
+        Some(evicted)
     }
 
     fn remember_asker(&mut self, asker: Option<IpAddr>) {
@@ -227,6 +303,13 @@ impl Entry {
 }
 
 impl Seen {
+    /// Bytes it takes, roughly: its place in the map, itself, and the texts it does not share.
+    fn cost(&self) -> u64 {
+        let links = self.chain.iter().flat_map(|chain| chain.iter());
+        let texts: usize = links.map(|link| link.as_str().len() + LINK_BYTES).sum();
+        ADDRESS_BYTES + (self.name.as_str().len() + texts) as u64
+    }
+
     /// Merges a later sighting of the same name; returns the asker it displaced.
     fn update(&mut self, later: Seen) -> Option<IpAddr> {
         self.first = self.first.min(later.first);
@@ -234,9 +317,6 @@ impl Seen {
         self.last = self.last.max(later.last);
         if self.kind.is_static() || (newer && !later.kind.is_static()) {
             self.kind = later.kind;
-        }
-        if later.chain.is_some() {
-            self.chain = later.chain;
         }
         let displaced = match (self.asker, later.asker) {
             (Some(old), Some(new)) if old != new => Some(old),
@@ -350,16 +430,47 @@ mod tests {
         for address in ["203.0.113.9", "2001:db8::9", "::1"] {
             registry.insert(&record(address, "a.example", None, Kind::Reply, 1));
         }
-        let mut seen = vec![];
-        registry
-            .visit::<()>(|address, names| {
-                assert_eq!(names.len(), 1);
-                seen.push(address);
-                Ok(())
-            })
-            .unwrap();
+        let mut seen = registry.addresses();
         seen.sort();
         assert_eq!(seen, [ip("203.0.113.9"), ip("::1"), ip("2001:db8::9")]);
         assert_eq!(registry.len(), 3);
+    }
+
+    fn random(n: u32, client: &str) -> Record {
+        let address = std::net::Ipv6Addr::from(0x2001_0db8_u128 << 96 | u128::from(n));
+        record(&address.to_string(), &format!("n{n}.evil.example"), Some(client), Kind::Reply, 1)
+    }
+
+    #[test]
+    fn one_asker_can_use_up_its_share_and_nobody_elses() {
+        let registry = Registry::default();
+        registry.bytes_by_asker.insert(Some(ip("172.17.0.66")), ASKER_BYTES_MAX - 500);
+        let inserted: Vec<Inserted> =
+            (0..3).map(|n| registry.insert(&random(n, "172.17.0.66"))).collect();
+        assert_eq!(inserted, [Inserted::New, Inserted::New, Inserted::LeftOut]);
+        assert_eq!(registry.insert(&random(9, "172.17.0.2")), Inserted::New);
+        assert!(!registry.is_full());
+        assert_eq!(registry.left_out(), 1);
+    }
+
+    #[test]
+    fn a_full_registry_says_so_and_still_updates_what_it_has() {
+        let registry = Registry::default();
+        registry.insert(&random(1, "172.17.0.2"));
+        registry.bytes.store(REGISTRY_BYTES_MAX, Relaxed);
+        assert!(registry.is_full());
+        assert_eq!(registry.insert(&random(2, "172.17.0.2")), Inserted::LeftOut);
+        assert_eq!(registry.insert(&random(1, "172.17.0.3")), Inserted::Seen);
+        assert_eq!(registry.grade(ip("172.17.0.3"), ip("2001:db8::1")), Grade::Own);
+    }
+
+    #[test]
+    fn names_pushed_out_give_their_memory_back() {
+        let registry = Registry::default();
+        for n in 0..1_000 {
+            registry.insert(&record("203.0.113.9", &format!("n{n}.example"), None, Kind::Reply, n));
+        }
+        let names = NAMES_PER_ADDRESS_MAX as u64;
+        assert!(registry.bytes.load(Relaxed) <= names * (ADDRESS_BYTES + 20));
     }
 }

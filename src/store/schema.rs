@@ -27,24 +27,45 @@ struct Row {
     chain: Vec<Name>,
 }
 
-/// A name in either format; what is neither is skipped and counted.
+/// What we write about an address: its names, and who asked beyond the last asker of each.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Saved {
+    Row(Row),
+    Askers { askers: Vec<IpAddr> },
+}
+
+/// The same in either format; what is neither is skipped and counted.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Element {
     Row(Row),
+    Askers { askers: Vec<IpAddr> },
     Name(Name),
     Other(IgnoredAny),
 }
 
+/// Addresses put into words before they are written; no lock of the registry is held while they are.
+const ADDRESSES_PER_WRITE: usize = 256;
+
 pub(super) fn write(out: &mut impl Write, registry: &Registry) -> io::Result<()> {
     write!(out, "{{\"version\":{VERSION},\"addresses\":{{")?;
-    let mut first = true;
-    registry.visit(|address, names| {
-        let comma = if std::mem::take(&mut first) { "" } else { "," };
-        write!(out, "{comma}\n\"{address}\":")?;
-        let rows: Vec<Row> = names.iter().rev().map(|seen| Row::from(*seen)).collect();
-        serde_json::to_writer(&mut *out, &rows).map_err(io::Error::from)
-    })?;
+    let mut text = Vec::new();
+    let mut comma = "";
+    for some in registry.addresses().chunks(ADDRESSES_PER_WRITE) {
+        text.clear();
+        for &address in some {
+            let rows =
+                registry.names(address).into_iter().rev().map(|seen| Saved::Row(seen.into()));
+            let askers = registry.askers(address);
+            let others = (!askers.is_empty()).then_some(Saved::Askers { askers });
+            let elements: Vec<Saved> = rows.chain(others).collect();
+            write!(text, "{comma}\n\"{address}\":")?;
+            serde_json::to_writer(&mut text, &elements)?;
+            comma = ",";
+        }
+        out.write_all(&text)?;
+    }
     out.write_all(b"\n}}\n")
 }
 
@@ -140,6 +161,10 @@ impl Addresses<'_> {
             let seen = match element {
                 Element::Row(row) => Seen::from(row),
                 Element::Name(name) => self.undated(name),
+                Element::Askers { askers } => {
+                    self.registry.remember_askers(address, &askers);
+                    continue;
+                }
                 Element::Other(_) => {
                     self.loaded.skipped += 1;
                     continue;
@@ -156,15 +181,15 @@ impl Addresses<'_> {
     }
 }
 
-impl From<&Seen> for Row {
-    fn from(seen: &Seen) -> Row {
+impl From<Seen> for Row {
+    fn from(seen: Seen) -> Row {
         Row {
-            name: seen.name.clone(),
+            name: seen.name,
             first: seen.first,
             last: seen.last,
             asker: seen.asker,
             kind: seen.kind,
-            chain: seen.chain.as_deref().cloned().unwrap_or_default(),
+            chain: seen.chain.map(|chain| *chain).unwrap_or_default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::registry::Seen;
-use crate::engine::{Kind, Name, Record};
+use crate::engine::{Grade, Kind, Name, Record};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -23,16 +23,11 @@ fn record(address: &str, name: &str, second: u64) -> Record {
     }
 }
 
-fn content(registry: &Registry) -> Vec<(IpAddr, Vec<Seen>)> {
-    let mut all = vec![];
-    registry
-        .visit::<()>(|address, names| {
-            all.push((address, names.iter().map(|seen| (*seen).clone()).collect()));
-            Ok(())
-        })
-        .unwrap();
-    all.sort_by_key(|(address, _)| *address);
-    all
+fn content(registry: &Registry) -> Vec<(IpAddr, Vec<Seen>, Vec<IpAddr>)> {
+    let mut addresses = registry.addresses();
+    addresses.sort();
+    let all = addresses.into_iter();
+    all.map(|address| (address, registry.names(address), registry.askers(address))).collect()
 }
 
 #[test]
@@ -43,10 +38,17 @@ fn what_is_saved_is_loaded() {
     for (i, address) in ["203.0.113.9", "203.0.113.9", "2001:db8::1"].iter().enumerate() {
         registry.insert(&record(address, &format!("n{i}.example"), 100 + i as u64));
     }
+    // A second asker of the same name must still be known after a restart.
+    let other =
+        Record { client: Some(ip("172.17.0.3")), ..record("203.0.113.9", "n1.example", 103) };
+    registry.insert(&other);
     save(&path, &registry).unwrap();
     let again = Registry::default();
     assert_eq!(load(&path, &again, Wall(0)).unwrap(), Loaded { names: 3, skipped: 0 });
     assert_eq!(content(&again), content(&registry));
+    for client in ["172.17.0.2", "172.17.0.3"] {
+        assert_eq!(again.grade(ip(client), ip("203.0.113.9")), Grade::Own, "{client}");
+    }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
 }
 
