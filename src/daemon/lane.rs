@@ -1,7 +1,8 @@
 //! A verdict thread: one queue, one mailbox, and nothing else it could wait for.
 
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,23 +13,31 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
 use super::clock;
-use super::shared::{Mailbox, Phase, Shared};
+use super::shared::{Mailbox, Phase, Shared, Ticket};
 use crate::engine::judge::{Answer, Mode, Step};
 use crate::engine::limits::{PACKETS_PER_ROUND, REOPEN_PAUSE_MAX, REOPEN_PAUSE_MIN};
 use crate::engine::{Reason, Verdict, packet};
-use crate::nfq::{Disposition, KernelLink, Options, Packet, Queue, Received};
+use crate::nfq::{Disposition, Link, Packet, Queue, Received};
 
 /// Panics in a row after which the socket is not trusted any more.
 const PANICS_MAX: u32 = 16;
 
+/// Opens the lane's queue socket, at start and after a failure.
+pub type Opener<L> = Box<dyn Fn() -> io::Result<L> + Send>;
+
 /// One verdict thread's state.
-pub struct Lane {
+pub struct Lane<L: Link> {
     number: u16,
-    options: Options,
+    open: Opener<L>,
     /// None only while it is being opened again: the number is free once the old socket is closed.
-    queue: Option<Queue<KernelLink>>,
+    queue: Option<Queue<L>>,
+    /// Which socket it is. The kernel numbers packets from 1 again on each, and an answer may be late.
+    generation: u32,
+    /// Answers not given yet. Kept here, so that a panic over one does not lose the others.
+    answers: VecDeque<Answer<Ticket>>,
     shared: Arc<Shared>,
     drained: Option<Sender<()>>,
+    panics: u32,
 }
 
 enum Round {
@@ -37,36 +46,60 @@ enum Round {
     Broken(io::Error),
 }
 
-impl Lane {
+impl<L: Link + AsFd> Lane<L> {
     /// Opens the queue of lane `number`. `drained` is told once nothing is held any more in [`Phase::Drain`].
     ///
     /// # Errors
     /// If the queue cannot be opened, with a sentence that says what to do.
     pub fn open(
         number: u16,
-        options: Options,
+        open: Opener<L>,
         shared: Arc<Shared>,
         drained: Sender<()>,
-    ) -> io::Result<Lane> {
-        let queue = open_queue(options, &shared)?;
-        Ok(Lane { number, options, queue: Some(queue), shared, drained: Some(drained) })
+    ) -> io::Result<Lane<L>> {
+        let queue = Some(new_queue(open()?, &shared));
+        let (generation, answers, panics) = Default::default();
+        let drained = Some(drained);
+        Ok(Lane { number, open, queue, generation, answers, shared, drained, panics })
     }
 
     /// Serves until [`Phase::Close`].
     pub fn run(mut self) {
-        loop {
-            match self.shared.phase() {
-                Phase::Serve => {}
-                Phase::Drain => self.drain(),
-                Phase::Close => return,
+        while self.shared.phase() != Phase::Close {
+            // The guard has answered the packet by the time its panic arrives here, the engine's lock forgives, and
+            // what is not done yet is done in the next turn.
+            match catch_unwind(AssertUnwindSafe(|| self.turn())) {
+                Ok(()) => self.panics = 0,
+                Err(_) => self.panicked(),
             }
-            self.deliver();
-            self.expire();
-            match self.round() {
-                Round::More => {}
-                Round::Idle => self.wait(),
-                Round::Broken(error) => self.reopen(&error),
-            }
+        }
+    }
+
+    fn turn(&mut self) {
+        if self.shared.phase() == Phase::Drain {
+            self.drain();
+        }
+        self.take_mail();
+        self.expire();
+        self.answer();
+        match self.round() {
+            Round::More => {}
+            Round::Idle => self.wait(),
+            Round::Broken(error) => self.reopen(&error),
+        }
+    }
+
+    fn panicked(&mut self) {
+        self.panics += 1;
+        self.shared.tally.panics.fetch_add(1, Relaxed);
+        if self.panics == 1 {
+            let message = "a verdict thread panicked; the packet got the posture's answer";
+            self.shared.report_health("worker", false, message.to_owned());
+        }
+        if self.panics % PANICS_MAX == 0
+            && let Some(mailbox) = self.mailbox()
+        {
+            mailbox.report_queue_lost();
         }
     }
 
@@ -74,25 +107,17 @@ impl Lane {
         if self.mailbox().is_some_and(Mailbox::take_queue_lost) {
             return Round::Broken(io::Error::other("the kernel no longer has it"));
         }
-        let mut panics = 0;
         let Some(queue) = &mut self.queue else {
-            return Round::Broken(io::Error::other("no queue"));
+            return Round::Broken(io::Error::other("it is not open"));
         };
         for _ in 0..PACKETS_PER_ROUND {
-            let (shared, number) = (&self.shared, self.number);
-            // The guard has answered the packet by the time a panic arrives here; the engine's lock forgives.
-            match catch_unwind(AssertUnwindSafe(|| one(queue, shared, number))) {
-                Ok(None) => panics = 0,
-                Ok(Some(round)) => return round,
-                Err(_) => {
-                    panics += 1;
-                    self.shared.tally.panics.fetch_add(1, Relaxed);
-                    if panics == PANICS_MAX {
-                        return Round::Broken(io::Error::other(
-                            "the verdict thread panics on every packet",
-                        ));
-                    }
+            match queue.receive() {
+                Received::Packet(packet) => {
+                    judge(packet, self.generation, &self.shared, self.number);
                 }
+                Received::Lost => {}
+                Received::Empty => return Round::Idle,
+                Received::Closed(error) => return Round::Broken(error),
             }
         }
         Round::More
@@ -102,52 +127,50 @@ impl Lane {
         self.shared.mailboxes.get(usize::from(self.number))
     }
 
-    /// Answers what others decided.
-    fn deliver(&mut self) {
-        let Some(mailbox) = self.mailbox() else { return };
-        let answers = mailbox.take();
-        self.answer(answers);
+    /// Takes over what others decided.
+    fn take_mail(&mut self) {
+        let mail = self.mailbox().map(Mailbox::take).unwrap_or_default();
+        self.answers.extend(mail);
     }
 
     /// Refuses what has waited long enough.
     fn expire(&mut self) {
         let now = clock::now();
-        if self
-            .shared
-            .engine
-            .next_deadline(self.number)
-            .is_some_and(|deadline| deadline <= now.mono)
-        {
-            let answers = self.shared.engine.expire(self.number, now);
-            self.answer(answers);
+        let deadline = self.shared.engine.next_deadline(self.number);
+        if deadline.is_some_and(|deadline| deadline <= now.mono) {
+            self.answers.extend(self.shared.engine.expire(self.number, now));
         }
     }
 
     fn drain(&mut self) {
-        self.deliver();
-        let answers = self.shared.engine.drain(self.number, self.shared.unanswered, clock::mono());
-        self.answer(answers);
+        self.take_mail();
+        self.give_up(self.shared.unanswered);
+        self.answer();
         if let Some(drained) = self.drained.take() {
             // Nobody listening means that nobody waits for us.
             let _ = drained.send(());
         }
     }
 
-    fn answer(&mut self, answers: Vec<Answer<u32>>) {
-        for Answer { ticket, decision } in answers {
-            if let (Some(queue), Mode::Enforce) = (&mut self.queue, self.shared.mode()) {
-                queue.answer_held(
-                    ticket,
-                    disposition(decision.verdict, decision.reason, &self.shared),
-                );
+    /// Decides everything that waits.
+    fn give_up(&mut self, verdict: Verdict) {
+        self.answers.extend(self.shared.engine.drain(self.number, verdict, clock::mono()));
+    }
+
+    fn answer(&mut self) {
+        while let Some(Answer { ticket, decision }) = self.answers.pop_front() {
+            if let (Some(queue), Mode::Enforce) = (&mut self.queue, self.shared.mode())
+                && ticket.generation == self.generation
+            {
+                let disposition = disposition(decision.verdict, decision.reason, &self.shared);
+                queue.answer_held(ticket.packet, disposition);
             }
             self.shared.report(decision);
         }
     }
 
     fn wait(&self) {
-        let Some(mailbox) = self.mailbox() else { return };
-        let Some(queue) = &self.queue else { return };
+        let (Some(mailbox), Some(queue)) = (self.mailbox(), &self.queue) else { return };
         let deadline = self.shared.engine.next_deadline(self.number);
         let patience = deadline.map(|deadline| TimeSpec::from(deadline.since(clock::mono())));
         let mut descriptors = [
@@ -164,28 +187,21 @@ impl Lane {
 
     /// The socket is dead: the kernel has dropped what it held. Opens another as soon as that works.
     fn reopen(&mut self, error: &io::Error) {
-        let queue = self.options.number;
-        self.shared.report_health(
-            "queue",
-            false,
-            format!("queue {queue} failed ({error}) and is opened again"),
-        );
-        let lost = self.shared.engine.drain(self.number, self.shared.unanswered, clock::mono());
-        self.answer(lost);
+        let queue = self.shared.queue_num + self.number;
+        let message = format!("queue {queue} failed ({error}) and is opened again");
+        self.shared.report_health("queue", false, message);
         self.queue = None;
+        self.generation = self.generation.wrapping_add(1);
+        self.give_up(Verdict::Drop);
+        self.answer();
         let mut pause = REOPEN_PAUSE_MIN;
-        while self.shared.phase() != Phase::Close {
-            match open_queue(self.options, &self.shared) {
-                Ok(fresh) => {
-                    self.queue = Some(fresh);
-                    self.deliver();
+        while self.shared.phase() == Phase::Serve {
+            match (self.open)() {
+                Ok(link) => {
+                    self.queue = Some(new_queue(link, &self.shared));
                     self.shared.tally.reopened.fetch_add(1, Relaxed);
-                    self.shared.report_health(
-                        "queue",
-                        true,
-                        format!("queue {queue} is served again"),
-                    );
-                    return;
+                    let message = format!("queue {queue} is served again");
+                    return self.shared.report_health("queue", true, message);
                 }
                 Err(error) => tracing::warn!("{error}"),
             }
@@ -202,20 +218,13 @@ impl Lane {
     }
 }
 
-/// Takes one packet and judges it; some round if there was none.
-fn one(queue: &mut Queue<KernelLink>, shared: &Shared, lane: u16) -> Option<Round> {
-    match queue.receive() {
-        Received::Packet(packet) => {
-            judge(packet, shared, lane);
-            None
-        }
-        Received::Lost => None,
-        Received::Empty => Some(Round::Idle),
-        Received::Closed(error) => Some(Round::Broken(error)),
+fn judge<L: Link>(packet: Packet<'_, L>, generation: u32, shared: &Shared, lane: u16) {
+    if packet.was_refused() {
+        // Back from NF_REPEAT, so the rule that refuses it is gone: asking again would go round in circles.
+        packet.answer(Disposition::Drop);
+        shared.tally.unrefused.fetch_add(1, Relaxed);
+        return;
     }
-}
-
-fn judge(packet: Packet<'_, KernelLink>, shared: &Shared, lane: u16) {
     let flow = match packet::parse(packet.payload()) {
         Ok(flow) => flow,
         Err(malformed) => {
@@ -224,8 +233,9 @@ fn judge(packet: Packet<'_, KernelLink>, shared: &Shared, lane: u16) {
             return;
         }
     };
+    let ticket = Ticket { generation, packet: packet.id() };
     let step = match shared.phase() {
-        Phase::Serve => shared.engine.packet(flow, lane, packet.id(), clock::mono()),
+        Phase::Serve => shared.engine.packet(flow, lane, ticket, clock::mono()),
         Phase::Drain | Phase::Close => {
             Step::Decided(shared.engine.stopping(flow, lane, shared.unanswered))
         }
@@ -261,11 +271,14 @@ fn disposition(verdict: Verdict, reason: Reason, shared: &Shared) -> Disposition
     }
 }
 
-fn open_queue(options: Options, shared: &Shared) -> io::Result<Queue<KernelLink>> {
+fn new_queue<L: Link>(link: L, shared: &Shared) -> Queue<L> {
     let unanswered = match shared.unanswered {
         Verdict::Accept => Disposition::Accept,
         Verdict::Drop => Disposition::Drop,
     };
-    let link = KernelLink::open(options)?;
-    Ok(Queue::new(link, unanswered, Arc::clone(&shared.queue_stats)))
+    Queue::new(link, unanswered, Arc::clone(&shared.queue_stats))
 }
+
+#[cfg(test)]
+#[path = "lane_test.rs"]
+mod tests;

@@ -24,10 +24,10 @@ use crate::engine::health::SourceHealth;
 use crate::engine::limits::HEALTH_INTERVAL;
 use crate::engine::{Engine, Mode, Verdict};
 use crate::events::{EventWriter, Outputs};
-use crate::nfq::{self, Disposition};
+use crate::nfq::{self, Disposition, KernelLink};
 use crate::nftables::{Posture, QueueVia, Refuse, names::REFUSE_MARK};
 use evidence::{Readers, SourceState};
-use lane::Lane;
+use lane::{Lane, Opener};
 use lock::Lock;
 use persist::Keeper;
 use rules::Rules;
@@ -233,11 +233,12 @@ impl Lanes {
         let (tell, drained) = channel();
         let fail_open = config.rules.posture == Posture::Open || config.engine.mode == Mode::DryRun;
         let mut lanes = Lanes { shared: Arc::clone(shared), threads: Vec::new(), drained };
-        let opened: Vec<Lane> = (0..config.rules.queues)
+        let opened: Vec<Lane<KernelLink>> = (0..config.rules.queues)
             .map(|number| {
                 let queue = config.rules.queue_num + number;
                 let options = nfq::Options { number: queue, fail_open, refuse_mark: REFUSE_MARK };
-                Lane::open(number, options, Arc::clone(shared), tell.clone())
+                let open: Opener<KernelLink> = Box::new(move || KernelLink::open(options));
+                Lane::open(number, open, Arc::clone(shared), tell.clone())
             })
             .collect::<std::io::Result<_>>()?;
         for lane in opened {

@@ -13,8 +13,14 @@ use crate::engine::{Reason, Verdict};
 use crate::events::EventSender;
 use crate::nfq::{Disposition, QueueStats};
 
-/// The kernel's packet number: what the engine calls a ticket.
-pub type Ticket = u32;
+/// How a held packet is known: the kernel's number for it, on that queue socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// Counts the sockets of a lane: a new one numbers its packets from the start again.
+    pub generation: u32,
+    /// The kernel's packet number.
+    pub packet: u32,
+}
 
 /// What the verdict threads are to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +75,7 @@ pub struct Tally {
     malformed: AtomicU64,
     pub(super) copies: AtomicU64,
     pub(super) panics: AtomicU64,
+    pub(super) unrefused: AtomicU64,
     pub(super) reopened: AtomicU64,
     pub(super) kernel_dropped: AtomicU64,
     pub(super) user_dropped: AtomicU64,
@@ -232,6 +239,7 @@ impl Shared {
             overruns: read(&self.queue_stats.overruns),
             reopened: read(&tally.reopened),
             panics: read(&tally.panics),
+            unrefused: read(&tally.unrefused),
             kernel_dropped: read(&tally.kernel_dropped),
             user_dropped: read(&tally.user_dropped),
             events_shed: self.events.shed(),

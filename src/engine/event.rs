@@ -134,7 +134,7 @@ pub struct RecordBody {
 /// See [`Body::Health`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Health {
-    /// What: `source`, `queue`, `registry`, `events`, `rules` or `worker`.
+    /// What: `source`, `queue`, `registry` or `worker`.
     pub what: String,
     /// True if it is as it should be again.
     pub healthy: bool,
@@ -172,6 +172,8 @@ pub struct Totals {
     pub reopened: u64,
     /// Panics caught on the packet path.
     pub panics: u64,
+    /// Refused packets that came back because the rule that refuses them was gone; dropped in silence.
+    pub unrefused: u64,
     /// Packets the kernel dropped because a queue was full (`queue_dropped`).
     pub kernel_dropped: u64,
     /// Packets the kernel could not hand to us (`user_dropped`).

@@ -30,7 +30,7 @@ pub enum Reason {
     Malformed,
     /// Not resolved, but the evidence was not healthy enough to accuse anyone.
     Unhealthy,
-    /// The daemon stopped while the packet was held.
+    /// The daemon stopped, or lost its queue, while the packet was held.
     Shutdown,
 }
 

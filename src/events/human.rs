@@ -8,7 +8,13 @@ use crate::engine::event::{Body, Event, Ready, RecordBody, Totals, VerdictBody};
 use crate::engine::{Mode, Reason, Verdict};
 
 /// Appends an event as one line for a person, without the newline.
-pub fn append_human(out: &mut String, event: &Event) {
+pub fn append_human(line: &mut Vec<u8>, event: &Event) {
+    let mut text = String::new();
+    append_text(&mut text, event);
+    line.extend_from_slice(text.as_bytes());
+}
+
+fn append_text(out: &mut String, event: &Event) {
     let (level, emoji) = match &event.body {
         Body::Ready(_) => ("INFO", "✅"),
         Body::Verdict(verdict) if verdict.verdict == Verdict::Accept => ("INFO", "✅"),
@@ -110,7 +116,7 @@ fn proof(verdict: &VerdictBody) -> String {
             "not resolved, but the DNS evidence is not reliable now, so this accuses nobody"
                 .to_owned()
         }
-        Reason::Shutdown => "synhold stopped while it waited".to_owned(),
+        Reason::Shutdown => "synhold stopped or lost its queue while it waited".to_owned(),
         Reason::Resolved | Reason::ResolvedAfterHold => names(verdict),
     };
     let evidence = &verdict.evidence;
@@ -163,9 +169,9 @@ mod tests {
     use super::*;
 
     fn line(event: &Event) -> String {
-        let mut line = String::new();
+        let mut line = Vec::new();
         append_human(&mut line, event);
-        line
+        String::from_utf8(line).unwrap()
     }
 
     #[test]

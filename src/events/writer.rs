@@ -1,18 +1,23 @@
 //! The writer thread: events in through a bounded queue, lines out; what does not fit is counted, never waited for.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{append_human, append_json};
 use crate::engine::event::{Body, Event};
 use crate::engine::limits::{EVENTS_NAP, EVENTS_QUEUED_MAX};
+
+/// Bytes gathered for one write: a nap's worth of events under load.
+const BATCH_BYTES: usize = 64 << 10;
+/// How long the last events may take to be written at stop; whoever does not read us must not keep us.
+const FINISH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What standard output gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -46,35 +51,42 @@ pub struct Error {
 
 enum Message {
     Event(Box<Event>),
-    Reopen,
     Finish,
+}
+
+/// What the writer thread shares with those who send.
+#[derive(Debug, Default)]
+struct Flags {
+    shed: AtomicU64,
+    reopen: AtomicBool,
+    finish: AtomicBool,
 }
 
 /// The way to the writer; cheap to clone, never blocks a verdict.
 #[derive(Clone, Debug)]
 pub struct EventSender {
     queue: SyncSender<Message>,
-    shed: Arc<AtomicU64>,
+    flags: Arc<Flags>,
 }
 
-/// The writer thread's handle. Dropping it writes what is queued and ends the thread.
+/// The writer thread's handle. Dropping it writes what is queued and ends the thread, unless that takes too long.
 #[derive(Debug)]
 pub struct EventWriter {
     sender: EventSender,
-    thread: Option<JoinHandle<()>>,
+    ended: Receiver<()>,
 }
 
 impl EventSender {
     /// Hands an event over, or counts it as shed if the queue is full.
     pub fn send(&self, event: Event) {
         if self.queue.try_send(Message::Event(Box::new(event))).is_err() {
-            self.shed.fetch_add(1, Relaxed);
+            self.flags.shed.fetch_add(1, Relaxed);
         }
     }
 
     /// Events not written since start.
     pub fn shed(&self) -> u64 {
-        self.shed.load(Relaxed)
+        self.flags.shed.load(Relaxed)
     }
 }
 
@@ -85,22 +97,24 @@ impl EventWriter {
     /// If the event file cannot be opened or the thread not started.
     pub fn start(outputs: Outputs) -> Result<EventWriter, Error> {
         let file = outputs.file.as_deref().map(open).transpose()?;
-        let shed = Arc::new(AtomicU64::new(0));
+        let flags = Arc::new(Flags::default());
         let (queue, incoming) = sync_channel(EVENTS_QUEUED_MAX);
+        let (alive, ended) = channel();
         let path = outputs.file.clone().unwrap_or_default();
         let mut sink = Sink {
-            stdout: Some(BufWriter::with_capacity(BUFFER_BYTES, io::stdout())),
-            file,
-            line: Vec::new(),
-            text: String::new(),
+            stdout: Some(Output::new(io::stdout())),
+            file: file.map(Output::new),
             outputs,
-            shed: Arc::clone(&shed),
+            flags: Arc::clone(&flags),
         };
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("events".to_owned())
-            .spawn(move || sink.write_all(&incoming))
+            .spawn(move || {
+                sink.serve(&incoming);
+                drop(alive);
+            })
             .map_err(|source| Error { path, source })?;
-        Ok(EventWriter { sender: EventSender { queue, shed }, thread: Some(thread) })
+        Ok(EventWriter { sender: EventSender { queue, flags }, ended })
     }
 
     /// A way to the writer.
@@ -108,52 +122,47 @@ impl EventWriter {
         self.sender.clone()
     }
 
-    /// Opens the event file again, as after a rotation by rename. In order with the events around it.
+    /// Has the event file opened again before the next event is written, as after a rotation by rename.
     pub fn reopen(&self) {
-        // Only a dead writer thread refuses, and then there is no file to open again.
-        let _ = self.sender.queue.send(Message::Reopen);
+        self.sender.flags.reopen.store(true, Relaxed);
     }
 }
 
 impl Drop for EventWriter {
     fn drop(&mut self) {
-        let _ = self.sender.queue.send(Message::Finish);
-        if let Some(thread) = self.thread.take() {
-            // A panicked writer has nothing more to say.
-            let _ = thread.join();
+        // If the queue is full the thread is at work, and looks at the flag when it has emptied it.
+        self.sender.flags.finish.store(true, Relaxed);
+        let _ = self.sender.queue.try_send(Message::Finish);
+        if self.ended.recv_timeout(FINISH_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!(
+                "standard output or the event file takes no more; the last events are lost"
+            );
         }
     }
 }
 
 struct Sink {
     outputs: Outputs,
-    stdout: Option<BufWriter<io::Stdout>>,
-    file: Option<BufWriter<File>>,
-    shed: Arc<AtomicU64>,
-    /// The lines being written, for machines and for people; kept, so that their memory is used again.
-    line: Vec<u8>,
-    text: String,
+    stdout: Option<Output<io::Stdout>>,
+    file: Option<Output<File>>,
+    flags: Arc<Flags>,
 }
 
-/// Bytes gathered for one write: a nap's worth of events under load.
-const BUFFER_BYTES: usize = 64 << 10;
-
 impl Sink {
-    fn write_all(&mut self, incoming: &Receiver<Message>) {
+    fn serve(&mut self, incoming: &Receiver<Message>) {
         while let Ok(message) = incoming.recv() {
             let mut next = Some(message);
             while let Some(message) = next {
                 match message {
                     Message::Event(event) => self.write(&event),
-                    Message::Reopen => self.reopen(),
-                    Message::Finish => {
-                        self.flush();
-                        return;
-                    }
+                    Message::Finish => {}
                 }
                 next = incoming.try_recv().ok();
             }
             self.flush();
+            if self.flags.finish.load(Relaxed) {
+                return;
+            }
             // Nobody waits for the channel now, so events that come in wake nobody: under load the verdict threads make
             // one wake-up a nap instead of one a packet, and a lone event is still written at once.
             std::thread::sleep(EVENTS_NAP);
@@ -161,43 +170,47 @@ impl Sink {
     }
 
     fn write(&mut self, event: &Event) {
-        if self.file.is_some() || self.outputs.stdout == LogFormat::Json {
-            self.line.clear();
-            append_json(&mut self.line, event);
-            self.line.push(b'\n');
+        if self.flags.reopen.swap(false, Relaxed) {
+            self.reopen();
         }
-        if self.outputs.file.is_some() {
-            let line = &self.line;
-            let written = self.file.as_mut().is_some_and(|file| file.write_all(line).is_ok());
-            if !written {
-                self.shed.fetch_add(1, Relaxed);
-            }
+        if let Some(file) = &mut self.file {
+            append_json(&mut file.batch, event);
+            file.end_line();
         }
-        let Some(stdout) = self.stdout.as_mut() else { return };
-        let written = match self.outputs.stdout {
-            LogFormat::Json => stdout.write_all(&self.line),
-            LogFormat::Human if matches!(event.body, Body::Record(_)) && !self.outputs.records => {
-                Ok(())
+        let hidden = matches!(event.body, Body::Record(_)) && !self.outputs.records;
+        match (&mut self.stdout, self.outputs.stdout) {
+            (Some(stdout), LogFormat::Json) => {
+                append_json(&mut stdout.batch, event);
+                stdout.end_line();
             }
-            LogFormat::Human => {
-                self.text.clear();
-                append_human(&mut self.text, event);
-                self.text.push('\n');
-                stdout.write_all(self.text.as_bytes())
+            (Some(stdout), LogFormat::Human) if !hidden => {
+                append_human(&mut stdout.batch, event);
+                stdout.end_line();
             }
-        };
-        if written.is_err() {
-            // Whoever read us is gone; the event file, if any, goes on.
-            self.stdout = None;
+            (Some(_), LogFormat::Human) => {}
+            // Whoever read us is gone, and there is no file: nobody learns of this event.
+            (None, _) if self.file.is_none() => {
+                self.flags.shed.fetch_add(1, Relaxed);
+            }
+            (None, _) => {}
+        }
+        let full = |length: usize| length >= BATCH_BYTES;
+        if self.file.as_ref().is_some_and(|file| full(file.batch.len()))
+            || self.stdout.as_ref().is_some_and(|stdout| full(stdout.batch.len()))
+        {
+            self.flush();
         }
     }
 
     fn flush(&mut self) {
-        if self.stdout.as_mut().is_some_and(|stdout| stdout.flush().is_err()) {
-            self.stdout = None;
+        if let Some(file) = &mut self.file {
+            let _ = file.flush().map_err(|lost| self.flags.shed.fetch_add(lost, Relaxed));
         }
-        if self.file.as_mut().is_some_and(|file| file.flush().is_err()) {
-            self.shed.fetch_add(1, Relaxed);
+        if let Some(Err(lost)) = self.stdout.as_mut().map(Output::flush) {
+            if self.file.is_none() {
+                self.flags.shed.fetch_add(lost, Relaxed);
+            }
+            self.stdout = None;
         }
     }
 
@@ -205,15 +218,93 @@ impl Sink {
         self.flush();
         let Some(path) = self.outputs.file.as_deref() else { return };
         match open(path) {
-            Ok(file) => self.file = Some(file),
+            Ok(file) => self.file = Some(Output::new(file)),
             // The old file is better than none.
             Err(error) => tracing::error!("{error}; the old file stays in use"),
         }
     }
 }
 
-fn open(path: &Path) -> Result<BufWriter<File>, Error> {
+/// Somewhere lines go, a batch at a time.
+struct Output<W> {
+    to: W,
+    batch: Vec<u8>,
+    lines: u64,
+    /// The last write failed, perhaps within a line.
+    torn: bool,
+}
+
+impl<W: Write> Output<W> {
+    fn new(to: W) -> Output<W> {
+        Output { to, batch: Vec::with_capacity(BATCH_BYTES), lines: 0, torn: false }
+    }
+
+    fn end_line(&mut self) {
+        self.batch.push(b'\n');
+        self.lines += 1;
+    }
+
+    /// Writes the batch; the error is how many lines it held.
+    fn flush(&mut self) -> Result<(), u64> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let healed = if self.torn { self.to.write_all(b"\n") } else { Ok(()) };
+        let written =
+            healed.and_then(|()| self.to.write_all(&self.batch)).and_then(|()| self.to.flush());
+        self.batch.clear();
+        self.torn = written.is_err();
+        let lines = std::mem::take(&mut self.lines);
+        written.map_err(|_| lines)
+    }
+}
+
+fn open(path: &Path) -> Result<File, Error> {
     let file = OpenOptions::new().create(true).append(true).open(path);
-    file.map(|file| BufWriter::with_capacity(BUFFER_BYTES, file))
-        .map_err(|source| Error { path: path.to_owned(), source })
+    file.map_err(|source| Error { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes a number of bytes, then fails for a while, then takes bytes again.
+    struct Disk {
+        written: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.room == 0 {
+                return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+            }
+            let count = bytes.len().min(self.room);
+            self.room -= count;
+            self.written.extend_from_slice(bytes.get(..count).unwrap_or_default());
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_a_full_disk_did_not_take_are_counted_and_later_ones_stand_alone() {
+        let mut output = Output::new(Disk { written: vec![], room: 10 });
+        let write = |output: &mut Output<Disk>, line: &str| {
+            output.batch.extend_from_slice(line.as_bytes());
+            output.end_line();
+        };
+        write(&mut output, "first");
+        assert_eq!(output.flush(), Ok(()));
+        write(&mut output, "second");
+        write(&mut output, "third");
+        assert_eq!(output.flush(), Err(2));
+        output.to.room = 100;
+        write(&mut output, "fourth");
+        assert_eq!(output.flush(), Ok(()));
+        assert_eq!(String::from_utf8(output.to.written).unwrap(), "first\nseco\nfourth\n");
+    }
 }

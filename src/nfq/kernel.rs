@@ -107,6 +107,10 @@ impl Link for KernelLink {
     fn payload(message: &nfq::Message) -> &[u8] {
         message.get_payload()
     }
+
+    fn was_refused(&self, message: &nfq::Message) -> bool {
+        message.get_nfmark() == self.refuse_mark
+    }
 }
 
 /// Opens nfq's socket and finds its descriptor: the one netlink socket that was not there before.

@@ -47,4 +47,10 @@ pub trait Link {
 
     /// The packet's first bytes, from the IP header on.
     fn payload(message: &Self::Message) -> &[u8];
+
+    /// True if the packet carries the mark of [`Disposition::Refuse`]: it was answered so, and came back.
+    fn was_refused(&self, message: &Self::Message) -> bool;
 }
+
+#[cfg(test)]
+pub mod script;

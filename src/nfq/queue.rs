@@ -85,11 +85,6 @@ impl<L: Link> Queue<L> {
         true
     }
 
-    /// Packets held here.
-    pub fn held(&self) -> usize {
-        self.held.len()
-    }
-
     fn send(&mut self, message: L::Message, disposition: Disposition) {
         if self.link.answer(message, disposition).is_err() {
             self.stats.gone.fetch_add(1, Relaxed);
@@ -114,6 +109,11 @@ impl<L: Link> Packet<'_, L> {
     /// The packet's first bytes, from the IP header on.
     pub fn payload(&self) -> &[u8] {
         self.message.as_ref().map_or(&[], L::payload)
+    }
+
+    /// True if it was refused before and came back.
+    pub fn was_refused(&self) -> bool {
+        self.message.as_ref().is_some_and(|message| self.queue.link.was_refused(message))
     }
 
     /// Answers the packet.
