@@ -19,15 +19,25 @@ pub struct InterfaceAddress {
 
 /// Interface names of container bridges, as patterns with a trailing `*`: Docker's default bridge and its
 /// user-defined ones, Podman's, and CNI's.
-pub const BRIDGE_PATTERNS: [&str; 4] = ["docker0", "br-*", "podman*", "cni-*"];
+pub const BRIDGE_PATTERNS: [&str; 4] = ["docker0", "br-*", "podman*", "cni*"];
+/// Hexadecimal digits of the network id in the name of a user-defined Docker bridge; `br-lan` is something else.
+const DOCKER_ID_DIGITS: usize = 12;
 
 impl InterfaceAddress {
     /// True if the interface is named like a container bridge.
     pub fn is_on_bridge(&self) -> bool {
-        BRIDGE_PATTERNS.iter().any(|pattern| match pattern.strip_suffix('*') {
+        match self.interface.strip_prefix("br-") {
+            Some(id) => id.len() == DOCKER_ID_DIGITS && id.bytes().all(|c| c.is_ascii_hexdigit()),
+            None => BRIDGE_PATTERNS.iter().any(|pattern| self.fits(pattern)),
+        }
+    }
+
+    /// True if the interface's name fits `pattern`, which may end in `*`.
+    pub fn fits(&self, pattern: &str) -> bool {
+        match pattern.strip_suffix('*') {
             Some(prefix) => self.interface.starts_with(prefix),
-            None => self.interface == *pattern,
-        })
+            None => self.interface == pattern,
+        }
     }
 }
 
@@ -72,11 +82,13 @@ mod tests {
     #[test]
     fn bridges_are_known_by_name() {
         assert!(
-            ["docker0", "br-1a2b3c", "podman0", "cni-podman1"]
+            ["docker0", "br-1a2b3c4d5e6f", "podman0", "cni0", "cni-podman1"]
                 .iter()
                 .all(|name| on(name).is_on_bridge())
         );
-        assert!(!["eth0", "docker00", "br0", "lo"].iter().any(|name| on(name).is_on_bridge()));
+        assert!(
+            !["eth0", "docker00", "br0", "br-lan", "lo"].iter().any(|name| on(name).is_on_bridge())
+        );
     }
 
     #[test]

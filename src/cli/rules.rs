@@ -7,7 +7,6 @@ use clap::Subcommand;
 
 use super::{Answer, say};
 use crate::config::{self, RuleOptions};
-use crate::daemon::lock::Lock;
 use crate::nftables;
 
 #[derive(Debug, Subcommand)]
@@ -58,9 +57,6 @@ fn install(file: Option<&Path>, options: RuleOptions) -> Result<Answer> {
             "the rules are in place; start `synhold run`, which answers what they queue"
         }
     })?;
-    if Lock::disown()? {
-        say("synhold runs: if it put the rules in, it takes them away when it stops")?;
-    }
     Ok(Answer::Fine)
 }
 

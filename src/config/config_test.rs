@@ -98,11 +98,39 @@ fn without_named_networks_bridges_and_dockers_pool_are_judged() {
     };
     let host = [
         on("docker0", "172.17.0.1", 16),
-        on("br-12", "10.4.0.1", 24),
-        on("br-12", "fd00:4::1", 64),
-        on("br-12", "fe80::1", 64),
+        on("br-123456789abc", "10.4.0.1", 24),
+        on("br-123456789abc", "fd00:4::1", 64),
+        on("br-123456789abc", "fe80::1", 64),
         on("eth0", "198.51.100.2", 24),
     ];
     let nets: Vec<String> = found(&host).unwrap().iter().map(ToString::to_string).collect();
     assert_eq!(nets, ["172.16.0.0/12", "10.4.0.0/24", "fd00:4::/64"]);
+}
+
+#[test]
+fn our_own_dnsmasq_does_not_listen_on_an_uplink() {
+    let on = |interface: &str, address: &str| InterfaceAddress {
+        interface: interface.to_owned(),
+        address: address.parse().unwrap(),
+        prefix: 16,
+    };
+    // As in a cloud's default network, the uplink's address lies in the pool Docker takes its networks from.
+    let host =
+        vec![on("eth0", "172.31.5.7"), on("docker0", "172.17.0.1"), on("br-lan", "10.0.0.1")];
+    let mut rules = resolve_rules(&RuleOptions::default(), false).unwrap();
+    (rules.containers, rules.host) = (found(&host).unwrap(), host);
+    let config = dnsmasq(&[], vec![], &rules).unwrap();
+    assert_eq!(config.listen, [("172.17.0.1".parse().unwrap(), 53)]);
+    assert_eq!(config.interfaces, ["docker0", "podman*", "cni*"], "br-lan is not Docker's");
+    // Named networks are the user's word.
+    rules.containers_named = true;
+    assert_eq!(dnsmasq(&[], vec![], &rules).unwrap().listen.len(), 2);
+}
+
+#[test]
+fn a_broken_file_is_told_in_one_line() {
+    for (text, line) in [("a = 1\nhold-ms = ", "line 2"), ("hold-ms = \"x\"", "invalid type")] {
+        let error = format!("{:#}", resolved(text).unwrap_err());
+        assert!(error.lines().count() == 1 && error.contains(line), "{error}");
+    }
 }

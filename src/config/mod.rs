@@ -102,15 +102,20 @@ fn read(file: Option<&Path>) -> Result<Options> {
             return Ok(Options::default());
         }
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-        Ok(file) => file.take(CONFIG_BYTES_MAX).read_to_string(&mut text),
+        Ok(file) => file.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text),
     }
     .with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(
+        text.len() as u64 <= CONFIG_BYTES_MAX,
+        "{} is larger than a configuration can be",
+        path.display()
+    );
     parse(&text).with_context(|| path.display().to_string())
 }
 
 /// Keys are the long flags of `run`; anything else is an error, since a misspelt key would protect nobody.
 fn parse(text: &str) -> Result<Options> {
-    let table: toml::Table = text.parse()?;
+    let table: toml::Table = text.parse().map_err(|error| one_line(&error, text))?;
     let command = Options::augment_args(clap::Command::new("run"));
     let known: BTreeSet<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
     if let Some(unknown) = table.keys().find(|key| !known.contains(key.as_str())) {
@@ -118,7 +123,20 @@ fn parse(text: &str) -> Result<Options> {
         bail!("unknown key {unknown:?}; the keys are {}", keys.join(", "));
     }
     let value = toml::Value::Table(table);
-    Ok(Options { rules: value.clone().try_into()?, daemon: value.try_into()? })
+    let into = |error: toml::de::Error| one_line(&error, text);
+    Ok(Options {
+        rules: value.clone().try_into().map_err(into)?,
+        daemon: value.try_into().map_err(into)?,
+    })
+}
+
+/// The parser draws a picture of several lines; an error here is one.
+fn one_line(error: &toml::de::Error, text: &str) -> anyhow::Error {
+    let message = error.message().lines().collect::<Vec<_>>().join("; ");
+    match error.span().and_then(|span| text.get(..span.start)) {
+        Some(before) => anyhow::anyhow!("line {}: {message}", before.lines().count().max(1)),
+        None => anyhow::anyhow!("{message}"),
+    }
 }
 
 fn resolve_rules(options: &RuleOptions, dry_run: bool) -> Result<RuleConfig> {
@@ -200,9 +218,13 @@ fn dnsmasq(listen: &[String], upstreams: Vec<String>, rules: &RuleConfig) -> Res
         let listen = listen.iter().map(|text| listen_at(text)).collect::<Result<_>>()?;
         return Ok(SpawnConfig { listen, interfaces: Vec::new(), upstreams });
     }
-    let gateways =
-        rules.host.iter().filter(|on| rules.containers.iter().any(|net| net.contains(on.address)));
-    let interfaces = if rules.containers_named { Vec::new() } else { bridges() };
+    // An uplink may have an address in a network that was guessed, not named; nobody wants a resolver there.
+    let gateways = rules
+        .host
+        .iter()
+        .filter(|on| rules.containers.iter().any(|net| net.contains(on.address)))
+        .filter(|on| rules.containers_named || on.is_on_bridge());
+    let interfaces = if rules.containers_named { Vec::new() } else { bridges(&rules.host) };
     let listen = gateways.map(|on| (on.address, DNS_PORT)).collect();
     Ok(SpawnConfig { listen, interfaces, upstreams })
 }
@@ -214,8 +236,10 @@ fn listen_at(text: &str) -> Result<(IpAddr, u16)> {
         .with_context(|| format!("--dns-listen {text}: write ADDRESS or ADDRESS:PORT"))
 }
 
-fn bridges() -> Vec<String> {
-    host::BRIDGE_PATTERNS.iter().map(|&pattern| pattern.to_owned()).collect()
+/// Interfaces our dnsmasq also takes up when they appear, but for a pattern that fits an interface of somebody else's.
+fn bridges(host: &[InterfaceAddress]) -> Vec<String> {
+    let foreign = |pattern: &str| host.iter().any(|on| on.fits(pattern) && !on.is_on_bridge());
+    host::BRIDGE_PATTERNS.iter().filter(|p| !foreign(p)).map(|&p| p.to_owned()).collect()
 }
 
 impl RuleConfig {

@@ -96,7 +96,7 @@ impl<L: Link + AsFd> Lane<L> {
             let message = "a verdict thread panicked; the packet got the posture's answer";
             self.shared.report_health("worker", false, message.to_owned());
         }
-        if self.panics % PANICS_MAX == 0
+        if self.panics.is_multiple_of(PANICS_MAX)
             && let Some(mailbox) = self.mailbox()
         {
             mailbox.report_queue_lost();

@@ -1,34 +1,22 @@
-//! One instance a network namespace: a locked file in `/run` that says who holds it.
+//! One instance a network namespace, and one a state directory: locked files the kernel lets go of if we are killed.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
 
 /// Where lock files are; root's, and gone at boot.
 const FOLDER: &str = "/run/synhold";
-/// A lock file holds one short object; more is not ours.
-const CONTENT_MAX: u64 = 256;
+/// A lock file holds a process id; more is not ours.
+const CONTENT_MAX: u64 = 32;
 
-/// What the lock file says about its holder.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    /// Process id.
-    pub pid: u32,
-    /// True if the rules in the kernel are the holder's own and go when it stops.
-    pub own_rules: bool,
-}
-
-/// The lock, held until dropped; the kernel lets go of it if we are killed.
+/// The lock, held until dropped.
 #[derive(Debug)]
 pub struct Lock {
-    file: File,
+    _file: File,
     path: PathBuf,
-    /// What a holder that was killed left behind.
-    pub previous: Option<Holder>,
 }
 
 impl Lock {
@@ -37,30 +25,11 @@ impl Lock {
     /// # Errors
     /// If another instance holds it (says which process), or the file cannot be made.
     pub fn acquire() -> Result<Lock> {
-        std::fs::create_dir_all(FOLDER)
-            .with_context(|| format!("cannot make {FOLDER}: run as root"))?;
-        Lock::acquire_at(&Lock::path()?)
-    }
-
-    /// Forgets what a killed instance left behind: the rules are the user's own from here on. True if an instance
-    /// runs, which then decides about them when it stops.
-    ///
-    /// # Errors
-    /// As [`Lock::acquire`], but for an instance that runs.
-    pub fn disown() -> Result<bool> {
-        let path = Lock::path()?;
-        match File::open(&path).map(|file| file.try_lock()) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error).with_context(|| format!("cannot open {}", path.display())),
-            Ok(Err(TryLockError::WouldBlock)) => Ok(true),
-            Ok(_) => Lock::acquire_at(&path).map(|_| false),
-        }
-    }
-
-    fn path() -> Result<PathBuf> {
         let namespace = std::fs::metadata("/proc/thread-self/ns/net")
             .context("cannot tell the network namespace")?;
-        Ok(Path::new(FOLDER).join(format!("net-{}.lock", namespace.ino())))
+        std::fs::create_dir_all(FOLDER)
+            .with_context(|| format!("cannot make {FOLDER} (synhold needs root)"))?;
+        Lock::acquire_at(&Path::new(FOLDER).join(format!("net-{}.lock", namespace.ino())))
     }
 
     fn acquire_at(path: &Path) -> Result<Lock> {
@@ -72,46 +41,26 @@ impl Lock {
                 .truncate(false)
                 .mode(0o600)
                 .open(path)
-                .with_context(|| format!("cannot open {}: run as root", path.display()))?;
-            let previous = holder(&mut file);
+                .with_context(|| format!("cannot open {} (synhold needs root)", path.display()))?;
             match file.try_lock() {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    let who = previous.map_or_else(
-                        || "another process".to_owned(),
-                        |h| format!("process {}", h.pid),
-                    );
-                    bail!(
-                        "synhold runs in this network namespace already, as {who}: stop it first"
-                    );
-                }
+                Err(TryLockError::WouldBlock) => bail!(
+                    "synhold runs in this network namespace already, as {}: stop it first",
+                    holder(&mut file)
+                ),
                 Err(TryLockError::Error(error)) => {
                     return Err(error).with_context(|| format!("cannot lock {}", path.display()));
                 }
             }
             // The last holder may have removed the file between our opening and locking it.
-            let same = std::fs::metadata(path)
-                .is_ok_and(|now| file.metadata().is_ok_and(|ours| ours.ino() == now.ino()));
-            if same {
-                let mut lock = Lock { file, path: path.to_owned(), previous };
-                lock.tell(false)?;
-                return Ok(lock);
+            let ours = file.metadata().map(|ours| ours.ino()).ok();
+            if ours.is_some() && std::fs::metadata(path).map(|there| there.ino()).ok() == ours {
+                file.set_len(0)
+                    .and_then(|()| write!(file, "{}", std::process::id()))
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+                return Ok(Lock { _file: file, path: path.to_owned() });
             }
         }
-    }
-
-    /// Writes down who holds the lock and whose the rules are.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn tell(&mut self, own_rules: bool) -> Result<()> {
-        let text = serde_json::to_string(&Holder { pid: std::process::id(), own_rules })?;
-        (|| {
-            self.file.set_len(0)?;
-            self.file.seek(SeekFrom::Start(0))?;
-            self.file.write_all(text.as_bytes())
-        })()
-        .with_context(|| format!("cannot write {}", self.path.display()))
     }
 }
 
@@ -122,10 +71,31 @@ impl Drop for Lock {
     }
 }
 
-fn holder(file: &mut File) -> Option<Holder> {
+fn holder(file: &mut File) -> String {
     let mut text = String::new();
-    file.take(CONTENT_MAX).read_to_string(&mut text).ok()?;
-    serde_json::from_str(&text).ok()
+    let read = file.take(CONTENT_MAX).read_to_string(&mut text);
+    match (read, text.trim().parse::<u32>()) {
+        (Ok(_), Ok(pid)) => format!("process {pid}"),
+        _ => "another process".to_owned(),
+    }
+}
+
+/// Locks a state directory, so that instances of two network namespaces do not write the same registry.
+///
+/// # Errors
+/// If another instance uses it, or it cannot be opened.
+pub fn lock_state(folder: &Path) -> Result<File> {
+    let open = File::open(folder).with_context(|| format!("cannot open {}", folder.display()))?;
+    match open.try_lock() {
+        Ok(()) => Ok(open),
+        Err(TryLockError::WouldBlock) => bail!(
+            "{} is in use by the synhold of another network namespace: choose another --state-dir",
+            folder.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", folder.display()))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -138,22 +108,39 @@ mod tests {
         let path = folder.path().join("lock");
         let first = Lock::acquire_at(&path).unwrap();
         let error = Lock::acquire_at(&path).unwrap_err().to_string();
-        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        assert!(error.contains(&format!("process {}:", std::process::id())), "{error}");
         drop(first);
         assert!(!path.exists());
         Lock::acquire_at(&path).unwrap();
     }
 
     #[test]
-    fn what_a_killed_instance_left_behind_is_read_and_rubbish_is_not() {
+    fn what_a_killed_instance_left_behind_locks_nobody_out() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
-        std::fs::write(&path, r#"{"pid":7,"own_rules":true}"#).unwrap();
-        assert_eq!(
-            Lock::acquire_at(&path).unwrap().previous,
-            Some(Holder { pid: 7, own_rules: true })
-        );
-        std::fs::write(&path, "rubbish").unwrap();
-        assert_eq!(Lock::acquire_at(&path).unwrap().previous, None);
+        std::fs::write(&path, "12345678901234567890 rubbish").unwrap();
+        drop(Lock::acquire_at(&path).unwrap());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_lock_whose_file_is_gone_is_no_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let first = Lock::acquire_at(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let second = Lock::acquire_at(&path).unwrap();
+        assert!(Lock::acquire_at(&path).is_err(), "the path's file is the second one's");
+        drop((first, second));
+    }
+
+    #[test]
+    fn a_state_directory_has_one_user() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = lock_state(folder.path()).unwrap();
+        let error = lock_state(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("--state-dir"), "{error}");
+        drop(held);
+        lock_state(folder.path()).unwrap();
     }
 }

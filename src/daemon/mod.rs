@@ -3,18 +3,19 @@
 pub mod clock;
 mod evidence;
 mod lane;
-pub mod lock;
+mod lock;
 mod persist;
 mod rules;
 mod shared;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::SigSet;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
@@ -38,95 +39,120 @@ use watch::Watch;
 const SOURCE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the verdict threads may take to answer what is held at stop; they need microseconds.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the last save may take at stop; a disk that hangs must not keep us.
+const SAVE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs until SIGTERM or SIGINT; `on_ready` is called once verdicts are being given.
 ///
 /// # Errors
-/// If the daemon cannot do its job: it then says why and has changed nothing.
+/// If the daemon cannot do its job: it then says why, and the rules are as they were.
 pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
     // 1. Signals first, so that none ends us half-way.
     let mut signals = Signals::new()?;
     // 2. One instance.
-    let mut lock = Lock::acquire()?;
-    let inherited = lock.previous.is_some_and(|holder| holder.own_rules);
+    let _lock = Lock::acquire()?;
     // 3. The event log.
     let writer = EventWriter::start(outputs(config))?;
     // 4. The engine with what it knew before.
     let sources = sources(config);
     let shared = Arc::new(share(config, &sources, &writer)?);
     let keeper = Keeper::load(&config.state_dir, config.memory_only, &shared)?;
+    let saver = Saver::start(keeper, Arc::clone(&shared))?;
     // 5. Evidence before verdicts.
     let (states, changes) = channel();
     let readers = Readers::start(&sources, &config.dnsmasq, &shared, &states)?;
     await_dnsmasq(config, &changes)?;
     // 6. Queues before rules: what the rules send must find somebody.
     let lanes = Lanes::start(config, &shared)?;
-    // 7. Rules.
-    let rules = Rules::install(&config.rules, inherited)
+    // 7. Rules. From here on nothing returns early.
+    let rules = Rules::install(&config.rules)
         .context("cannot install the rules, so nothing is protected")?;
-    lock.tell(rules.own)?;
-    on_ready()?;
+    if let Err(error) = on_ready() {
+        tracing::warn!("{error:#}");
+    }
     shared.event(Body::Ready(ready(config, &shared, &rules)));
     notify(&[sd_notify::NotifyState::Ready]);
 
-    runtime.block_on(serve(config, &shared, &writer, keeper, &mut signals));
+    let served = runtime.block_on(serve(config, &shared, &writer, &lanes, &mut signals));
 
+    // The reverse: nothing held, no rules, no queues, no evidence, everything saved, everything said.
     notify(&[sd_notify::NotifyState::Stopping]);
     lanes.drain();
-    let restored = if config.keep_rules { Ok(()) } else { rules.restore() };
+    let restored = if config.keep_rules { rules.keep() } else { rules.restore() };
     drop(lanes);
     drop(readers);
+    drop(saver);
     shared.event(Body::Stop(shared.totals()));
     drop(writer);
-    restored.context("the rules could not be taken away; run `synhold rules remove`")
+    served.and(restored.context("the rules could not be taken away; run `synhold rules remove`"))
 }
 
-/// Signals, timers and saves, until it is time to stop.
+/// Signals and the look at the kernel's counters, until it is time to stop.
 async fn serve(
     config: &Config,
     shared: &Arc<Shared>,
     writer: &EventWriter,
-    keeper: Keeper,
+    lanes: &Lanes,
     signals: &mut Signals,
-) {
+) -> Result<()> {
     let mut watch = Watch::default();
     let mut tick = tokio::time::interval(HEALTH_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (stop_saving, stopped) = channel();
-    let saver = spawn_saver(keeper, Arc::clone(shared), stopped);
-    loop {
+    let ended = loop {
         tokio::select! {
-            _ = tick.tick() => watch.look(shared, config.rules.queues),
+            _ = tick.tick() => {
+                watch.look(shared, config.rules.queues);
+                if lanes.any_ended() {
+                    break Err(anyhow::anyhow!("a verdict thread ended, so its queue is not served"));
+                }
+            }
             _ = signals.reload.recv() => {
                 writer.reopen();
-                shared.event(Body::Reload(Reload { what: "event file".to_owned() }));
+                if let Some(path) = &config.events {
+                    shared.event(Body::Reload(Reload { what: path.display().to_string() }));
+                }
             }
-            _ = signals.terminate.recv() => break,
-            _ = signals.interrupt.recv() => break,
+            _ = signals.terminate.recv() => break Ok(()),
+            _ = signals.interrupt.recv() => break Ok(()),
         }
-    }
+    };
     watch.look(shared, config.rules.queues);
-    drop(stop_saving);
-    if let Ok(saver) = saver {
-        // A panicked saver has already lost what it would have saved.
-        let _ = saver.join();
+    ended
+}
+
+/// Saving a large registry takes a while, so it has a thread of its own; dropped, it saves once more.
+struct Saver {
+    stop: Option<Sender<()>>,
+    ended: Receiver<()>,
+}
+
+impl Saver {
+    fn start(mut keeper: Keeper, shared: Arc<Shared>) -> Result<Saver> {
+        let (stop, stopped) = channel::<()>();
+        let (alive, ended) = channel();
+        std::thread::Builder::new()
+            .name("save".to_owned())
+            .spawn(move || {
+                while stopped.recv_timeout(keeper.pause()) == Err(RecvTimeoutError::Timeout) {
+                    keeper.save(&shared);
+                }
+                keeper.save(&shared);
+                drop(alive);
+            })
+            .context("cannot start the thread that saves the registry")?;
+        Ok(Saver { stop: Some(stop), ended })
     }
 }
 
-/// Saving a large registry takes a while, so it has a thread of its own; it saves once more when told to stop.
-fn spawn_saver(
-    mut keeper: Keeper,
-    shared: Arc<Shared>,
-    stopped: Receiver<()>,
-) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("save".to_owned()).spawn(move || {
-        while stopped.recv_timeout(keeper.pause()) == Err(RecvTimeoutError::Timeout) {
-            keeper.save(&shared);
+impl Drop for Saver {
+    fn drop(&mut self) {
+        self.stop = None;
+        if self.ended.recv_timeout(SAVE_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!("the disk does not take the registry; what is new in it is lost");
         }
-        keeper.save(&shared);
-    })
+    }
 }
 
 struct Signals {
@@ -137,6 +163,8 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Signals> {
+        // A parent may have left them blocked, and then nobody could stop us.
+        SigSet::all().thread_unblock().context("cannot unblock signals")?;
         let on = |kind| signal(kind).context("cannot listen for signals");
         Ok(Signals {
             terminate: on(SignalKind::terminate())?,
@@ -186,8 +214,9 @@ fn await_dnsmasq(config: &Config, changes: &Receiver<SourceState>) -> Result<()>
         .find(|spec| matches!(spec, dns::Spec::Spawn))
         .map(ToString::to_string);
     let Some(own) = own else { return Ok(()) };
+    let deadline = clock::mono() + SOURCE_PATIENCE;
     loop {
-        match changes.recv_timeout(SOURCE_PATIENCE) {
+        match changes.recv_timeout(deadline.since(clock::mono())) {
             Ok(state) if state.label != own => {}
             Ok(SourceState { down: None, .. }) => return Ok(()),
             Ok(SourceState { down: Some(why), .. }) => {
@@ -226,13 +255,15 @@ struct Lanes {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     drained: Receiver<()>,
+    ended: Receiver<()>,
 }
 
 impl Lanes {
     fn start(config: &Config, shared: &Arc<Shared>) -> Result<Lanes> {
         let (tell, drained) = channel();
         let fail_open = config.rules.posture == Posture::Open || config.engine.mode == Mode::DryRun;
-        let mut lanes = Lanes { shared: Arc::clone(shared), threads: Vec::new(), drained };
+        let (alive, ended) = channel();
+        let mut lanes = Lanes { shared: Arc::clone(shared), threads: Vec::new(), drained, ended };
         let opened: Vec<Lane<KernelLink>> = (0..config.rules.queues)
             .map(|number| {
                 let queue = config.rules.queue_num + number;
@@ -242,11 +273,19 @@ impl Lanes {
             })
             .collect::<std::io::Result<_>>()?;
         for lane in opened {
-            let spawned =
-                std::thread::Builder::new().name("verdict".to_owned()).spawn(move || lane.run());
+            let alive: Sender<()> = alive.clone();
+            let spawned = std::thread::Builder::new().name("verdict".to_owned()).spawn(move || {
+                lane.run();
+                drop(alive);
+            });
             lanes.threads.push(spawned.context("cannot start a verdict thread")?);
         }
         Ok(lanes)
+    }
+
+    /// True if a verdict thread has ended although nobody told it to.
+    fn any_ended(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
     }
 
     /// Answers everything held; new packets are answered at once from here on.
@@ -265,9 +304,8 @@ impl Lanes {
 impl Drop for Lanes {
     fn drop(&mut self) {
         self.shared.set_phase(Phase::Close);
-        for thread in self.threads.drain(..) {
-            // What a panicked thread held was answered while it unwound.
-            let _ = thread.join();
+        if self.ended.recv_timeout(DRAIN_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!("a verdict thread does not end; its queue goes with the process");
         }
     }
 }

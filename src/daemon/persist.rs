@@ -1,5 +1,6 @@
 //! The registry across restarts: loaded at start, saved when changed and at stop, never over a damaged file.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::clock;
+use super::lock::lock_state;
 use super::shared::Shared;
 use crate::engine::limits::SAVE_INTERVAL;
 use crate::store::{self, ANCESTOR_FILE, Error, REGISTRY_FILE};
@@ -16,7 +18,10 @@ const SAVE_SHARE: u32 = 20;
 
 /// Saves the registry of one daemon.
 pub struct Keeper {
+    /// None if nothing may be written.
     path: Option<PathBuf>,
+    /// Held for its lock.
+    _state: Option<File>,
     saved: u64,
     failing: bool,
     pause: Duration,
@@ -28,14 +33,17 @@ impl Keeper {
     /// # Errors
     /// If the state directory cannot be made.
     pub fn load(state_dir: &Path, memory_only: bool, shared: &Shared) -> Result<Keeper> {
+        let path = state_dir.join(REGISTRY_FILE);
+        let mut keeper = Keeper {
+            path: (!memory_only).then(|| path.clone()),
+            _state: None,
+            saved: 0,
+            failing: false,
+            pause: SAVE_INTERVAL,
+        };
         if !memory_only {
             make_folder(state_dir)?;
-        }
-        let path = state_dir.join(REGISTRY_FILE);
-        let mut keeper =
-            Keeper { path: Some(path.clone()), saved: 0, failing: false, pause: SAVE_INTERVAL };
-        if memory_only {
-            keeper.path = None;
+            keeper._state = Some(lock_state(state_dir)?);
         }
         let file = if path.exists() { path } else { state_dir.join(ANCESTOR_FILE) };
         keeper.load_file(&file, shared);
@@ -48,14 +56,7 @@ impl Keeper {
 
     fn load_file(&mut self, file: &Path, shared: &Shared) {
         match store::load(file, shared.engine.registry(), clock::wall()) {
-            Ok(loaded) if loaded.skipped > 0 => {
-                let message = format!(
-                    "{} entries of {} are no addresses or names and were left out",
-                    loaded.skipped,
-                    file.display()
-                );
-                shared.report_health("registry", false, message);
-            }
+            Ok(loaded) if loaded.skipped > 0 => self.keep_copy(file, loaded.skipped, shared),
             Ok(_) => {}
             Err(error @ Error::Read { .. }) => {
                 self.path = None;
@@ -67,6 +68,22 @@ impl Keeper {
             }
             Err(error @ Error::Damaged { .. }) => self.set_aside(file, &error, shared),
         }
+    }
+
+    /// Some entries are neither ours nor the ancestor's: the next save would lose them.
+    fn keep_copy(&mut self, file: &Path, skipped: u64, shared: &Shared) {
+        let what = format!("{skipped} entries of {} are not understood", file.display());
+        if self.path.as_deref() != Some(file) {
+            return shared.report_health("registry", false, format!("{what} and are left out"));
+        }
+        let message = match store::copy_aside(file, clock::wall()) {
+            Ok(copy) => format!("{what} and are left out; {} keeps them", copy.display()),
+            Err(error) => {
+                self.path = None;
+                format!("{what} and the file cannot be copied ({error}); nothing will be saved")
+            }
+        };
+        shared.report_health("registry", false, message);
     }
 
     fn set_aside(&mut self, file: &Path, error: &Error, shared: &Shared) {

@@ -20,11 +20,19 @@ impl Rules {
     ///
     /// # Errors
     /// If the kernel does not take them; nothing is changed then.
-    pub fn install(config: &RuleConfig, inherited: bool) -> Result<Rules> {
+    pub fn install(config: &RuleConfig) -> Result<Rules> {
         let queue_via = nftables::probe()?;
         let current = nftables::read()?;
         nftables::apply(&config.ruleset(queue_via), current.as_ref())?;
-        Ok(Rules { queue_via, own: inherited || current.is_none(), previous: current })
+        Ok(Rules { queue_via, own: current.is_none(), previous: current })
+    }
+
+    /// Leaves the rules as they are.
+    ///
+    /// # Errors
+    /// Never yet.
+    pub fn keep(self) -> Result<()> {
+        Ok(())
     }
 
     /// Takes our own rules away; puts rules that were there before back to what they were.

@@ -30,10 +30,14 @@ impl Watch {
             let before = self.last.insert(queue.queue, queue).unwrap_or_default();
             report(shared, &before, &queue);
         }
-        let full = shared.engine.registry().left_out() > 0;
-        if full && !std::mem::replace(&mut self.registry_full, true) {
-            let message = "the registry is full: new addresses are left out".to_owned();
-            shared.report_health("registry", false, message);
+        let left_out = shared.engine.registry().left_out() > 0;
+        if left_out && !std::mem::replace(&mut self.registry_full, true) {
+            let message = if shared.engine.registry().is_full() {
+                "the registry is full: what resolves now is left out"
+            } else {
+                "one asker has used up its share of the registry: what it resolves now is left out"
+            };
+            shared.report_health("registry", false, message.to_owned());
         }
     }
 }

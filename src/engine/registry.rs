@@ -136,7 +136,7 @@ impl Registry {
 
     fn merge_into(&self, entry: &mut Entry, seen: Seen) -> Inserted {
         if let Some(known) = entry.find(&seen.name) {
-            let displaced = known.update(seen);
+            let displaced = known.update(&seen);
             entry.remember_asker(displaced);
             return Inserted::Seen;
         }
@@ -311,7 +311,7 @@ impl Seen {
     }
 
     /// Merges a later sighting of the same name; returns the asker it displaced.
-    fn update(&mut self, later: Seen) -> Option<IpAddr> {
+    fn update(&mut self, later: &Seen) -> Option<IpAddr> {
         self.first = self.first.min(later.first);
         let newer = later.last >= self.last;
         self.last = self.last.max(later.last);

@@ -79,11 +79,25 @@ pub fn load(path: &Path, registry: &Registry, now: Wall) -> Result<Loaded, Error
 /// # Errors
 /// If it cannot be renamed; then nothing may be saved to `path`.
 pub fn set_aside(path: &Path, now: Wall) -> io::Result<PathBuf> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".damaged-{}", now.0));
-    let aside = PathBuf::from(name);
+    let aside = aside(path, now);
     std::fs::rename(path, &aside)?;
     Ok(aside)
+}
+
+/// Copies a file of which not everything is understood, since the next save writes only what is. Returns its name.
+///
+/// # Errors
+/// If it cannot be copied; then nothing may be saved to `path`.
+pub fn copy_aside(path: &Path, now: Wall) -> io::Result<PathBuf> {
+    let aside = aside(path, now);
+    std::fs::copy(path, &aside)?;
+    Ok(aside)
+}
+
+fn aside(path: &Path, now: Wall) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".damaged-{}", now.0));
+    PathBuf::from(name)
 }
 
 /// Saves `registry` to `path` so that a crash at any moment leaves the old file or the new one.

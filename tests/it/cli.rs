@@ -46,6 +46,8 @@ fn a_broken_configuration_names_file_and_key() {
     ] {
         fs::write(&file, content).unwrap();
         fails(&["run", "--config", file.to_str().unwrap()], says);
+        let stderr = text(&synhold(&["run", "--config", file.to_str().unwrap()]).stderr);
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
 }
 
