@@ -175,6 +175,7 @@ impl Variant {
     }
 
     fn round(&mut self, singles: usize, burst: usize) {
+        super::go_on();
         let before = self.program.as_ref().map_or(0.0, |program| cpu_us(program.pid()));
         let (times, rate) = self.lab.ct.run(|| {
             one_by_one(WAKE);

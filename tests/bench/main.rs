@@ -19,6 +19,8 @@ mod parse;
 mod registry;
 mod release;
 mod report;
+#[path = "../demo/signals.rs"]
+mod signals;
 mod stats;
 
 use std::path::PathBuf;
@@ -46,7 +48,7 @@ pub struct Size {
 }
 
 const FULL: Size = Size {
-    rounds: 42,
+    rounds: 120,
     singles: 500,
     burst: 2_000,
     releases: 300,
@@ -88,6 +90,7 @@ fn main() {
         eprintln!("the benchmark needs root: it makes network namespaces (run it with sudo)");
         std::process::exit(2);
     }
+    signals::watch_signals();
     let start = Instant::now();
     let mut report = Report::new(args.quick);
     let wants = |part: &str| args.only.as_deref().is_none_or(|only| only == part);
@@ -109,6 +112,14 @@ fn main() {
         let _ = std::fs::create_dir_all(folder);
     }
     std::fs::write(&args.json, report.json()).expect("write the JSON report");
+}
+
+/// Ends the run, by way of taking its labs down, if somebody wants that.
+fn go_on() {
+    if signals::interrupted() {
+        eprintln!("interrupted");
+        std::panic::resume_unwind(Box::new(()));
+    }
 }
 
 fn parse_args(words: &[&str]) -> Args {

@@ -133,6 +133,7 @@ impl Stand {
     /// Connects to `to`, lets `act` bring the record, and returns the microseconds from what `act` says was the start,
     /// with the moment the SYN was seen.
     fn held(&self, to: SocketAddr, act: impl FnOnce() -> Instant) -> (f64, Instant) {
+        super::go_on();
         let mark = self.far.feed().mark();
         let client = self.lab.ct.spawn(move || {
             let (stream, _) = connect_here(None, to, PATIENCE).expect("released");

@@ -9,17 +9,15 @@
 
 #[path = "../netns/lab/mod.rs"]
 mod lab;
+mod signals;
 mod stage;
 mod story;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use tokio::signal::unix::{SignalKind, signal};
-
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+use signals::{interrupted, watch_signals};
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
@@ -62,34 +60,4 @@ fn main() -> ExitCode {
         }
         Err(_) => ExitCode::FAILURE,
     }
-}
-
-/// True once somebody wants the demo to end.
-fn interrupted() -> bool {
-    INTERRUPTED.load(SeqCst)
-}
-
-/// Notes the first signal that comes. By handlers, not by a mask: what the lab starts would inherit that.
-fn watch_signals() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-    let runtime = runtime.expect("a runtime for signals");
-    let [mut interrupt, mut terminate, mut hangup] = {
-        let _inside = runtime.enter();
-        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
-            .map(|kind| signal(kind).expect("listen for signals"))
-    };
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = hangup.recv() => {}
-            }
-        });
-        INTERRUPTED.store(true, SeqCst);
-        // The runtime, and with it the handlers, stay: a second signal must not cut the cleaning up short.
-        loop {
-            std::thread::park();
-        }
-    });
 }

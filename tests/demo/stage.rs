@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::interrupted;
 use super::lab::daemon::Daemon;
 use super::lab::dns::{upstream, zone};
 use super::lab::feed::Feed;
@@ -17,6 +16,7 @@ use super::lab::proc::Proc;
 use super::lab::serve::{Server, everywhere};
 use super::lab::wire::Wire;
 use super::lab::{CONTAINER_NETS, DNS4, Lab, Side, retry_until};
+use super::signals::interrupted;
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(5);

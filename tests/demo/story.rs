@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::interrupted;
 use super::lab::dns::{dns_query, qtype};
 use super::lab::net::connect;
 use super::lab::{CT4, DNS4, GW4, SRV4, at};
+use super::signals::interrupted;
 use super::stage::Stage;
 
 const PORT: u16 = 443;
