@@ -23,6 +23,7 @@ test-unprivileged: setup
 	$(CARGO) test --locked --lib --bins --test it
 
 test-netns: setup
+	$(CARGO) build --locked --example demo
 	$(AS_ROOT) $(CARGO) test --locked --test netns
 
 check: setup

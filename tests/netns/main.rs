@@ -10,6 +10,7 @@
 
 mod dns;
 mod evidence;
+mod failures;
 mod lab;
 mod lab_test;
 mod lifecycle;

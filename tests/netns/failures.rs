@@ -1,0 +1,139 @@
+//! What must not cut a host off or wear it down: failed starts, readers that do not read, floods, rules that vanish.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::lab::net::connect;
+use super::lab::raw::{self, Raw};
+use super::lab::{CT4, DEAD4, Lab, SRV4, Side, at};
+use super::stand::{BIN, DnsLog, PORT, SOON, STARTED, Stand, is_verdict_on, start, synhold};
+
+#[test]
+fn standard_output_that_takes_nothing_costs_nobody_the_network() {
+    let lab = Lab::new("full");
+    let mut log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+    log.write(STARTED);
+    let mut command = lab.gw.command(BIN);
+    command.args(["run", "--memory-only", "--container-net", "172.31.7.0/24", "--dns-source"]);
+    command.arg(format!("file:{}", log.path.display()));
+    command.stdout(fs::File::create("/dev/full").unwrap()).stdin(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    super::lab::eventually("the rules are in", SOON, || lab.gw.ruleset().contains("synhold"));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(lab.gw.ruleset(), "", "and they are gone again");
+}
+
+#[test]
+fn a_reader_that_never_reads_does_not_keep_the_daemon_from_stopping() {
+    let lab = Lab::new("unread");
+    let mut log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+    log.write(STARTED);
+    let mut command = lab.gw.command(BIN);
+    command.args(["run", "--memory-only", "--log-format", "json", "--hold-ms", "20"]);
+    command.args(["--container-net", "172.31.7.0/24", "--dns-source"]);
+    command.arg(format!("file:{}", log.path.display()));
+    let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+    super::lab::eventually("the rules are in", SOON, || lab.gw.ruleset().contains("synhold"));
+    let raw = Raw::to_gateway(&lab, Side::Ct);
+    raw.send_all((0..2_000u16).map(|n| raw::syn(at(CT4, 2_000 + n), at(DEAD4, 80), 1)), 20_000);
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    nix::sys::signal::kill(pid, Signal::SIGHUP).unwrap();
+    nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+    let mut status = None;
+    super::lab::eventually("it ends", Duration::from_secs(15), || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(lab.gw.ruleset(), "");
+}
+
+#[test]
+fn a_state_directory_serves_one_namespace_at_a_time() {
+    let first = Stand::new("state1", &[]);
+    let second = Lab::new("state2");
+    let state = first.lab.dir().join("state").display().to_string();
+    let ended = start(&second, &first.log.path, &["--state-dir", &state]);
+    let ended = ended.wait_end();
+    assert_eq!(ended.status.code(), Some(2));
+    assert!(ended.stderr.contains("--state-dir"), "{}", ended.stderr);
+    assert_eq!(second.gw.ruleset(), "");
+}
+
+#[test]
+fn a_start_that_fails_after_a_crash_does_not_make_the_rules_permanent() {
+    let stand = Stand::new("crash", &[]);
+    let (lab, log) = (stand.lab, stand.log);
+    stand.daemon.kill9();
+    let failed = start(&lab, &log.path, &["--events", "/nonexistent/x"]).wait_end();
+    assert_eq!(failed.status.code(), Some(2), "{}", failed.stderr);
+    let again = start(&lab, &log.path, &[]);
+    assert_eq!(again.ready()["own_rules"], true);
+    assert!(again.stop().status.success());
+    assert_eq!(lab.gw.ruleset(), "", "nobody is left cut off");
+}
+
+#[test]
+fn rules_the_user_puts_in_after_a_crash_are_the_users() {
+    let stand = Stand::new("adopt", &[]);
+    let (lab, log) = (stand.lab, stand.log);
+    stand.daemon.kill9();
+    let nets = ["--container-net", "172.31.7.0/24"];
+    assert_eq!(synhold(&lab, &[&["rules", "install"][..], &nets].concat()).0, 0);
+    let again = start(&lab, &log.path, &[]);
+    assert_eq!(again.ready()["own_rules"], false);
+    assert!(again.stop().status.success());
+    assert!(lab.gw.ruleset().contains("table inet synhold"), "they stay");
+}
+
+#[test]
+fn a_refusal_without_the_rule_that_carries_it_out_does_not_go_round_in_circles() {
+    let stand = Stand::new("unrefused", &["--hold-ms", "50"]);
+    let listing = stand.lab.gw.command("nft").args(["-a", "list", "ruleset"]).output().unwrap();
+    let listing = String::from_utf8(listing.stdout).unwrap();
+    let rule = listing.lines().find(|line| line.contains("refused by the daemon")).unwrap();
+    let handle = rule.rsplit(' ').next().unwrap();
+    stand.lab.gw.nft(&format!("delete rule inet synhold forward handle {handle}\n"));
+    Raw::to_gateway(&stand.lab, Side::Ct).send(&raw::syn(at(CT4, 5_000), at(DEAD4, 80), 1));
+    stand.verdict(at(DEAD4, 80));
+    // The marker's verdict comes after whatever the first packet could still cause.
+    Raw::to_gateway(&stand.lab, Side::Ct).send(&raw::syn(at(CT4, 5_001), at(DEAD4, 81), 1));
+    stand.verdict(at(DEAD4, 81));
+    let verdicts = stand.daemon.feed().count(|e| is_verdict_on(e, at(DEAD4, 80)));
+    assert_eq!(verdicts, 1);
+    assert_eq!(stand.passed(at(DEAD4, 80)), 0, "and it does not get out");
+    let ended = stand.daemon.stop();
+    assert_eq!(ended.events.last().unwrap()["unrefused"], 2);
+}
+
+#[test]
+fn a_saved_registry_remembers_who_asked() {
+    let mut stand = Stand::new("askers", &["--scope", "container", "--hold-ms", "200"]);
+    stand.resolve(CT4.into(), "web.example", SRV4.into());
+    // Asked by the neighbour too, later: the last asker is another now.
+    stand.log.answer(super::lab::CT2_4.into(), "web.example", SRV4.into());
+    connect(&stand.lab.ct2, at(SRV4, PORT), SOON).expect("the neighbour asked");
+    let (lab, log) = (stand.lab, stand.log);
+    assert!(stand.daemon.stop().status.success());
+    fs::write(&log.path, STARTED).unwrap();
+    let again = start(&lab, &log.path, &["--scope", "container", "--hold-ms", "200"]);
+    again.ready();
+    for (name, ns) in [("ct", &lab.ct), ("ct2", &lab.ct2)] {
+        connect(ns, at(SRV4, PORT), SOON).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+#[test]
+fn the_demo_shows_what_it_promises() {
+    let demo = std::path::Path::new(BIN).with_file_name("examples").join("demo");
+    assert!(demo.exists(), "run `cargo build --example demo` first, as `make test` does");
+    let output = std::process::Command::new(demo).arg(BIN).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    for says in ["accepted: shop.example", "refused (never-resolved)", "released after"] {
+        assert!(text.contains(says), "{says} is missing:\n{text}");
+    }
+}
