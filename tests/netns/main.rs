@@ -14,6 +14,7 @@ mod failures;
 mod lab;
 mod lab_test;
 mod lifecycle;
+mod modes;
 mod rules;
 mod stand;
 mod steal;

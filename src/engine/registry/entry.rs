@@ -1,0 +1,147 @@
+//! What the registry keeps about one address.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::Known;
+use crate::engine::limits::{ASKERS_PER_ADDRESS_MAX, NAMES_PER_ADDRESS_MAX, NAMES_PER_EVENT_MAX};
+use crate::engine::name::Name;
+use crate::engine::record::Kind;
+use crate::engine::verdict::Grade;
+
+/// Bytes of an address with one name, but for the name's text, as measured at a million of them.
+pub(super) const ADDRESS_BYTES: u64 = 180;
+/// Bytes of a link of a chain, but for its text.
+const LINK_BYTES: usize = 40;
+
+/// An address as 16 bytes (IPv4 mapped), which packs a map slot into 24 bytes instead of 32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key([u8; 16]);
+
+/// What is known about one address. The first name is in place, since most addresses have just one.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) first: Seen,
+    #[expect(
+        clippy::box_collection,
+        reason = "8 bytes instead of 24 in every entry that has one name"
+    )]
+    pub(super) more: Option<Box<Vec<Seen>>>,
+    #[expect(
+        clippy::box_collection,
+        reason = "8 bytes instead of 24 in every entry that has one asker"
+    )]
+    pub(super) askers: Option<Box<Vec<IpAddr>>>,
+}
+
+/// One name of an address. Times are seconds since the Unix epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The name asked.
+    pub name: Name,
+    /// When it first resolved to the address.
+    pub first: u32,
+    /// When it last did.
+    pub last: u32,
+    /// Who asked last, where the log said so.
+    pub asker: Option<IpAddr>,
+    /// How we know; a reply outranks a hosts file.
+    pub kind: Kind,
+    /// CNAME targets between the name and the address, when it was first seen.
+    // Boxed, since most names have no chain: 8 bytes instead of 24 in every one.
+    pub chain: Option<Box<Vec<Name>>>,
+}
+
+impl Entry {
+    pub(super) fn names(&self) -> impl Iterator<Item = &Seen> {
+        std::iter::once(&self.first).chain(self.more.iter().flat_map(|more| more.iter().rev()))
+    }
+
+    pub(super) fn grade(&self, client: IpAddr) -> Grade {
+        if self.names().all(|seen| seen.kind.is_static()) {
+            return Grade::Static;
+        }
+        let asked = self.names().any(|seen| seen.asker == Some(client))
+            || self.askers.iter().any(|askers| askers.contains(&client));
+        if asked { Grade::Own } else { Grade::Other }
+    }
+
+    pub(super) fn known(&self) -> Known {
+        let names: Vec<Name> =
+            self.names().take(NAMES_PER_EVENT_MAX).map(|seen| seen.name.clone()).collect();
+        let total = 1 + self.more.as_ref().map_or(0, |more| more.len());
+        Known { more: total - names.len(), names }
+    }
+
+    pub(super) fn find(&mut self, name: &Name) -> Option<&mut Seen> {
+        std::iter::once(&mut self.first)
+            .chain(self.more.iter_mut().flat_map(|more| more.iter_mut()))
+            .find(|known| known.name == *name)
+    }
+
+    /// Adds a name; gives back the one it pushes out.
+    pub(super) fn add(&mut self, seen: Seen) -> Option<Seen> {
+        let previous = std::mem::replace(&mut self.first, seen);
+        let more = self.more.get_or_insert_default();
+        more.push(previous);
+        if more.len() < NAMES_PER_ADDRESS_MAX {
+            return None;
+        }
+        let oldest =
+            (0..more.len()).min_by_key(|&i| more.get(i).map_or(u32::MAX, |seen| seen.last))?;
+        let evicted = more.remove(oldest);
+        self.remember_asker(evicted.asker);
+        Some(evicted)
+    }
+
+    pub(super) fn remember_asker(&mut self, asker: Option<IpAddr>) {
+        let Some(asker) = asker else { return };
+        let askers = self.askers.get_or_insert_default();
+        if askers.contains(&asker) {
+            return;
+        }
+        if askers.len() >= ASKERS_PER_ADDRESS_MAX {
+            askers.remove(0);
+        }
+        askers.push(asker);
+    }
+}
+
+impl Seen {
+    /// Bytes it takes, roughly: its place in the map, itself, and the texts it does not share.
+    pub(super) fn cost(&self) -> u64 {
+        let links = self.chain.iter().flat_map(|chain| chain.iter());
+        let texts: usize = links.map(|link| link.as_str().len() + LINK_BYTES).sum();
+        ADDRESS_BYTES + (self.name.as_str().len() + texts) as u64
+    }
+
+    /// Merges a later sighting of the same name; returns the asker it displaced.
+    pub(super) fn update(&mut self, later: &Seen) -> Option<IpAddr> {
+        self.first = self.first.min(later.first);
+        let newer = later.last >= self.last;
+        self.last = self.last.max(later.last);
+        if self.kind.is_static() || (newer && !later.kind.is_static()) {
+            self.kind = later.kind;
+        }
+        let displaced = match (self.asker, later.asker) {
+            (Some(old), Some(new)) if old != new => Some(old),
+            _ => None,
+        };
+        self.asker = later.asker.or(self.asker);
+        displaced
+    }
+}
+
+impl From<IpAddr> for Key {
+    fn from(address: IpAddr) -> Key {
+        match address {
+            IpAddr::V4(v4) => Key(v4.to_ipv6_mapped().octets()),
+            IpAddr::V6(v6) => Key(v6.octets()),
+        }
+    }
+}
+
+impl From<Key> for IpAddr {
+    fn from(key: Key) -> IpAddr {
+        Ipv6Addr::from(key.0).to_canonical()
+    }
+}

@@ -1,0 +1,130 @@
+//! Tests of the registry: grades, bounds, shares, and what comes back out.
+
+use super::*;
+use crate::engine::limits::{ASKERS_PER_ADDRESS_MAX, NAMES_PER_ADDRESS_MAX};
+use crate::engine::record::Kind;
+use crate::engine::time::Wall;
+
+fn record(address: &str, name: &str, client: Option<&str>, kind: Kind, second: u64) -> Record {
+    Record {
+        address: address.parse().unwrap(),
+        name: Name::new(name).unwrap(),
+        client: client.map(|client| client.parse().unwrap()),
+        kind,
+        chain: vec![],
+        time: Wall(second * 1_000_000),
+    }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn grades_tell_own_other_static_and_never_apart() {
+    let registry = Registry::default();
+    registry.insert(&record("203.0.113.9", "a.example", Some("172.17.0.2"), Kind::Reply, 1));
+    registry.insert(&record("203.0.113.10", "h.example", Some("172.17.0.2"), Kind::Hosts, 1));
+    assert_eq!(registry.grade(ip("172.17.0.2"), ip("203.0.113.9")), Grade::Own);
+    assert_eq!(registry.grade(ip("172.17.0.3"), ip("203.0.113.9")), Grade::Other);
+    assert_eq!(registry.grade(ip("172.17.0.2"), ip("203.0.113.10")), Grade::Static);
+    assert_eq!(registry.grade(ip("172.17.0.2"), ip("203.0.113.11")), Grade::Never);
+}
+
+#[test]
+fn a_later_asker_does_not_take_the_grade_away_from_an_earlier_one() {
+    let registry = Registry::default();
+    for client in ["172.17.0.2", "172.17.0.3", "172.17.0.4"] {
+        registry.insert(&record("2001:db8::9", "a.example", Some(client), Kind::Reply, 1));
+    }
+    for client in ["172.17.0.2", "172.17.0.3", "172.17.0.4"] {
+        assert_eq!(registry.grade(ip(client), ip("2001:db8::9")), Grade::Own, "{client}");
+    }
+}
+
+#[test]
+fn names_and_askers_of_one_address_are_bounded_and_the_latest_stay() {
+    let registry = Registry::default();
+    for i in 0..1_000u64 {
+        let client = format!("172.17.{}.{}", i / 250, i % 250 + 1);
+        registry.insert(&record(
+            "203.0.113.9",
+            &format!("n{i}.example"),
+            Some(&client),
+            Kind::Reply,
+            i,
+        ));
+    }
+    let names = registry.names(ip("203.0.113.9"));
+    assert_eq!(names.len(), NAMES_PER_ADDRESS_MAX);
+    assert_eq!(names[0].name.as_str(), "n999.example");
+    assert!(names.iter().all(|seen| seen.last >= 984));
+    let (grade, known) = registry.look_up(ip("172.17.3.250"), ip("203.0.113.9"));
+    assert_eq!((grade, known.names.len(), known.more), (Grade::Own, 4, NAMES_PER_ADDRESS_MAX - 4));
+    let askers = registry.entries.get(&Key::from(ip("203.0.113.9"))).unwrap();
+    assert!(askers.askers.as_ref().unwrap().len() <= ASKERS_PER_ADDRESS_MAX);
+}
+
+#[test]
+fn a_name_seen_again_keeps_its_first_time_and_a_reply_outranks_a_hosts_file() {
+    let registry = Registry::default();
+    registry.insert(&record("203.0.113.9", "a.example", None, Kind::Hosts, 5));
+    registry.insert(&record("203.0.113.9", "a.example", Some("172.17.0.2"), Kind::Cached, 9));
+    registry.insert(&record("203.0.113.9", "a.example", None, Kind::Hosts, 11));
+    let names = registry.names(ip("203.0.113.9"));
+    assert_eq!(
+        (names.len(), names[0].first, names[0].last, names[0].kind),
+        (1, 5, 11, Kind::Cached)
+    );
+    assert_eq!(names[0].asker, Some(ip("172.17.0.2")));
+}
+
+#[test]
+fn v4_and_v6_addresses_come_back_as_they_went_in() {
+    let registry = Registry::default();
+    for address in ["203.0.113.9", "2001:db8::9", "::1"] {
+        registry.insert(&record(address, "a.example", None, Kind::Reply, 1));
+    }
+    let mut seen = registry.addresses();
+    seen.sort();
+    assert_eq!(seen, [ip("203.0.113.9"), ip("::1"), ip("2001:db8::9")]);
+    assert_eq!(registry.len(), 3);
+}
+
+fn random(n: u32, client: &str) -> Record {
+    let address = std::net::Ipv6Addr::from(0x2001_0db8_u128 << 96 | u128::from(n));
+    record(&address.to_string(), &format!("n{n}.evil.example"), Some(client), Kind::Reply, 1)
+}
+
+#[test]
+fn one_asker_can_use_up_its_share_and_nobody_elses() {
+    let registry = Registry::default();
+    registry.bytes_by_asker.insert(Some(ip("172.17.0.66")), ASKER_BYTES_MAX - 500);
+    let inserted: Vec<Inserted> =
+        (0..3).map(|n| registry.insert(&random(n, "172.17.0.66"))).collect();
+    assert_eq!(inserted, [Inserted::New, Inserted::New, Inserted::LeftOut]);
+    assert_eq!(registry.insert(&random(9, "172.17.0.2")), Inserted::New);
+    assert!(!registry.is_full());
+    assert_eq!(registry.left_out(), 1);
+}
+
+#[test]
+fn a_full_registry_says_so_and_still_updates_what_it_has() {
+    let registry = Registry::default();
+    registry.insert(&random(1, "172.17.0.2"));
+    registry.bytes.store(REGISTRY_BYTES_MAX, Relaxed);
+    assert!(registry.is_full());
+    assert_eq!(registry.insert(&random(2, "172.17.0.2")), Inserted::LeftOut);
+    assert_eq!(registry.insert(&random(1, "172.17.0.3")), Inserted::Seen);
+    assert_eq!(registry.grade(ip("172.17.0.3"), ip("2001:db8::1")), Grade::Own);
+}
+
+#[test]
+fn names_pushed_out_give_their_memory_back() {
+    let registry = Registry::default();
+    for n in 0..1_000 {
+        registry.insert(&record("203.0.113.9", &format!("n{n}.example"), None, Kind::Reply, n));
+    }
+    let names = NAMES_PER_ADDRESS_MAX as u64;
+    assert!(registry.bytes.load(Relaxed) <= names * (ADDRESS_BYTES + 20));
+}
