@@ -22,7 +22,8 @@ fn standard_output_that_takes_nothing_costs_nobody_the_network() {
     command.stdout(fs::File::create("/dev/full").unwrap()).stdin(Stdio::null());
     let mut child = command.spawn().unwrap();
     super::lab::eventually("the rules are in", SOON, || lab.gw.ruleset().contains("synhold"));
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM)
+        .unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(lab.gw.ruleset(), "", "and they are gone again");
 }
@@ -40,7 +41,7 @@ fn a_reader_that_never_reads_does_not_keep_the_daemon_from_stopping() {
     super::lab::eventually("the rules are in", SOON, || lab.gw.ruleset().contains("synhold"));
     let raw = Raw::to_gateway(&lab, Side::Ct);
     raw.send_all((0..2_000u16).map(|n| raw::syn(at(CT4, 2_000 + n), at(DEAD4, 80), 1)), 20_000);
-    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
     nix::sys::signal::kill(pid, Signal::SIGHUP).unwrap();
     nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
     let mut status = None;
