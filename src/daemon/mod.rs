@@ -49,8 +49,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
     // 1. Signals first, so that none ends us half-way.
     let mut signals = Signals::new()?;
     // 2. One instance.
-    let mut lock = Lock::acquire()?;
-    let inherited = lock.previous.is_some_and(|holder| holder.own_rules);
+    let _lock = Lock::acquire()?;
     // 3. The event log.
     let writer = EventWriter::start(outputs(config))?;
     // 4. The engine with what it knew before.
@@ -64,9 +63,8 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
     // 6. Queues before rules: what the rules send must find somebody.
     let lanes = Lanes::start(config, &shared)?;
     // 7. Rules.
-    let rules = Rules::install(&config.rules, inherited)
+    let rules = Rules::install(&config.rules, config.engine.mode)
         .context("cannot install the rules, so nothing is protected")?;
-    lock.tell(rules.own)?;
     on_ready()?;
     shared.event(Body::Ready(ready(config, &shared, &rules)));
     notify(&[sd_notify::NotifyState::Ready]);
@@ -75,7 +73,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
 
     notify(&[sd_notify::NotifyState::Stopping]);
     lanes.drain();
-    let restored = if config.keep_rules { Ok(()) } else { rules.restore() };
+    let restored = if config.keep_rules { rules.keep() } else { rules.restore() };
     drop(lanes);
     drop(readers);
     shared.event(Body::Stop(shared.totals()));
