@@ -7,11 +7,11 @@ use clap::Subcommand;
 
 use super::{Answer, say};
 use crate::config::{self, RuleOptions};
-use crate::nftables;
+use crate::nftables::{self, Ruleset};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
-    /// Put the rules in, or change those that are there in place
+    /// Put the rules in, or change those that are there in place; they then stay when `synhold run` stops
     Install {
         #[command(flatten)]
         options: RuleOptions,
@@ -74,8 +74,12 @@ fn show() -> Result<Answer> {
 }
 
 fn check(file: Option<&Path>, options: RuleOptions) -> Result<Answer> {
-    let wanted = config::load_rules(file, options)?.ruleset(nftables::probe()?);
-    let drift = nftables::check(&wanted, nftables::read()?.as_ref());
+    let config = config::load_rules(file, options)?;
+    let actual = nftables::read()?;
+    // Whoever put them in, the rules are the same.
+    let owned = actual.as_ref().is_some_and(Ruleset::is_owned);
+    let options = nftables::Options { owned, ..config.options(nftables::probe()?) };
+    let drift = nftables::check(&Ruleset::new(&options), actual.as_ref());
     for difference in &drift {
         say(&difference.to_string())?;
     }

@@ -47,6 +47,8 @@ pub struct RuleConfig {
     pub posture: Posture,
     /// How a refusal is put.
     pub refuse: Refuse,
+    /// Nothing is refused, only counted.
+    pub dry_run: bool,
     /// This host's own addresses.
     pub host: Vec<InterfaceAddress>,
 }
@@ -158,7 +160,16 @@ fn resolve_rules(options: &RuleOptions, dry_run: bool) -> Result<RuleConfig> {
     };
     let containers_named = !options.container_net.is_empty();
     let containers = if containers_named { named(&options.container_net)? } else { found(&host)? };
-    Ok(RuleConfig { containers, containers_named, queue_num, queues, posture, refuse, host })
+    Ok(RuleConfig {
+        containers,
+        containers_named,
+        queue_num,
+        queues,
+        posture,
+        refuse,
+        dry_run,
+        host,
+    })
 }
 
 fn named(nets: &[String]) -> Result<Vec<Net>> {
@@ -245,7 +256,12 @@ fn bridges(host: &[InterfaceAddress]) -> Vec<String> {
 impl RuleConfig {
     /// The rules as the nftables adapter takes them.
     pub fn ruleset(&self, queue_via: QueueVia) -> nftables::Ruleset {
-        nftables::Ruleset::new(&nftables::Options {
+        nftables::Ruleset::new(&self.options(queue_via))
+    }
+
+    /// What they follow from: rules of the user's own.
+    pub fn options(&self, queue_via: QueueVia) -> nftables::Options {
+        nftables::Options {
             queue_num: self.queue_num,
             queues: self.queues,
             posture: self.posture,
@@ -253,7 +269,9 @@ impl RuleConfig {
             queue_via,
             containers: self.containers.clone(),
             host_addresses: self.host.iter().map(|on| on.address).collect(),
-        })
+            dry_run: self.dry_run,
+            owned: false,
+        }
     }
 }
 

@@ -67,7 +67,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
     // 6. Queues before rules: what the rules send must find somebody.
     let lanes = Lanes::start(config, &shared)?;
     // 7. Rules. From here on nothing returns early.
-    let rules = Rules::install(&config.rules)
+    let rules = Rules::install(&config.rules, config.engine.mode)
         .context("cannot install the rules, so nothing is protected")?;
     if let Err(error) = on_ready() {
         tracing::warn!("{error:#}");

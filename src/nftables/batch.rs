@@ -53,7 +53,9 @@ impl Batch {
         let purpose = match step {
             Step::AddSet(_) | Step::AddRule(..) => Purpose::Add,
             Step::FlushChain(_) | Step::DeleteChain(_) | Step::DeleteSet(_) => Purpose::Other,
-            Step::DeleteElements(..) | Step::AddElements(..) => Purpose::Other,
+            Step::DeleteCatchAll(_) | Step::DeleteElements(..) | Step::AddElements(..) => {
+                Purpose::Other
+            }
         };
         self.messages.push((purpose, step.to_string()));
     }
@@ -99,6 +101,7 @@ fn message(step: &Step, seq: u32) -> (u32, u32, Vec<Attr>) {
         }
         Step::DeleteSet(set) => (sys::NFT_MSG_DELSET, 0, encode::set_name(set)),
         Step::AddSet(set) => (sys::NFT_MSG_NEWSET, sys::NLM_F_CREATE, encode::set(set, seq)),
+        Step::DeleteCatchAll(set) => (sys::NFT_MSG_DELSETELEM, 0, encode::catch_all(set)),
         Step::DeleteElements(set, family, spans) => {
             (sys::NFT_MSG_DELSETELEM, 0, encode::elements(set, *family, spans))
         }
@@ -114,8 +117,9 @@ fn message(step: &Step, seq: u32) -> (u32, u32, Vec<Attr>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nftables::options::Options;
     use crate::nftables::plan::plan;
-    use crate::nftables::ruleset::{Options, Ruleset};
+    use crate::nftables::ruleset::Ruleset;
 
     #[test]
     fn every_message_carries_its_number_and_asks_for_an_answer() {

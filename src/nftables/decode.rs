@@ -50,6 +50,7 @@ pub fn set(attrs: &Attrs<'_>) -> Result<Option<Set>, Garbled> {
         flags,
         timeout_ms: attrs.be64(sys::NFTA_SET_TIMEOUT, "set timeout")?.unwrap_or(0),
         elements: None,
+        catch_all: false,
     }))
 }
 
@@ -65,13 +66,18 @@ fn key(kind: u32, len: u32) -> Key {
     }
 }
 
-/// One end of a range in an interval set.
+/// One element of an interval set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Edge {
-    /// The address; for an end, the one behind the last.
-    pub address: u128,
-    /// Ends a range instead of opening one.
-    pub end: bool,
+pub enum Edge {
+    /// One end of a range.
+    At {
+        /// The address; for an end, the one behind the last.
+        address: u128,
+        /// Ends a range instead of opening one.
+        end: bool,
+    },
+    /// `*`: every address there is.
+    CatchAll,
 }
 
 /// The elements in one message of a dump.
@@ -85,29 +91,37 @@ pub fn edges(attrs: &Attrs<'_>, family: Family) -> Result<Vec<Edge>, Garbled> {
 
 fn edge(element: &[u8], family: Family) -> Result<Edge, Garbled> {
     let attrs = Attrs::parse(element)?;
+    let flags = attrs.be32(sys::NFTA_SET_ELEM_FLAGS, "element flags")?.unwrap_or(0);
+    if flags & sys::NFT_SET_ELEM_CATCHALL != 0 {
+        return Ok(Edge::CatchAll);
+    }
     let key = attrs.nest(sys::NFTA_SET_ELEM_KEY)?;
     let bytes = key.need(sys::NFTA_DATA_VALUE, "element key")?;
     let address = match family {
         Family::V4 => <[u8; 4]>::try_from(bytes).map(|bytes| number(bytes.into())),
         Family::V6 => <[u8; 16]>::try_from(bytes).map(|bytes| number(bytes.into())),
     };
-    let flags = attrs.be32(sys::NFTA_SET_ELEM_FLAGS, "element flags")?.unwrap_or(0);
     let end = flags & sys::NFT_SET_ELEM_INTERVAL_END != 0;
-    Ok(Edge { address: address.map_err(|_| Garbled("element key"))?, end })
+    Ok(Edge::At { address: address.map_err(|_| Garbled("element key"))?, end })
 }
 
 /// Pairs the ends of ranges, in whatever order the kernel gave them. nft(8) puts an end at zero first and
 /// none behind the highest address; a range left open reaches to there.
-pub fn spans(mut edges: Vec<Edge>, family: Family) -> Vec<Span> {
-    edges.sort_unstable_by_key(|edge| (edge.address, !edge.end));
+pub fn spans(edges: &[Edge], family: Family) -> Vec<Span> {
+    let ends = edges.iter().filter_map(|edge| match edge {
+        Edge::At { address, end } => Some((*address, !*end)),
+        Edge::CatchAll => None,
+    });
+    let mut ends: Vec<(u128, bool)> = ends.collect();
+    ends.sort_unstable();
     let mut spans = Vec::new();
     let mut open: Option<u128> = None;
-    for edge in edges {
+    for (address, opens) in ends {
         if let Some(first) = open.take() {
-            spans.push(Span::new(first, edge.address.saturating_sub(1).max(first)));
+            spans.push(Span::new(first, address.saturating_sub(1).max(first)));
         }
-        if !edge.end {
-            open = Some(edge.address);
+        if opens {
+            open = Some(address);
         }
     }
     spans.extend(open.map(|first| Span::new(first, family.highest())));
@@ -172,7 +186,7 @@ fn meta(attrs: &Attrs<'_>) -> Result<Option<Expr>, Garbled> {
 
 fn ct(attrs: &Attrs<'_>) -> Result<Option<Expr>, Garbled> {
     let key = attrs.be32(sys::NFTA_CT_KEY, "ct key")?;
-    let keys = [CtKey::State, CtKey::Direction, CtKey::Status];
+    let keys = [CtKey::State, CtKey::Direction, CtKey::Status, CtKey::Protocol];
     let known = keys.into_iter().find(|known| Some(encode::ct_number(*known)) == key);
     Ok(known.zip(reg(attrs, sys::NFTA_CT_DREG)?).map(|(key, into)| Expr::Ct(key, into)))
 }

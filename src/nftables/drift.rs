@@ -122,6 +122,13 @@ fn check_set(wanted: &Set, actual: Option<&Set>, drift: &mut Vec<Drift>) {
         element: show_span(span, family),
         change,
     };
+    if actual.catch_all {
+        drift.push(Drift::Element {
+            set: set.clone(),
+            element: "*".to_owned(),
+            change: Change::Extra,
+        });
+    }
     drift.extend(not_in(want, have).into_iter().map(|span| element(span, Change::Missing)));
     drift.extend(not_in(have, want).into_iter().map(|span| element(span, Change::Extra)));
 }
@@ -179,7 +186,8 @@ fn check_rules(chain: &str, wanted: &[Rule], actual: &[Rule], drift: &mut Vec<Dr
     drift.extend(unmatched.into_iter().map(|rule| report(rule, Change::Extra)));
 }
 
-fn rule_words(rule: &Rule) -> String {
+/// A rule as near to nft text as can be.
+pub fn rule_words(rule: &Rule) -> String {
     match phrase(&rule.exprs) {
         Ok(words) | Err(words) => words,
     }
@@ -220,7 +228,8 @@ impl fmt::Display for Drift {
 mod tests {
     use super::*;
     use crate::nftables::expr::{Expr, Verdict};
-    use crate::nftables::ruleset::{INTERVAL, Options};
+    use crate::nftables::options::Options;
+    use crate::nftables::ruleset::INTERVAL;
 
     #[track_caller]
     fn says(change: impl FnOnce(&mut Ruleset), lines: &[&str]) {
@@ -266,6 +275,10 @@ mod tests {
             ],
         );
         says(
+            |is| is.sets[1].catch_all = true,
+            &["set containers6: element *: should not be there"],
+        );
+        says(
             |is| is.sets[11].name.push('x'),
             &["set denied6: missing", "set denied6x: should not be there"],
         );
@@ -273,6 +286,9 @@ mod tests {
 
     #[test]
     fn names_chains() {
+        let owned = Ruleset::new(&Options { owned: true, ..Options::default() });
+        let is = owned.chain(names::OWNED).unwrap().clone();
+        says(|actual| actual.chains.push(is), &["chain installed_by_run: should not be there"]);
         says(|is| drop(is.chains.remove(1)), &["chain verdict: missing"]);
         says(
             |is| is.chains[0].hook.as_mut().unwrap().priority = 5,

@@ -17,6 +17,8 @@ pub const NFTA_TARGET_INFO: u16 = 3;
 pub const NFQUEUE: (&str, u32) = ("NFQUEUE", 3);
 /// libnftnl's user data: comment of a rule.
 pub const UDATA_RULE_COMMENT: u8 = 0;
+/// IP_CT_DIR_ORIGINAL.
+pub const DIRECTION_ORIGINAL: u8 = 0;
 /// nft's numbers for data types, and how a concatenation packs them.
 pub const TYPE_IPV4: u32 = 7;
 pub const TYPE_IPV6: u32 = 8;
@@ -78,6 +80,17 @@ pub fn elements(set: &str, family: Family, spans: &[Span]) -> Vec<Attr> {
     attrs
 }
 
+/// The element that holds every address.
+pub fn catch_all(set: &str) -> Vec<Attr> {
+    let flags = Attr::be32(sys::NFTA_SET_ELEM_FLAGS, sys::NFT_SET_ELEM_CATCHALL);
+    let mut attrs = elements_of(set);
+    attrs.push(Attr::Nest(
+        sys::NFTA_SET_ELEM_LIST_ELEMENTS,
+        vec![Attr::Nest(sys::NFTA_LIST_ELEM, vec![flags])],
+    ));
+    attrs
+}
+
 fn element(family: Family, address: u128, flags: u32) -> Attr {
     let bytes = match family.address(address) {
         std::net::IpAddr::V4(v4) => v4.octets().to_vec(),
@@ -129,7 +142,7 @@ fn expr(expr: &Expr) -> Attr {
         Expr::Reject(how) => ("reject", reject(*how)),
         Expr::Queue(to) => ("queue", queue(*to)),
         Expr::TargetNfqueue(to) => ("target", target(*to)),
-        // The kernel refuses it by name, which is as it should be: nothing of ours holds one.
+        // For the tests of the decoder; `plan` lets none through to the kernel.
         Expr::Unknown(name) => (name.as_str(), Vec::new()),
     };
     let parts = vec![Attr::text(sys::NFTA_EXPR_NAME, name), Attr::Nest(sys::NFTA_EXPR_DATA, attrs)];
@@ -157,11 +170,18 @@ pub fn ct_number(key: CtKey) -> u32 {
         CtKey::State => sys::NFT_CT_STATE,
         CtKey::Direction => sys::NFT_CT_DIRECTION,
         CtKey::Status => sys::NFT_CT_STATUS,
+        CtKey::Protocol => sys::NFT_CT_PROTOCOL,
     }
 }
 
 fn ct(key: CtKey, into: Reg) -> Vec<Attr> {
-    vec![Attr::be32(sys::NFTA_CT_KEY, ct_number(key)), Attr::be32(sys::NFTA_CT_DREG, into.0)]
+    let mut attrs =
+        vec![Attr::be32(sys::NFTA_CT_KEY, ct_number(key)), Attr::be32(sys::NFTA_CT_DREG, into.0)];
+    // Both directions of a flow have one protocol: new kernels neither need nor repeat this, old ones insist.
+    if key == CtKey::Protocol {
+        attrs.push(Attr::Value(sys::NFTA_CT_DIRECTION, vec![DIRECTION_ORIGINAL]));
+    }
+    attrs
 }
 
 fn payload(base: Base, offset: u32, len: u32, into: Reg) -> Vec<Attr> {

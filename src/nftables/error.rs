@@ -33,6 +33,17 @@ pub enum Error {
         /// What is there, and what should be.
         what: String,
     },
+    /// Another program holds the table.
+    #[error(
+        "another program owns table inet synhold (nft's `flags owner`) and the kernel lets nobody else change it: stop that program"
+    )]
+    Owned,
+    /// A rule that was read, but not understood, was to be written.
+    #[error("{what} says something synhold has no words for, so it cannot be written")]
+    NotOurs {
+        /// The rule.
+        what: String,
+    },
     /// The kernel said no to one message; nothing of the transaction was done.
     #[error("the kernel refused {what} ({errno}); nothing was changed")]
     Refused {
@@ -46,10 +57,17 @@ pub enum Error {
     Busy(&'static str),
     /// The socket failed.
     #[error("netlink to nf_tables failed: {0}")]
-    Io(#[source] io::Error),
+    Io(io::Error),
     /// The answer cannot be read.
     #[error("{0}: please report it, with the kernel's version")]
-    Garbled(#[from] Garbled),
+    Garbled(Garbled),
+}
+
+// Not `#[from]`, which would make it a source too: printed as a chain, the sentence would come twice.
+impl From<Garbled> for Error {
+    fn from(garbled: Garbled) -> Error {
+        Error::Garbled(garbled)
+    }
 }
 
 /// What a refused message was for; decides what its refusal means.
@@ -71,6 +89,9 @@ impl Error {
             None => errno.desc().to_owned(),
         };
         match (errno, purpose) {
+            // Without rights the kernel refuses a transaction whole, by its first message; with them only what
+            // belongs to another socket.
+            (Errno::EPERM, Purpose::Add | Purpose::Other) => Error::Owned,
             (Errno::EPERM | Errno::EACCES, _) => Error::NotPermitted,
             // nfnetlink itself answers so when it cannot find or load the nf_tables subsystem.
             (Errno::EOPNOTSUPP | Errno::EINVAL, Purpose::Transaction) => Error::NoNfTables,
@@ -108,10 +129,20 @@ mod tests {
     }
 
     #[test]
+    fn printed_with_its_causes_nothing_is_said_twice() {
+        let garbled = anyhow::Error::new(Error::from(Garbled("element key")));
+        assert_eq!(format!("{garbled:#}"), garbled.to_string());
+        let io = anyhow::Error::new(Error::socket(io::Error::from_raw_os_error(libc::EMFILE)));
+        assert_eq!(format!("{io:#}"), io.to_string());
+    }
+
+    #[test]
     fn codes_become_advice() {
         let refused =
             |errno, purpose| Error::refused(errno, purpose, "rule \"x\" of chain y", Some("why"));
         says(&refused(Errno::EPERM, Purpose::Transaction), "nftables needs root or CAP_NET_ADMIN");
+        says(&refused(Errno::EPERM, Purpose::Add), "another program owns table inet synhold (");
+        says(&refused(Errno::EPERM, Purpose::Other), "another program owns table inet synhold (");
         says(&refused(Errno::EOPNOTSUPP, Purpose::Transaction), "this kernel has no nf_tables");
         says(
             &refused(Errno::ENOENT, Purpose::Add),

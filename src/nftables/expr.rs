@@ -39,6 +39,8 @@ pub enum CtKey {
     Direction,
     /// Confirmed, assured, ...: a bit mask.
     Status,
+    /// Transport protocol of the flow, as conntrack keys it: what an accepted packet opens the way for.
+    Protocol,
 }
 
 /// Where `payload` counts from.

@@ -3,15 +3,16 @@
 use rustables::sys;
 
 use super::batch::{Batch, Ending};
-use super::decode;
+use super::decode::{self, Edge};
 use super::drift::{Drift, check};
 use super::encode;
 use super::error::Error;
 use super::expr::Rule;
 use super::names;
-use super::plan::{Step, TableStep, Transaction, plan};
+use super::options::{Options, QueueVia};
+use super::plan::{Step, TableStep, Transaction, plan, wake};
 use super::rules;
-use super::ruleset::{Chain, Key, Options, QueueVia, Ruleset, Set};
+use super::ruleset::{Chain, Key, Ruleset, Set};
 use super::socket::{Answer, Channel};
 use super::wire::{Attr, our_table};
 
@@ -152,19 +153,23 @@ fn read_elements(channel: &mut Channel, set: &mut Set) -> Result<bool, Error> {
         edges.extend(decode::edges(attrs, family)?);
         Ok(())
     })?;
-    set.elements = Some(decode::spans(edges, family));
+    set.catch_all = edges.contains(&Edge::CatchAll);
+    set.elements = Some(decode::spans(&edges, family));
     Ok(answer == Answer::Complete)
 }
 
-/// Brings the kernel from `current`, as [`read`] gave it, to `wanted`, in one transaction or not at all.
-/// Where nothing differs nothing is sent. Table and base chains that exist stay, with all queued packets;
-/// elements of quarantine, allow, block and denied sets stay.
+/// Brings the kernel from `current`, as [`read`] gave it, to `wanted`, in one transaction or not at all; only
+/// a table asleep without our base chain is woken before. Where nothing differs nothing is sent. Table and base
+/// chains that exist stay, with all queued packets; elements of quarantine, allow, block and denied sets stay.
 pub fn apply(wanted: &Ruleset, current: Option<&Ruleset>) -> Result<Applied, Error> {
     let changes = check(wanted, current);
     if !changes.is_empty() {
-        let transaction =
-            plan(wanted, current).map_err(|conflict| Error::InTheWay { what: conflict.0 })?;
-        Channel::open()?.transact(&Batch::new(&transaction, Ending::Commit))?;
+        let transaction = plan(wanted, current)?;
+        let mut channel = Channel::open()?;
+        if let Some(first) = wake(wanted, current) {
+            channel.transact(&Batch::new(&first, Ending::Commit))?;
+        }
+        channel.transact(&Batch::new(&transaction, Ending::Commit))?;
     }
     Ok(Applied { changes })
 }
@@ -172,11 +177,14 @@ pub fn apply(wanted: &Ruleset, current: Option<&Ruleset>) -> Result<Applied, Err
 /// Deletes our table and all in it; `false` if there was none. Packets waiting in any queue of this network
 /// namespace are dropped by the kernel, so everything held has to be answered before.
 pub fn remove() -> Result<bool, Error> {
-    if read_once(&mut Channel::open()?)? == Some(None) {
+    let mut channel = Channel::open()?;
+    // Whatever is in it goes too, so it need not make sense to us.
+    let table = [our_table(sys::NFTA_TABLE_NAME)];
+    if channel.ask(sys::NFT_MSG_GETTABLE, 0, &table, |_| Ok(()))? == Answer::Absent {
         return Ok(false);
     }
     let transaction =
         Transaction { table: TableStep::Delete, chains: Vec::new(), steps: Vec::new() };
-    Channel::open()?.transact(&Batch::new(&transaction, Ending::Commit))?;
+    channel.transact(&Batch::new(&transaction, Ending::Commit))?;
     Ok(true)
 }

@@ -11,8 +11,10 @@ pub const FORWARD: &str = "forward";
 pub const VERDICT: &str = "verdict";
 /// Regular chain: refuses a packet.
 pub const REFUSE: &str = "refuse";
+/// Regular chain without rules that nothing leads to: the mark of rules that `synhold run` put in.
+pub const OWNED: &str = "installed_by_run";
 /// Chains in the order they are shown.
-pub const CHAINS: [&str; 3] = [FORWARD, VERDICT, REFUSE];
+pub const CHAINS: [&str; 4] = [FORWARD, VERDICT, REFUSE, OWNED];
 
 /// Just before `filter` (0), so that no accept of somebody else's chain goes first.
 pub const PRIORITY: i32 = -1;

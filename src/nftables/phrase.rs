@@ -35,6 +35,9 @@ fn clause(exprs: &[Expr]) -> Option<(String, &[Expr])> {
             let side = if is_zero(data) { "original" } else { "reply" };
             (format!("ct direction {}{side}", op_word(*op, false)), rest)
         }
+        [Expr::Ct(CtKey::Protocol, a), Expr::Cmp { op, from, data }, rest @ ..] if a == from => {
+            (format!("ct original protocol {}{}", op_word(*op, false), l4_word(data)?), rest)
+        }
         [Expr::Meta(MetaKey::Mark, a), Expr::Cmp { op, from, data }, rest @ ..] if a == from => {
             let mark = u32::from_ne_bytes(data.as_slice().try_into().ok()?);
             (format!("meta mark {}{mark:#010x}", op_word(*op, false)), rest)
@@ -144,6 +147,7 @@ fn ct_word(key: CtKey) -> &'static str {
         CtKey::State => "state",
         CtKey::Direction => "direction",
         CtKey::Status => "status",
+        CtKey::Protocol => "protocol",
     }
 }
 

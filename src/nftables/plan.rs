@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::drift::same_shape;
-use super::expr::Rule;
+use super::error::Error;
+use super::expr::{Expr, Rule};
 use super::intervals::{Span, not_in};
 use super::names;
 use super::net::Family;
@@ -41,6 +42,8 @@ pub enum Step {
     DeleteSet(String),
     /// Add a set, without elements.
     AddSet(Set),
+    /// Take `*` out of a set.
+    DeleteCatchAll(String),
     /// Take ranges out of a set.
     DeleteElements(String, Family, Vec<Span>),
     /// Put ranges into a set.
@@ -49,17 +52,16 @@ pub enum Step {
     AddRule(String, Rule),
 }
 
-/// Something that is there cannot become what is wanted; the text says what.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conflict(pub String);
-
 /// Ranges in one message. Two elements each, 28 bytes at most in IPv6 with headers: well under the 64 KiB
 /// that a nested attribute can say.
 const SPANS_PER_MESSAGE: usize = 512;
 
 /// The transaction that brings the kernel from `current` to `wanted`. Chains that are as they should be keep
 /// their rules, and so their counters. Base chains are never deleted: that would drop every queued packet.
-pub fn plan(wanted: &Ruleset, current: Option<&Ruleset>) -> Result<Transaction, Conflict> {
+///
+/// # Errors
+/// [`Error::InTheWay`] if what is there cannot become what is wanted; [`Error::NotOurs`] if that cannot be written.
+pub fn plan(wanted: &Ruleset, current: Option<&Ruleset>) -> Result<Transaction, Error> {
     let nothing = Ruleset::default();
     let current = current.unwrap_or(&nothing);
     check_hooks(wanted, current)?;
@@ -70,18 +72,20 @@ pub fn plan(wanted: &Ruleset, current: Option<&Ruleset>) -> Result<Transaction, 
         all_rules_go || current.chain(&chain.name).is_none_or(|c| c.rules != chain.rules)
     };
     let stale: Vec<&Chain> = wanted.chains.iter().filter(is_stale).collect();
+    check_writable(&stale)?;
     let extra: Vec<&Chain> =
         current.chains.iter().filter(|chain| wanted.chain(&chain.name).is_none()).collect();
 
     let mut steps = Vec::new();
     // New chains are flushed too: if somebody put the same one in meanwhile, rules would double.
     steps.extend(stale.iter().chain(&extra).map(|chain| Step::FlushChain(chain.name.clone())));
-    steps.extend(extra.iter().map(|chain| Step::DeleteChain(chain.name.clone())));
     let unwanted = current
         .sets
         .iter()
         .filter(|set| wanted.set(&set.name).is_none_or(|want| !same_shape(want, set)));
     steps.extend(unwanted.map(|set| Step::DeleteSet(set.name.clone())));
+    // Behind the sets: a map's elements may lead to such a chain.
+    steps.extend(extra.iter().map(|chain| Step::DeleteChain(chain.name.clone())));
     for set in &wanted.sets {
         set_steps(set, current.set(&set.name).filter(|have| same_shape(have, set)), &mut steps);
     }
@@ -92,6 +96,30 @@ pub fn plan(wanted: &Ruleset, current: Option<&Ruleset>) -> Result<Transaction, 
     Ok(Transaction { table: TableStep::Add, chains: chains_to_add(wanted, current), steps })
 }
 
+/// The transaction that has to go first to wake a table which lacks a base chain: the kernel adds none while it
+/// changes the table's flags. Nothing in such a table sees packets, asleep or awake.
+pub fn wake(wanted: &Ruleset, current: Option<&Ruleset>) -> Option<Transaction> {
+    let asleep = current.filter(|current| current.dormant)?;
+    let lacks = |chain: &Chain| chain.hook.is_some() && asleep.chain(&chain.name).is_none();
+    wanted.chains.iter().any(lacks).then(|| Transaction {
+        table: TableStep::Add,
+        chains: Vec::new(),
+        steps: Vec::new(),
+    })
+}
+
+/// What the decoder could not read must not be written back as something else.
+fn check_writable(chains: &[&Chain]) -> Result<(), Error> {
+    let rules = chains.iter().flat_map(|chain| chain.rules.iter().map(move |rule| (chain, rule)));
+    for (chain, rule) in rules {
+        if rule.exprs.iter().any(|expr| matches!(expr, Expr::Unknown(_))) {
+            let what = Step::AddRule(chain.name.clone(), rule.clone()).to_string();
+            return Err(Error::NotOurs { what });
+        }
+    }
+    Ok(())
+}
+
 fn chains_to_add(wanted: &Ruleset, current: &Ruleset) -> Vec<Chain> {
     let differs =
         |chain: &&Chain| current.chain(&chain.name).is_none_or(|have| have.hook != chain.hook);
@@ -99,23 +127,22 @@ fn chains_to_add(wanted: &Ruleset, current: &Ruleset) -> Vec<Chain> {
 }
 
 /// A chain's kind, hook and priority are for life; only its policy can change.
-fn check_hooks(wanted: &Ruleset, current: &Ruleset) -> Result<(), Conflict> {
+fn check_hooks(wanted: &Ruleset, current: &Ruleset) -> Result<(), Error> {
     for have in &current.chains {
         let is = have.hook.as_ref().map_or("a regular chain".to_owned(), hook);
         match (wanted.chain(&have.name).map(|chain| &chain.hook), &have.hook) {
             (None, None) => {}
             (None, Some(_)) => {
-                return Err(Conflict(format!("chain {} ({is}), which is not ours,", have.name)));
+                let what = format!("chain {} ({is}), which is not ours,", have.name);
+                return Err(Error::InTheWay { what });
             }
             (Some(want), found) => {
                 let fixed =
                     |hook: &super::ruleset::Hook| (hook.kind.clone(), hook.num, hook.priority);
                 if want.as_ref().map(fixed) != found.as_ref().map(fixed) {
                     let want = want.as_ref().map_or("a regular chain".to_owned(), hook);
-                    return Err(Conflict(format!(
-                        "chain {} (is {is} should be {want})",
-                        have.name
-                    )));
+                    let what = format!("chain {} (is {is} should be {want})", have.name);
+                    return Err(Error::InTheWay { what });
                 }
             }
         }
@@ -130,6 +157,9 @@ fn set_steps(wanted: &Set, current: Option<&Set>, steps: &mut Vec<Step>) {
     let Some(want) = &wanted.elements else { return };
     let have = current.and_then(|set| set.elements.as_deref()).unwrap_or_default();
     let family = key_family(wanted.key);
+    if current.is_some_and(|set| set.catch_all) {
+        steps.push(Step::DeleteCatchAll(wanted.name.clone()));
+    }
     let (gone, new) = (not_in(have, want), not_in(want, have));
     // Deleting first: a range that grew would overlap itself.
     for chunk in gone.chunks(SPANS_PER_MESSAGE) {
@@ -156,6 +186,7 @@ impl fmt::Display for Step {
             Step::DeleteChain(chain) => write!(f, "the removal of chain {chain}"),
             Step::DeleteSet(set) => write!(f, "the removal of set {set}"),
             Step::AddSet(set) => write!(f, "set {}", set.name),
+            Step::DeleteCatchAll(set) => write!(f, "the removal of element * of set {set}"),
             Step::DeleteElements(set, ..) => write!(f, "the removal of elements of set {set}"),
             Step::AddElements(set, ..) => write!(f, "elements of set {set}"),
             Step::AddRule(chain, rule) => write!(f, "rule \"{}\" of chain {chain}", rule.comment),
@@ -166,7 +197,8 @@ impl fmt::Display for Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nftables::ruleset::{INTERVAL, Options};
+    use crate::nftables::options::Options;
+    use crate::nftables::ruleset::INTERVAL;
 
     fn wanted() -> Ruleset {
         Ruleset::new(&Options::default())
@@ -239,16 +271,53 @@ mod tests {
         assert!(
             plan(&wanted(), Some(&current))
                 .unwrap_err()
-                .0
+                .to_string()
                 .starts_with("chain stray (type filter hook forward")
         );
+    }
+
+    #[test]
+    fn sets_go_before_the_chains_their_elements_may_lead_to() {
+        let steps = steps(|is| {
+            let stray = Chain { name: "stray".to_owned(), hook: None, rules: Vec::new() };
+            is.sets.push(Set { name: "map".to_owned(), ..is.sets[0].clone() });
+            is.chains.push(stray);
+        });
+        let wanted =
+            ["the flush of chain stray", "the removal of set map", "the removal of chain stray"];
+        assert_eq!(steps, wanted);
+    }
+
+    #[test]
+    fn every_address_is_one_element() {
+        let steps = steps(|is| is.sets[4].catch_all = true);
+        assert_eq!(steps, ["the removal of element * of set local4"]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_written() {
+        let mut wanted = wanted();
+        wanted.chains[1].rules[0].exprs.push(Expr::Unknown("limit".to_owned()));
+        let error = plan(&wanted, None).unwrap_err();
+        assert!(matches!(error, Error::NotOurs { .. }), "{error}");
+    }
+
+    #[test]
+    fn only_a_table_that_lacks_a_base_chain_is_woken_first() {
+        let mut current = wanted();
+        assert_eq!(wake(&wanted(), Some(&current)), None);
+        current.dormant = true;
+        assert_eq!(wake(&wanted(), Some(&current)), None);
+        current.chains.remove(0);
+        assert!(wake(&wanted(), Some(&current)).is_some());
+        assert_eq!(wake(&wanted(), None), None);
     }
 
     #[test]
     fn a_base_chain_elsewhere_is_in_the_way() {
         let mut current = wanted();
         current.chains[0].hook.as_mut().unwrap().priority = 7;
-        let text = plan(&wanted(), Some(&current)).unwrap_err().0;
+        let text = plan(&wanted(), Some(&current)).unwrap_err().to_string();
         assert!(
             text.contains("priority filter + 7") && text.contains("priority filter - 1"),
             "{text}"

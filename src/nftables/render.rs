@@ -95,7 +95,13 @@ pub fn duration(ms: u64) -> String {
 }
 
 fn chain(chain: &Chain) -> String {
-    let mut text = format!("\tchain {} {{\n", chain.name);
+    let mut text = String::new();
+    if chain.name == names::OWNED {
+        text.push_str(
+            "\t# says that `synhold run` put these rules in and takes them away when it stops\n",
+        );
+    }
+    let _ = writeln!(text, "\tchain {} {{", chain.name);
     if let Some(at) = &chain.hook {
         let _ = writeln!(text, "\t\t{}", hook(at));
     }
@@ -137,7 +143,7 @@ pub fn hook(hook: &Hook) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nftables::ruleset::{Options, QueueVia, Refuse};
+    use crate::nftables::options::{Options, QueueVia, Refuse};
 
     const HEADER: &str = "\
 # The rules of `synhold rules install` with default options, as text; `synhold rules show` prints yours.

@@ -43,7 +43,12 @@ fn expr() -> impl Strategy<Value = Expr> {
     let reg = || any::<u32>().prop_map(Reg);
     let bytes = || vec(any::<u8>(), 0..20);
     let meta = prop_oneof![Just(MetaKey::Mark), Just(MetaKey::NfProto), Just(MetaKey::L4Proto)];
-    let ct = prop_oneof![Just(CtKey::State), Just(CtKey::Direction), Just(CtKey::Status)];
+    let ct = prop_oneof![
+        Just(CtKey::State),
+        Just(CtKey::Direction),
+        Just(CtKey::Status),
+        Just(CtKey::Protocol)
+    ];
     let base = prop_oneof![Just(Base::Network), Just(Base::Transport)];
     let op = prop_oneof![Just(CmpOp::Eq), Just(CmpOp::Neq)];
     prop_oneof![
@@ -96,7 +101,7 @@ proptest! {
     #[test]
     fn sets(name in name(), key in key(), flags: u32, timeout_ms: u64) {
         let flags = flags & !rustables::sys::NFT_SET_ANONYMOUS;
-        let set = Set { name, key, flags, timeout_ms, elements: None };
+        let set = Set { name, key, flags, timeout_ms, elements: None, catch_all: false };
         let back = through_the_wire(&encode::set(&set, 1), decode::set).unwrap();
         prop_assert_eq!(back, Some(set));
     }
@@ -112,7 +117,7 @@ proptest! {
         // The kernel dumps a tree in its own order.
         let turn = usize::from(turn) % edges.len().max(1);
         edges.rotate_left(turn);
-        prop_assert_eq!(decode::spans(edges, family), spans);
+        prop_assert_eq!(decode::spans(&edges, family), spans);
     }
 
     #[test]
@@ -156,13 +161,13 @@ fn decode_all(attrs: &Attrs<'_>, family: Family) {
     let _ = decode::set(attrs);
     let _ = decode::rule(attrs);
     if let Ok(edges) = decode::edges(attrs, family) {
-        decode::spans(edges, family);
+        decode::spans(&edges, family);
     }
 }
 
 #[test]
 fn ranges_left_open_or_opened_by_an_end_are_understood() {
-    let edge = |address, end| decode::Edge { address, end };
+    let edge = |address, end| decode::Edge::At { address, end };
     let edges = vec![
         edge(0, true),
         edge(5, false),
@@ -171,6 +176,6 @@ fn ranges_left_open_or_opened_by_an_end_are_understood() {
         edge(20, true),
         edge(40, false),
     ];
-    let spans = decode::spans(edges, Family::V4);
+    let spans = decode::spans(&edges, Family::V4);
     assert_eq!(spans, [Span::new(5, 7), Span::new(8, 19), Span::new(40, u128::from(u32::MAX))]);
 }

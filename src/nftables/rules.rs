@@ -1,9 +1,10 @@
 //! The rules of each chain, with the nft text each one stands for.
 
+use super::encode::DIRECTION_ORIGINAL;
 use super::expr::{Base, CmpOp, CtKey, Expr, MetaKey, Reg, Reject, Rule, Verdict};
 use super::names::{self, Pair};
 use super::net::Family;
-use super::ruleset::{Options, Posture, QueueVia, Refuse};
+use super::options::{Options, QueueVia, Refuse};
 
 /// `ct state new`: conntrack's bit for it.
 const STATE_NEW: u32 = 1 << 3;
@@ -11,8 +12,6 @@ const STATE_NEW: u32 = 1 << 3;
 const STATE_INVALID: u32 = 1 << 0;
 /// `ct status confirmed`: the flow is in the table, so one packet of it has already left.
 const STATUS_CONFIRMED: u32 = 1 << 3;
-/// `ct direction original`.
-const ORIGINAL: u8 = 0;
 const DNS_PORT: u16 = 53;
 /// Transport header bytes before the destination port, TCP and UDP alike.
 const DPORT_OFFSET: u32 = 2;
@@ -48,7 +47,7 @@ enum Field {
 }
 
 /// Chain `forward`: which first packets are ours to judge, and which need no judging.
-pub fn forward() -> Vec<Rule> {
+pub fn forward(options: &Options) -> Vec<Rule> {
     let mut rules = first_packets_only();
     rules.extend(both(|family| {
         // ip saddr != @containers4 return
@@ -59,7 +58,7 @@ pub fn forward() -> Vec<Rule> {
     }));
     // meta mark 0x73796e68 goto refuse
     rules.push(rule("refused by the daemon", [mark_is(names::REFUSE_MARK), goto(names::REFUSE)]));
-    rules.extend(address_rules());
+    rules.extend(address_rules(options.dry_run));
     // ct state & invalid != 0 goto verdict
     rules.push(rule("invalid", [is_invalid(), goto(names::VERDICT)]));
     for l4 in [L4::Udp, L4::Tcp] {
@@ -71,10 +70,12 @@ pub fn forward() -> Vec<Rule> {
     }
     for l4 in [L4::Tcp, L4::Udp] {
         // Any new TCP packet, not only SYN: an ACK first would be picked up mid-stream and confirm the flow.
-        // meta l4proto tcp counter goto verdict
+        // By what conntrack will confirm, not by the header: it reads through an IPv6 authentication header and
+        // `meta l4proto` does not, so that such a packet would pass and open the way for the bare flow.
+        // ct original protocol tcp counter goto verdict
         rules.push(rule(
             format!("judge {}", l4.name()),
-            [l4_is(l4), counter(), goto(names::VERDICT)],
+            [flow_is(l4), counter(), goto(names::VERDICT)],
         ));
     }
     rules
@@ -89,7 +90,7 @@ fn first_packets_only() -> Vec<Rule> {
         // ct state & (invalid | new) == 0 return
         rule("known flow", [masked(state, STATE_INVALID | STATE_NEW, CmpOp::Eq), returns()]),
         // ct direction != original return
-        rule("a reply", [vec![direction, cmp(CmpOp::Neq, &[ORIGINAL])], returns()]),
+        rule("a reply", [vec![direction, cmp(CmpOp::Neq, &[DIRECTION_ORIGINAL])], returns()]),
         // ct status & confirmed != 0 return
         rule("already accepted", [masked(status, STATUS_CONFIRMED, CmpOp::Neq), returns()]),
     ]
@@ -97,12 +98,12 @@ fn first_packets_only() -> Vec<Rule> {
 
 /// A packet conntrack finds invalid (a bad checksum, impossible flags) can carry a payload to whoever waits for it,
 /// and opens no flow that could be judged. Dropped without an answer, as it would deserve none.
-fn invalid(posture: Posture) -> Rule {
-    let verdict = match posture {
+fn invalid(options: &Options) -> Rule {
+    let verdict = match options.passes_unjudged() {
         // ct state & invalid != 0 counter drop
-        Posture::Closed => vec![Expr::Verdict(Verdict::Drop)],
+        false => vec![Expr::Verdict(Verdict::Drop)],
         // ct state & invalid != 0 counter return
-        Posture::Open => returns(),
+        true => returns(),
     };
     rule("no flow at all", [is_invalid(), counter(), verdict])
 }
@@ -116,13 +117,15 @@ fn masked(key: Expr, mask: u32, op: CmpOp) -> Vec<Expr> {
     vec![key, keep(mask), cmp(op, &0_u32.to_ne_bytes())]
 }
 
-/// What addresses alone decide, in this order: allow always beats block.
-fn address_rules() -> Vec<Rule> {
+/// What addresses alone decide, in this order: allow always beats block. A dry run counts what it would refuse
+/// and goes on, so that the daemon judges it as well.
+fn address_rules(dry_run: bool) -> Vec<Rule> {
+    let refused = || if dry_run { Vec::new() } else { goto(names::REFUSE) };
     let mut rules = Vec::new();
     // ip saddr @quarantine4 counter goto refuse
     rules.extend(both(|family| {
         let quarantined = is_in(Field::Saddr, family, names::QUARANTINE, true);
-        rule(named("quarantined", family), [quarantined, counter(), goto(names::REFUSE)])
+        rule(named("quarantined", family), [quarantined, counter(), refused()])
     }));
     // ip daddr @local4 return
     rules.extend(both(|family| {
@@ -136,14 +139,12 @@ fn address_rules() -> Vec<Rule> {
     // ip daddr @block4 counter goto refuse
     rules.extend(both(|family| {
         let blocked = is_in(Field::Daddr, family, names::BLOCK, true);
-        rule(named("blocked", family), [blocked, counter(), goto(names::REFUSE)])
+        rule(named("blocked", family), [blocked, counter(), refused()])
     }));
     // ip saddr . ip daddr @denied4 counter goto refuse
     rules.extend(both(|family| {
-        rule(
-            named("denied a moment ago", family),
-            [pair_denied(family), counter(), goto(names::REFUSE)],
-        )
+        let denied = pair_denied(family);
+        rule(named("denied a moment ago", family), [denied, counter(), refused()])
     }));
     rules
 }
@@ -157,7 +158,7 @@ pub fn verdict(options: &Options) -> Vec<Rule> {
         // iptables' -j NFQUEUE --queue-balance 0:3 --queue-bypass --queue-cpu-fanout; nft has no text for it
         QueueVia::Compat => Expr::TargetNfqueue(to),
     };
-    vec![invalid(options.posture), rule("ask the daemon", [counter(), vec![queue]])]
+    vec![invalid(options), rule("ask the daemon", [counter(), vec![queue]])]
 }
 
 /// Chain `refuse`.
@@ -221,6 +222,10 @@ fn l4_is(l4: L4) -> Vec<Expr> {
     vec![Expr::Meta(MetaKey::L4Proto, Reg::ONE), cmp(CmpOp::Eq, &[l4.number()])]
 }
 
+fn flow_is(l4: L4) -> Vec<Expr> {
+    vec![Expr::Ct(CtKey::Protocol, Reg::ONE), cmp(CmpOp::Eq, &[l4.number()])]
+}
+
 fn dport_is(port: u16) -> Vec<Expr> {
     let load =
         Expr::Payload { base: Base::Transport, offset: DPORT_OFFSET, len: 2, into: Reg::ONE };
@@ -268,7 +273,7 @@ fn pair_denied(family: Family) -> Vec<Expr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nftables::ruleset::{Posture, Ruleset};
+    use crate::nftables::{Posture, Ruleset};
     use std::collections::BTreeSet;
 
     // NFTNL_UDATA_COMMENT_MAXLEN: nft(8) shows no longer one.
@@ -290,8 +295,12 @@ mod tests {
     #[test]
     fn posture_alone_decides_what_passes_unjudged() {
         for queue_via in [QueueVia::Native, QueueVia::Compat] {
-            for (posture, wanted) in [(Posture::Closed, false), (Posture::Open, true)] {
-                let rules = verdict(&Options { posture, queue_via, ..Options::default() });
+            for (posture, dry_run, wanted) in [
+                (Posture::Closed, false, false),
+                (Posture::Open, false, true),
+                (Posture::Closed, true, true),
+            ] {
+                let rules = verdict(&Options { posture, queue_via, dry_run, ..Options::default() });
                 let Some(Expr::Queue(to) | Expr::TargetNfqueue(to)) = rules[1].exprs.last() else {
                     panic!()
                 };
@@ -299,6 +308,17 @@ mod tests {
                 let passes = rules[0].exprs.last() == Some(&Expr::Verdict(Verdict::Return));
                 assert_eq!(passes, wanted, "and whether invalid packets pass");
             }
+        }
+    }
+
+    #[test]
+    fn no_set_refuses_in_a_dry_run() {
+        for (dry_run, refusing) in [(false, 7), (true, 1)] {
+            let rules = forward(&Options { dry_run, ..Options::default() });
+            let refuses = Expr::Verdict(Verdict::Goto(names::REFUSE.to_owned()));
+            // What remains is the daemon's own mark.
+            assert_eq!(rules.iter().filter(|rule| rule.exprs.contains(&refuses)).count(), refusing);
+            assert_eq!(rules.len(), forward(&Options::default()).len());
         }
     }
 

@@ -1,90 +1,11 @@
-//! The whole table as plain data, and the options it follows from.
-
-use std::net::{IpAddr, Ipv4Addr};
+//! The whole table as plain data.
 
 use rustables::sys;
 
-use super::expr::{QueueTo, Rule};
+use super::expr::Rule;
 use super::intervals::Span;
 use super::names;
-use super::net::{Family, Net};
-use super::{rules, sets};
-
-/// What happens to new container flows when nobody listens on the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Posture {
-    /// They are dropped.
-    Closed,
-    /// They are accepted: the rule's `bypass`.
-    Open,
-}
-
-/// How a refused flow learns of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refuse {
-    /// TCP RST or ICMP, so that an application fails at once.
-    Reset,
-    /// Silence.
-    Drop,
-}
-
-/// Which expression the kernel queues with; see [`super::probe`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QueueVia {
-    /// nft_queue.
-    Native,
-    /// iptables' NFQUEUE target, through nft_compat.
-    Compat,
-}
-
-/// Everything the rules follow from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// First queue number.
-    pub queue_num: u16,
-    /// How many queues, at least one.
-    pub queues: u16,
-    /// What an absent listener means.
-    pub posture: Posture,
-    /// How to refuse.
-    pub refuse: Refuse,
-    /// How to queue.
-    pub queue_via: QueueVia,
-    /// Source networks that are judged.
-    pub containers: Vec<Net>,
-    /// The host's own addresses, which are not egress.
-    pub host_addresses: Vec<IpAddr>,
-}
-
-impl Default for Options {
-    /// What `nft/synhold.nft` shows. 172.16.0.0/12 is where Docker puts its networks unless told otherwise.
-    fn default() -> Options {
-        let docker = Net::new(IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), 12);
-        Options {
-            queue_num: 0,
-            queues: 1,
-            posture: Posture::Closed,
-            refuse: Refuse::Reset,
-            queue_via: QueueVia::Native,
-            containers: docker.into_iter().collect(),
-            host_addresses: Vec::new(),
-        }
-    }
-}
-
-impl Options {
-    /// Queue numbers and flags. `fanout` only with more than one queue: with one it means nothing, and nft(8)
-    /// refuses to read back a rule that says it.
-    pub fn queue_to(&self) -> QueueTo {
-        let total = self.queues.max(1);
-        QueueTo {
-            num: self.queue_num,
-            total,
-            bypass: self.posture == Posture::Open,
-            fanout: total > 1,
-        }
-    }
-}
+use super::net::Family;
 
 /// What the elements of a set are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +41,8 @@ pub struct Set {
     pub timeout_ms: u64,
     /// The elements, where they follow from the options ([`names::is_managed`]); `None` where they do not.
     pub elements: Option<Vec<Span>>,
+    /// Somebody added `*`, which holds every address. Only seen where the elements are.
+    pub catch_all: bool,
 }
 
 /// How a base chain hangs in the packet path.
@@ -158,24 +81,16 @@ pub struct Ruleset {
 }
 
 impl Ruleset {
-    /// The rules these options ask for.
-    pub fn new(options: &Options) -> Ruleset {
-        let hook = Hook {
-            kind: "filter".to_owned(),
-            num: rustables::HookClass::Forward as u32,
-            priority: names::PRIORITY,
-            policy_drop: false,
-        };
-        let chain = |name: &str, hook, rules| Chain { name: name.to_owned(), hook, rules };
-        Ruleset {
-            dormant: false,
-            sets: sets::wanted(options),
-            chains: vec![
-                chain(names::FORWARD, Some(hook), rules::forward()),
-                chain(names::VERDICT, None, rules::verdict(options)),
-                chain(names::REFUSE, None, rules::refuse(options.refuse)),
-            ],
-        }
+    /// True if `synhold run` put these rules in: the marker is in the table, so that it comes and goes with them.
+    pub fn is_owned(&self) -> bool {
+        self.chain(names::OWNED).is_some_and(|chain| chain.hook.is_none())
+    }
+
+    /// The same rules without the mark.
+    pub fn disowned(&self) -> Ruleset {
+        let mut same = self.clone();
+        same.chains.retain(|chain| chain.name != names::OWNED);
+        same
     }
 
     /// The set of that name.

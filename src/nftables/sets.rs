@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::intervals::{Span, merge, without};
 use super::names;
 use super::net::{Family, Net, number};
-use super::ruleset::{INTERVAL, Key, Options, Set, TIMEOUT};
+use super::options::Options;
+use super::ruleset::{INTERVAL, Key, Set, TIMEOUT};
 
 /// IPv4 networks that are never egress: first address and prefix length.
 const LOCAL4: [(Ipv4Addr, u8); 9] = [
@@ -31,8 +32,9 @@ const LOCAL6: [(Ipv6Addr, u8); 5] = [
 
 /// Cloud metadata services hand out the machine's credentials. They look local, and are judged all the same,
 /// whatever else is called local.
-const METADATA: [IpAddr; 2] = [
+const METADATA: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)), // Alibaba Cloud; 100.64.0.0/10 is local otherwise
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
 ];
 
@@ -55,7 +57,7 @@ fn set(pair: names::Pair, family: Family, options: &Options) -> Set {
         names::LOCAL => Some(local(family, options)),
         _ => None,
     };
-    Set { name: pair.of(family).to_owned(), key, flags, timeout_ms, elements }
+    Set { name: pair.of(family).to_owned(), key, flags, timeout_ms, elements, catch_all: false }
 }
 
 fn containers(family: Family, options: &Options) -> impl Iterator<Item = Span> {
@@ -105,11 +107,17 @@ mod tests {
 
     #[test]
     fn metadata_services_are_judged_even_if_called_local() {
-        let all = options(&["169.254.0.0/16", "fd00::/8"], &["169.254.169.254", "fd00:ec2::254"]);
+        let all = options(
+            &["169.254.0.0/16", "100.100.100.0/24", "fd00::/8"],
+            &["169.254.169.254", "fd00:ec2::254"],
+        );
         for options in [&options(&[], &[]), &all] {
             assert!(!covers("local4", options, "169.254.169.254"));
             assert!(covers("local4", options, "169.254.169.253"));
             assert!(covers("local4", options, "169.254.169.255"));
+            assert!(!covers("local4", options, "100.100.100.200"));
+            assert!(covers("local4", options, "100.100.100.199"));
+            assert!(covers("local4", options, "100.100.100.201"));
             assert!(!covers("local6", options, "fd00:ec2::254"));
             assert!(covers("local6", options, "fd00:ec2::253"));
             assert!(covers("local6", options, "fd00:ec2::255"));

@@ -7,12 +7,14 @@
 )]
 
 mod drift;
+mod strangers;
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
+use synhold::nftables::expr::Reg;
 use synhold::nftables::{
     self, Drift, Error, Options, Posture, QueueVia, Refuse, Ruleset, apply, check, probe, read,
     remove,
@@ -94,9 +96,20 @@ fn what_is_applied_is_read_back() {
         for posture in [Posture::Closed, Posture::Open] {
             for refuse in [Refuse::Reset, Refuse::Drop] {
                 for queues in [1, 4] {
-                    let wanted = install(&Options { posture, refuse, queues, ..options() });
-                    assert_eq!(read().unwrap().as_ref(), Some(&wanted));
-                    assert_drift(&wanted, &[]);
+                    for flag in [false, true] {
+                        let (dry_run, owned) = (flag, flag);
+                        let wanted = install(&Options {
+                            posture,
+                            refuse,
+                            queues,
+                            dry_run,
+                            owned,
+                            ..options()
+                        });
+                        let found = read().unwrap().unwrap();
+                        assert_eq!((&found, found.is_owned()), (&wanted, owned));
+                        assert_drift(&wanted, &[]);
+                    }
                 }
             }
         }
@@ -206,12 +219,10 @@ fn a_transaction_that_fails_leaves_nothing() {
         let before = nft("-a list ruleset");
         let mut wanted = Ruleset::new(&options());
         // The last rule of the last chain asks a set that is not there; all before it is fine.
+        let set = "no_such_set".to_owned();
+        let lookup = nftables::expr::Expr::Lookup { set, from: Reg::ONE, inverted: false };
         let rules = &mut wanted.chains.last_mut().unwrap().rules;
-        rules
-            .last_mut()
-            .unwrap()
-            .exprs
-            .insert(0, nftables::expr::Expr::Unknown("no_such_expression".to_owned()));
+        rules.last_mut().unwrap().exprs.insert(0, lookup);
         let error = apply(&wanted, None).unwrap_err();
         assert!(
             matches!(&error, Error::Unsupported { what, .. } if what == "rule \"refuse\" of chain refuse"),

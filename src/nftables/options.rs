@@ -1,0 +1,89 @@
+//! What the rules follow from.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::expr::QueueTo;
+use super::net::Net;
+
+/// What happens to new container flows when nobody listens on the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Posture {
+    /// They are dropped.
+    Closed,
+    /// They are accepted: the rule's `bypass`.
+    Open,
+}
+
+/// How a refused flow learns of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refuse {
+    /// TCP RST or ICMP, so that an application fails at once.
+    Reset,
+    /// Silence.
+    Drop,
+}
+
+/// Which expression the kernel queues with; see [`super::probe`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueVia {
+    /// nft_queue.
+    Native,
+    /// iptables' NFQUEUE target, through nft_compat.
+    Compat,
+}
+
+/// Everything the rules follow from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// First queue number.
+    pub queue_num: u16,
+    /// How many queues, at least one.
+    pub queues: u16,
+    /// What an absent listener means.
+    pub posture: Posture,
+    /// How to refuse.
+    pub refuse: Refuse,
+    /// How to queue.
+    pub queue_via: QueueVia,
+    /// Source networks that are judged.
+    pub containers: Vec<Net>,
+    /// The host's own addresses, which are not egress.
+    pub host_addresses: Vec<IpAddr>,
+    /// Nothing is refused: what sets would refuse is counted and goes on to be judged, and an absent listener
+    /// means accept whatever the posture.
+    pub dry_run: bool,
+    /// Marked in the kernel as put in by `synhold run`, which takes them away when it stops.
+    pub owned: bool,
+}
+
+impl Default for Options {
+    /// What `nft/synhold.nft` shows. 172.16.0.0/12 is where Docker puts its networks unless told otherwise.
+    fn default() -> Options {
+        let docker = Net::new(IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), 12);
+        Options {
+            queue_num: 0,
+            queues: 1,
+            posture: Posture::Closed,
+            refuse: Refuse::Reset,
+            queue_via: QueueVia::Native,
+            containers: docker.into_iter().collect(),
+            host_addresses: Vec::new(),
+            dry_run: false,
+            owned: false,
+        }
+    }
+}
+
+impl Options {
+    /// What cannot be asked about passes instead of being dropped.
+    pub fn passes_unjudged(&self) -> bool {
+        self.dry_run || self.posture == Posture::Open
+    }
+
+    /// Queue numbers and flags. `fanout` only with more than one queue: with one it means nothing, and nft(8)
+    /// refuses to read back a rule that says it.
+    pub fn queue_to(&self) -> QueueTo {
+        let total = self.queues.max(1);
+        QueueTo { num: self.queue_num, total, bypass: self.passes_unjudged(), fanout: total > 1 }
+    }
+}
