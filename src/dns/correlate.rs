@@ -2,7 +2,9 @@
 
 mod burst;
 mod names;
+mod pending;
 mod serials;
+mod texts;
 
 use std::net::IpAddr;
 
@@ -19,7 +21,7 @@ use serials::Serials;
 /// An address that answers a query, as evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer<'a> {
-    /// The address.
+    /// The address: IPv4 also where an AAAA record holds one (`::ffff:a.b.c.d`), since that is what goes over the wire.
     pub address: IpAddr,
     /// The name asked, in its normal form.
     pub name: &'a str,
@@ -50,12 +52,23 @@ impl Answer<'_> {
 /// One record as a line shows it: its source, owner and value.
 type Shown<'a> = (Kind, &'a str, Value);
 
+/// Queries remembered beyond [`QUERIES_MAX`] while they are not answered. dnsmasq has at most 150 on their way by
+/// default, 1000 as we start it; the rest are questions sent again, whose first serial number is never answered.
+const PENDING_MAX: usize = 4096;
+
 /// Joins the lines of one log. Its memory is bounded whatever the lines hold.
 ///
 /// With `log-queries=extra` the serial number says which query a line answers, and nothing a container asks can make a
-/// line count that should not. With plain `log-queries` names are all there is: a name somebody also asks a TXT record
-/// of gives no evidence, since the two answers look the same. That holds for the last [`QUERIES_MAX`] queries; a
-/// container that floods the resolver can outlive it, which is why `extra` is what synhold uses itself.
+/// line count that should not. Nor can it make an answer to another container not count: only queries that were
+/// answered give way to newer ones, and of those that were not, each client loses its own. That last point does not
+/// hold against a container that forges thousands of source addresses.
+///
+/// With plain `log-queries` names are all there is: a name somebody also asks a TXT record of gives no evidence, since
+/// the two answers look the same. That lasts for [`texts::TEXT_LIFE`] whatever else is asked, and longer as long as the
+/// question is one of the last [`QUERIES_MAX`]. What a flood can still do is keep answers from counting: of more than
+/// [`QUERIES_MAX`] queries the oldest are forgotten, and hundreds of thousands of names asked as text cast doubt on
+/// others too. Nor is it known which of several askers an answer goes to. That is why `extra` is what synhold uses
+/// itself.
 pub struct Correlator {
     serials: Serials,
     names: Names,
@@ -65,7 +78,7 @@ pub struct Correlator {
 impl Default for Correlator {
     fn default() -> Correlator {
         Correlator {
-            serials: Serials::new(QUERIES_MAX),
+            serials: Serials::new(QUERIES_MAX, PENDING_MAX),
             names: Names::new(QUERIES_MAX),
             bursts: Bursts::default(),
         }
@@ -126,7 +139,9 @@ impl Correlator {
         (kind, owner, value): Shown<'_>,
         emit: &mut dyn FnMut(Answer<'_>),
     ) -> Result<(), Skip> {
-        let asked = self.serials.get(serial, line.pid, line.client);
+        // An alias may come from the cache, and the rest be asked for upstream.
+        let answered = value != Value::Cname;
+        let asked = self.serials.get(serial, line.pid, line.client, answered);
         let asked = match (asked, value) {
             (Some(asked), _) => asked,
             (None, Value::Address(_)) => return Err(Skip::Unmatched),
@@ -140,7 +155,7 @@ impl Correlator {
         }
         burst.remember(kind, address);
         let (name, client, chain) = (asked.name, Some(asked.client), burst.links());
-        emit(Answer { address, name, client, kind, chain });
+        emit(Answer { address: address.to_canonical(), name, client, kind, chain });
         Ok(())
     }
 
@@ -169,14 +184,15 @@ impl Correlator {
         }
         let asked = self.names.get(burst.head(), burst.links(), address);
         let (name, client) = asked.ok_or(Skip::Unmatched)?;
-        emit(Answer { address, name, client: Some(client), kind, chain: burst.links() });
+        let (address, client, chain) = (address.to_canonical(), Some(client), burst.links());
+        emit(Answer { address, name, client, kind, chain });
         Ok(())
     }
 
     /// One question from several clients is forwarded once, and its answer logged for the first of them only.
     fn repeat(&mut self, line: &Line<'_>, emit: &mut dyn FnMut(Answer<'_>)) {
         let Some(serial) = line.serial else { return };
-        let Some(asked) = self.serials.get(serial, line.pid, line.client) else { return };
+        let Some(asked) = self.serials.get(serial, line.pid, line.client, true) else { return };
         let burst = self.bursts.writer(line.pid);
         if burst.head() != asked.name {
             return;
@@ -184,7 +200,7 @@ impl Correlator {
         for &(kind, address) in burst.addresses() {
             if asked.qtype.gives(address) {
                 let (name, client, chain) = (asked.name, Some(asked.client), burst.links());
-                emit(Answer { address, name, client, kind, chain });
+                emit(Answer { address: address.to_canonical(), name, client, kind, chain });
             }
         }
     }

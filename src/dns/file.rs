@@ -17,8 +17,8 @@ use super::{Backoff, Sink, Status, Stop};
 
 /// How often the file is looked at although inotify says nothing (a directory that was itself replaced, NFS).
 const SAFETY_TICK: Duration = Duration::from_secs(1);
-/// Quiet after which nobody is taken to write to a rotated file any more. dnsmasq writes to it until it is told
-/// (SIGUSR2), its TCP children until they end.
+/// Quiet after which nobody is taken to write to a rotated file any more, counted from its rotation or its last bytes,
+/// whichever came later. dnsmasq writes to it until it is told (SIGUSR2), its TCP children until they end.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// First bytes of a file by which a rewritten one is known: timestamp, process, serial and client of its first line.
@@ -52,7 +52,8 @@ struct Tail {
     head: Vec<u8>,
     framing: Framing,
     watch: WatchDescriptor,
-    last_bytes: Instant,
+    /// Last bytes, or the rotation if that came later.
+    busy_at: Instant,
 }
 
 struct Follower<'a> {
@@ -119,7 +120,7 @@ impl<'a> Follower<'a> {
             Err(error) => return Err(error),
         }
         pump.caught_up(sink);
-        if self.rotated.as_ref().is_some_and(|tail| tail.last_bytes.elapsed() > QUIET) {
+        if self.rotated.as_ref().is_some_and(|tail| tail.busy_at.elapsed() > QUIET) {
             self.leave_rotated(pump, sink, stop)?;
         }
         Ok(())
@@ -138,6 +139,7 @@ impl<'a> Follower<'a> {
         if self.rotated.as_ref().is_some_and(|tail| tail.id == id(found)) {
             // Rotation undone: both are still open where they were left.
             std::mem::swap(&mut self.rotated, &mut self.current);
+            self.rotated_now();
             return Ok(());
         }
         let next = Tail::open(self.path, &self.inotify, std::mem::take(&mut self.first))?;
@@ -145,7 +147,15 @@ impl<'a> Follower<'a> {
         self.leave_rotated(pump, sink, stop)?;
         next.drain(pump, sink, stop)?;
         self.rotated = self.current.replace(next);
+        self.rotated_now();
         Ok(())
+    }
+
+    /// A log may have been silent for hours when it is rotated, and its writer has still to be told.
+    fn rotated_now(&mut self) {
+        if let Some(tail) = &mut self.rotated {
+            tail.busy_at = Instant::now();
+        }
     }
 
     fn leave_rotated(
@@ -224,7 +234,7 @@ impl Tail {
             head: Vec::new(),
             framing,
             watch,
-            last_bytes: Instant::now(),
+            busy_at: Instant::now(),
         }))
     }
 
@@ -244,7 +254,7 @@ impl Tail {
             match pump.read(&self.file, &mut self.framing, sink)? {
                 Read::Bytes(count) => {
                     self.position += count as u64;
-                    self.last_bytes = Instant::now();
+                    self.busy_at = Instant::now();
                 }
                 Read::Nothing | Read::End => return Ok(()),
             }
@@ -269,4 +279,65 @@ impl Tail {
 
 fn id(found: &Metadata) -> (u64, u64) {
     (found.dev(), found.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use crate::dns::Answer;
+    use crate::dns::testing::lookup;
+    use crate::engine::health::Batch;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Names(Vec<String>);
+
+    impl Sink for Names {
+        fn behind(&mut self) {}
+        fn answer(&mut self, answer: Answer<'_>) {
+            self.0.push(answer.name.to_owned());
+        }
+        fn lines(&mut self, _: Batch) {}
+        fn caught_up(&mut self) {}
+        fn up(&mut self) {}
+        fn down(&mut self, _: &str) {}
+    }
+
+    /// Makes `tail` look as if nothing had happened to it for longer than [`QUIET`].
+    fn let_rest(tail: &mut Option<Tail>) {
+        tail.as_mut().unwrap().busy_at -= QUIET + Duration::from_secs(1);
+    }
+
+    #[test]
+    fn a_log_rotated_after_a_long_silence_is_read_until_its_writer_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, aside) = (folder.path().join("dns.log"), folder.path().join("dns.log.1"));
+        let mut log = File::create(&path).unwrap();
+        let (mut pump, mut names, stop) = (Pump::new(), Names::default(), Stop::new().unwrap());
+        let mut follower = Follower::new(&path).unwrap();
+        follower.look(&mut pump, &mut names, &stop).unwrap();
+
+        let mut write = |name: &str| log.write_all(lookup(name).as_bytes()).unwrap();
+        for name in ["rotated", "undone"] {
+            let_rest(&mut follower.current);
+            if name == "rotated" {
+                std::fs::rename(&path, &aside).unwrap();
+                File::create(&path).unwrap();
+            } else {
+                // Now it is the second file that is put aside, and the first one that is written to.
+                std::fs::rename(&aside, &path).unwrap();
+            }
+            follower.look(&mut pump, &mut names, &stop).unwrap();
+            assert!(follower.rotated.is_some(), "{name}");
+            write(name);
+            follower.look(&mut pump, &mut names, &stop).unwrap();
+        }
+        assert_eq!(names.0, ["rotated.example", "undone.example"]);
+
+        let_rest(&mut follower.rotated);
+        follower.look(&mut pump, &mut names, &stop).unwrap();
+        assert!(follower.rotated.is_none(), "it is let go once it has been quiet");
+    }
 }

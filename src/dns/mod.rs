@@ -158,5 +158,3 @@ impl Status {
 mod testing;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod throughput;

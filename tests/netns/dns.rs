@@ -23,8 +23,6 @@ use synhold::engine::health::Batch;
 /// A passing test never waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// Set for the child process of [`a_killed_daemon_takes_dnsmasq_with_it`].
-const CHILD: &str = "SYNHOLD_TEST_DNS_CHILD";
 
 const A: u16 = 1;
 const TXT: u16 = 16;
@@ -330,38 +328,4 @@ fn an_address_that_appears_later_is_taken_up() {
 #[test]
 fn a_stop_before_dnsmasq_is_up_leaves_nothing() {
     isolated(|| Source::start(HERE).finish());
-}
-
-#[test]
-fn a_killed_daemon_takes_dnsmasq_with_it() {
-    isolated(|| {
-        upstream();
-        let name =
-            format!("{}::helper_runs_until_killed", module_path!().split_once("::").unwrap().1);
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", &name, "--ignored", "--nocapture"])
-            .env(CHILD, "1")
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        eventually("the child's dnsmasq runs", || !dnsmasqs().is_empty());
-        let probe = UdpSocket::bind("127.0.0.1:0").unwrap();
-        probe.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        eventually("the child's dnsmasq serves", || {
-            let _ = probe.send_to(&question("x.example", A), (HERE, 53));
-            probe.recv(&mut [0; 1500]).is_ok()
-        });
-        child.kill().unwrap();
-        child.wait().unwrap();
-        eventually("dnsmasq is gone", || dnsmasqs().is_empty());
-    });
-}
-
-#[test]
-#[ignore = "the child process of another test"]
-fn helper_runs_until_killed() {
-    if std::env::var_os(CHILD).is_some() {
-        let source = Source::start(HERE);
-        while source.heard.recv().is_ok() {}
-    }
 }

@@ -79,7 +79,8 @@ impl Made {
     }
 }
 
-/// Writes the log: questions first come, answers in `order`, each whole, as dnsmasq does.
+/// Writes the log: an index in `order` is a question when it comes first, and its answer, whole, as dnsmasq writes it,
+/// when it comes again.
 fn log(all: &[Made], order: &[usize], extra: bool) -> String {
     let start = |at: usize| {
         let made = &all[at];
@@ -91,30 +92,61 @@ fn log(all: &[Made], order: &[usize], extra: bool) -> String {
         };
         format!("dnsmasq[{pid}]: {serial}")
     };
-    let mut lines: Vec<String> =
-        all.iter().enumerate().map(|(at, made)| start(at) + &made.question()).collect();
+    let (mut lines, mut asked) = (Vec::new(), BTreeSet::new());
     for &at in order {
-        lines.push(format!("{}forwarded x to 9.9.9.9", start(at)));
-        lines.extend(all[at].answer().into_iter().map(|line| start(at) + &line));
+        if asked.insert(at) {
+            lines.push(start(at) + &all[at].question());
+        } else {
+            lines.push(format!("{}forwarded x to 9.9.9.9", start(at)));
+            lines.extend(all[at].answer().into_iter().map(|line| start(at) + &line));
+        }
     }
     lines.join("\n")
 }
 
 fn made_log() -> impl Strategy<Value = (Vec<Made>, Vec<usize>)> {
     prop::collection::vec(made(), 1..12).prop_flat_map(|all| {
-        let order: Vec<usize> = (0..all.len()).collect();
+        let order: Vec<usize> = (0..all.len()).chain(0..all.len()).collect();
         (Just(all), Just(order).prop_shuffle())
     })
 }
 
+/// Indexes in the order of their answers.
+fn answers(order: &[usize]) -> impl Iterator<Item = usize> + '_ {
+    let mut asked = BTreeSet::new();
+    order.iter().copied().filter(move |at| !asked.insert(*at))
+}
+
+/// One with room for so many queries, and as many again as a made-up log may leave unanswered.
+fn small(slots: usize) -> Correlator {
+    Correlator { serials: Serials::new(slots, 16), ..Correlator::default() }
+}
+
 proptest! {
     #[test]
-    fn with_serials_exactly_the_address_answers_count((all, order) in made_log()) {
-        let (seen, _) = feed(&mut Correlator::default(), &log(&all, &order, true));
+    fn with_serials_exactly_the_address_answers_count((all, order) in made_log(), slots in 1usize..16) {
+        let (seen, _) = feed(&mut small(slots), &log(&all, &order, true));
         let seen: Vec<_> =
             seen.into_iter().map(|seen| (seen.address, seen.name, seen.client)).collect();
-        let truth: Vec<_> = order.iter().flat_map(|at| all[*at].truth()).collect();
+        let truth: Vec<_> = answers(&order).flat_map(|at| all[at].truth()).collect();
         prop_assert_eq!(seen, truth);
+    }
+
+    #[test]
+    fn a_flood_that_is_answered_changes_nothing((all, order) in made_log(), flood in 0u64..200, slots in 1usize..16) {
+        let quiet = log(&all, &order, true);
+        let mut lines: Vec<String> = quiet.lines().map(str::to_owned).collect();
+        // After the first question, so that as many answers as possible are still to come.
+        let spam = (1_000..1_000 + flood).flat_map(|serial| {
+            let start = format!("dnsmasq[1]: {serial} 10.0.0.9/53");
+            [format!("{start} query[A] spam.example from 10.0.0.9"), format!("{start} cached spam.example is 198.51.100.1")]
+        });
+        lines.splice(1..1, spam);
+        let (quiet, _) = feed(&mut small(slots), &quiet);
+        let (seen, _) = feed(&mut small(slots), &lines.join("\n"));
+        let (spam, seen): (Vec<_>, Vec<_>) = seen.into_iter().partition(|seen| seen.name == "spam.example");
+        prop_assert_eq!(seen, quiet);
+        prop_assert_eq!(spam.len() as u64, flood);
     }
 
     #[test]
@@ -126,7 +158,7 @@ proptest! {
         }
         // And with no text query about, everything counts.
         if all.iter().all(|made| made.qtype() != "TXT") {
-            prop_assert_eq!(seen.len(), order.iter().map(|at| all[*at].truth().count()).sum::<usize>());
+            prop_assert_eq!(seen.len(), answers(&order).map(|at| all[at].truth().count()).sum::<usize>());
         }
     }
 

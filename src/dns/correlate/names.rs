@@ -1,10 +1,14 @@
 //! Queries by name, for logs without serial numbers: the newest of each name and family, forgotten in order of age.
+//! That a name was asked as text is remembered longer, so that a flood of other queries cannot bring its trust back.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::dns::line::Qtype;
+
+use super::texts::Texts;
 
 /// When a name was last asked for one family, and by whom.
 #[derive(Clone, Copy)]
@@ -27,18 +31,23 @@ pub struct Names {
     turn: u64,
     asked: HashMap<Arc<str>, Asked>,
     order: VecDeque<(Arc<str>, Qtype, u64)>,
+    texts: Texts,
 }
 
 impl Names {
     /// Room for `size` queries.
     pub fn new(size: usize) -> Names {
-        Names { size, turn: 0, asked: HashMap::new(), order: VecDeque::new() }
+        let (asked, order) = (HashMap::new(), VecDeque::new());
+        Names { size, turn: 0, asked, order, texts: Texts::default() }
     }
 
     /// Remembers a query, and forgets the oldest if there are too many.
     pub fn ask(&mut self, qtype: Qtype, name: &str, client: IpAddr) {
         if name.is_empty() || qtype == Qtype::Opaque {
             return;
+        }
+        if qtype == Qtype::Text {
+            self.texts.ask(name, Instant::now());
         }
         self.turn += 1;
         let key = match self.asked.get_key_value(name) {
@@ -59,7 +68,10 @@ impl Names {
     pub fn get(&self, head: &str, links: &[String], address: IpAddr) -> Option<(&str, IpAddr)> {
         let (name, asked) = self.asked.get_key_value(head)?;
         let last = if address.is_ipv4() { asked.v4 } else { asked.v6 }?;
-        let text = |name: &str| self.asked.get(name).is_some_and(|asked| asked.text.is_some());
+        let text = |name: &str| {
+            self.asked.get(name).is_some_and(|asked| asked.text.is_some())
+                || self.texts.holds(name, Instant::now)
+        };
         let ambiguous = text(head) || links.iter().any(|link| text(link));
         (!ambiguous).then_some((name.as_ref(), last.client))
     }
