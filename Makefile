@@ -7,7 +7,7 @@ SYNHOLD := target/release/synhold
 ARGS :=
 PREFIX := /usr/local
 # Privileged tests, benchmark and demo run as root; what they are built from does not.
-AS_ROOT := CARGO_TARGET_$(shell uname -m | tr a-z A-Z)_UNKNOWN_LINUX_GNU_RUNNER="$(SUDO)"
+AS_ROOT := $(if $(SUDO),CARGO_TARGET_$(shell uname -m | tr a-z A-Z)_UNKNOWN_LINUX_GNU_RUNNER="$(SUDO)")
 
 .PHONY: run demo test test-unprivileged test-netns check bench install-rules remove-rules install setup build
 

@@ -76,16 +76,35 @@ impl<L: Link + AsFd> Lane<L> {
     }
 
     fn turn(&mut self) {
-        if self.shared.phase() == Phase::Drain {
-            self.drain();
+        let draining = self.shared.phase() == Phase::Drain;
+        if draining {
+            self.give_up(self.shared.unanswered);
         }
         self.take_mail();
         self.expire();
         self.answer();
         match self.round() {
             Round::More => {}
-            Round::Idle => self.wait(),
+            Round::Idle => {
+                if draining {
+                    self.tell_drained();
+                }
+                self.wait();
+            }
+            Round::Broken(_) if draining => {
+                self.queue = None;
+                self.tell_drained();
+                self.pause(REOPEN_PAUSE_MIN);
+            }
             Round::Broken(error) => self.reopen(&error),
+        }
+    }
+
+    /// Nothing is held, and nothing was left in the socket when it was looked at last.
+    fn tell_drained(&mut self) {
+        if let Some(drained) = self.drained.take() {
+            // Nobody listening means that nobody waits for us.
+            let _ = drained.send(());
         }
     }
 
@@ -139,16 +158,6 @@ impl<L: Link + AsFd> Lane<L> {
         let deadline = self.shared.engine.next_deadline(self.number);
         if deadline.is_some_and(|deadline| deadline <= now.mono) {
             self.answers.extend(self.shared.engine.expire(self.number, now));
-        }
-    }
-
-    fn drain(&mut self) {
-        self.take_mail();
-        self.give_up(self.shared.unanswered);
-        self.answer();
-        if let Some(drained) = self.drained.take() {
-            // Nobody listening means that nobody waits for us.
-            let _ = drained.send(());
         }
     }
 
