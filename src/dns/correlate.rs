@@ -64,7 +64,7 @@ const PENDING_MAX: usize = 4096;
 /// hold against a container that forges thousands of source addresses.
 ///
 /// With plain `log-queries` names are all there is: a name somebody also asks a TXT record of gives no evidence, since
-/// the two answers look the same. That lasts for [`texts::TEXT_LIFE`] whatever else is asked, and longer as long as the
+/// the two answers look the same. That lasts for ten minutes whatever else is asked, and longer as long as the
 /// question is one of the last [`QUERIES_MAX`]. What a flood can still do is keep answers from counting: of more than
 /// [`QUERIES_MAX`] queries the oldest are forgotten, and hundreds of thousands of names asked as text cast doubt on
 /// others too. Nor is it known which of several askers an answer goes to. That is why `extra` is what synhold uses
@@ -214,6 +214,8 @@ impl Correlator {
     }
 }
 
+#[cfg(test)]
+mod floods;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
