@@ -1,6 +1,5 @@
 //! Ways around the firewall that were found and closed; each shows its opener, and that nothing came of it.
 
-use std::fs::OpenOptions;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -234,28 +233,6 @@ fn rules_of_the_user_changed_under_a_running_daemon_are_not_put_back() {
     let ended = daemon.stop();
     assert!(ended.status.success(), "{}", ended.stderr);
     assert_eq!(synhold(&lab, &["rules", "show"]), changed);
-}
-
-#[test]
-fn a_start_that_fails_behind_the_rules_takes_them_back() {
-    for before in [None, Some(["rules", "install"])] {
-        let (lab, log) = fresh("failed");
-        if let Some(install) = before {
-            assert_eq!(synhold(&lab, &install).0, 0);
-        }
-        let clean = synhold(&lab, &["rules", "show"]);
-        // The last step of a start is to say so, and there is no room to.
-        let mut command = lab.gw.command("timeout");
-        let source = format!("file:{}", log.path.display());
-        command.args(["10", super::stand::BIN, "run", "--queues", "2", "--memory-only"]);
-        command.args(["--log-format", "human", "--dns-source", &source]);
-        command.stdout(OpenOptions::new().write(true).open("/dev/full").unwrap());
-        let output = command.output().unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{stderr}");
-        assert!(stderr.contains("No space left"), "{stderr}");
-        assert_eq!(synhold(&lab, &["rules", "show"]), clean);
-    }
 }
 
 #[test]
