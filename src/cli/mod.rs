@@ -78,7 +78,7 @@ pub fn main() -> ExitCode {
 /// Diagnostics go to standard error, apart from the events; `RUST_LOG` chooses what.
 fn log_diagnostics() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("synhold=error"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("synhold=warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 

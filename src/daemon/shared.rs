@@ -209,13 +209,8 @@ impl Shared {
         self.events.send(Event { time: now.wall, body: Body::Verdict(body) });
     }
 
-    /// Reports a change in something we depend on, to the event log and to diagnostics.
+    /// Reports a change in something we depend on.
     pub fn report_health(&self, what: &str, healthy: bool, message: String) {
-        if healthy {
-            tracing::info!("{what}: {message}");
-        } else {
-            tracing::warn!("{what}: {message}");
-        }
         self.event(Body::Health(Health { what: what.to_owned(), healthy, message }));
     }
 
