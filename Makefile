@@ -2,7 +2,7 @@
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 CARGO := cargo
-SYNHOLD := target/release/synhold
+SYNHOLD := $(or $(CARGO_TARGET_DIR),target)/release/synhold
 # Flags for synhold, as in: make run ARGS="--dry-run"
 ARGS :=
 PREFIX := /usr/local
@@ -12,10 +12,10 @@ AS_ROOT := $(if $(SUDO),CARGO_TARGET_$(shell uname -m | tr a-z A-Z)_UNKNOWN_LINU
 .PHONY: run demo test test-unprivileged test-netns check bench install-rules remove-rules install setup build
 
 run: build
-	$(SUDO) $(SYNHOLD) run --state-dir data $(ARGS)
+	$(SUDO) $(SYNHOLD) run $(if $(findstring --state-dir,$(ARGS)),,--state-dir data) $(ARGS)
 
 demo: build
-	$(AS_ROOT) $(CARGO) run --quiet --release --example demo -- $(SYNHOLD)
+	$(AS_ROOT) $(CARGO) run --locked --quiet --release --example demo -- $(SYNHOLD)
 
 test: test-unprivileged test-netns
 
@@ -30,7 +30,7 @@ check: setup
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
-	if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; fi
+	if [ -e .deny.toml ]; then $(CARGO) deny --config .deny.toml check; fi
 
 bench: build
 	$(AS_ROOT) $(CARGO) bench --locked --bench bench -- $(SYNHOLD)

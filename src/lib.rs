@@ -45,7 +45,7 @@
 //!
 //! # Invariants
 //!
-//! Each is checked by a test; most say what does *not* happen.
+//! Most say what does *not* happen; tests in `tests/` and beside the code hold them.
 //!
 //! - **The engine is pure.** Nothing in [`engine`] does IO, reads a clock, is async or keeps a global. Time comes in as
 //!   [`engine::Now`]. What is decided can be replayed.
@@ -63,7 +63,8 @@
 //!   `unhealthy`, not as `never-resolved`.
 //! - **Base chains are never re-created.** Deleting one drops every packet waiting in any queue of the namespace;
 //!   rules are changed in place, in one transaction, and no table but ours is touched.
-//! - **Every capacity is a named constant with a reason**, in [`engine::limits`].
+//! - **Every capacity is a named constant with a reason**: what decides in [`engine::limits`], what only one adapter
+//!   knows beside its use.
 
 pub mod cli;
 pub mod config;

@@ -54,7 +54,7 @@ fn install(file: Option<&Path>, options: RuleOptions) -> Result<Answer> {
         (false, _) => "the rules are in place already",
         (true, Some(_)) => "the rules were changed in place",
         (true, None) => {
-            "the rules are in place; start `synhold run`, which answers what they queue"
+            "the rules are in place; start `synhold run`: until it answers, new container flows are as --fail says"
         }
     })?;
     Ok(Answer::Fine)
@@ -76,10 +76,9 @@ fn show() -> Result<Answer> {
 fn check(file: Option<&Path>, options: RuleOptions) -> Result<Answer> {
     let config = config::load_rules(file, options)?;
     let actual = nftables::read()?;
+    let wanted = Ruleset::new(&config.options(nftables::probe()?));
     // Whoever put them in, the rules are the same.
-    let owned = actual.as_ref().is_some_and(Ruleset::is_owned);
-    let options = nftables::Options { owned, ..config.options(nftables::probe()?) };
-    let drift = nftables::check(&Ruleset::new(&options), actual.as_ref());
+    let drift = nftables::check(&wanted, actual.as_ref().map(Ruleset::unmarked).as_ref());
     for difference in &drift {
         say(&difference.to_string())?;
     }
@@ -87,5 +86,6 @@ fn check(file: Option<&Path>, options: RuleOptions) -> Result<Answer> {
         say("the rules in the kernel are as they should be")?;
         return Ok(Answer::Fine);
     }
+    say("`synhold rules install` with the same options mends this")?;
     Ok(Answer::No)
 }

@@ -9,7 +9,7 @@ fn options(text: &str) -> Options {
 
 fn resolved(text: &str) -> Result<Config> {
     let given = parse(text)?;
-    resolve(given.daemon.clone(), resolve_rules(&given.rules, given.daemon.dry_run)?)
+    resolve(given.daemon.clone(), resolve_rules(&given.rules)?)
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn our_own_dnsmasq_does_not_listen_on_an_uplink() {
     // As in a cloud's default network, the uplink's address lies in the pool Docker takes its networks from.
     let host =
         vec![on("eth0", "172.31.5.7"), on("docker0", "172.17.0.1"), on("br-lan", "10.0.0.1")];
-    let mut rules = resolve_rules(&RuleOptions::default(), false).unwrap();
+    let mut rules = resolve_rules(&RuleOptions::default()).unwrap();
     (rules.containers, rules.host) = (found(&host).unwrap(), host);
     let config = dnsmasq(&[], vec![], &rules).unwrap();
     assert_eq!(config.listen, [("172.17.0.1".parse().unwrap(), 53)]);

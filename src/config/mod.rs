@@ -83,7 +83,7 @@ pub struct Config {
 pub fn load(file: Option<&Path>, given: Options) -> Result<Config> {
     let from_file = read(file)?;
     let daemon = given.daemon.or(from_file.daemon);
-    let rules = resolve_rules(&given.rules.or(from_file.rules), daemon.dry_run)?;
+    let rules = resolve_rules(&given.rules.or(from_file.rules))?;
     resolve(daemon, rules)
 }
 
@@ -93,7 +93,7 @@ pub fn load(file: Option<&Path>, given: Options) -> Result<Config> {
 /// As [`load`].
 pub fn load_rules(file: Option<&Path>, given: RuleOptions) -> Result<RuleConfig> {
     let from_file = read(file)?;
-    resolve_rules(&given.or(from_file.rules), from_file.daemon.dry_run)
+    resolve_rules(&given.or(from_file.rules))
 }
 
 fn read(file: Option<&Path>) -> Result<Options> {
@@ -141,7 +141,8 @@ fn one_line(error: &toml::de::Error, text: &str) -> anyhow::Error {
     }
 }
 
-fn resolve_rules(options: &RuleOptions, dry_run: bool) -> Result<RuleConfig> {
+fn resolve_rules(options: &RuleOptions) -> Result<RuleConfig> {
+    let dry_run = options.dry_run;
     let host = host::addresses().context("cannot list this host's addresses")?;
     let queues = options.queues.unwrap_or(1);
     let queue_num = options.queue_num.unwrap_or(0);
@@ -208,7 +209,7 @@ fn resolve(options: DaemonOptions, rules: RuleConfig) -> Result<Config> {
     if sources.contains(&dns::Spec::Spawn) {
         dnsmasq.arguments()?;
     }
-    let mode = if options.dry_run { Mode::DryRun } else { Mode::Enforce };
+    let mode = if rules.dry_run { Mode::DryRun } else { Mode::Enforce };
     let bounds = Bounds { hold, budget, total: HELD_MAX };
     Ok(Config {
         rules,

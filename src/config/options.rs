@@ -46,6 +46,10 @@ pub struct RuleOptions {
     /// What happens to new container flows while no synhold runs [default: closed; always open in a dry run]
     #[arg(long, value_name = "POSTURE")]
     pub fail: Option<Fail>,
+    /// Refuse and delay nothing; report what enforcing would have done
+    #[arg(long)]
+    #[serde(default)]
+    pub dry_run: bool,
     /// How a refused container learns of it [default: reset]
     #[arg(long, value_name = "HOW")]
     pub refuse: Option<RefuseBy>,
@@ -66,10 +70,6 @@ pub struct Options {
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct DaemonOptions {
-    /// Refuse and delay nothing; report what enforcing would have done
-    #[arg(long)]
-    #[serde(default)]
-    pub dry_run: bool,
     /// Where the registry is kept [default: /var/lib/synhold]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -130,6 +130,7 @@ impl RuleOptions {
             queue_num: self.queue_num.or(file.queue_num),
             queues: self.queues.or(file.queues),
             fail: self.fail.or(file.fail),
+            dry_run: self.dry_run || file.dry_run,
             refuse: self.refuse.or(file.refuse),
         }
     }
@@ -139,7 +140,6 @@ impl DaemonOptions {
     /// The command line before the file; a switch is on if either turns it on.
     pub fn or(self, file: DaemonOptions) -> DaemonOptions {
         DaemonOptions {
-            dry_run: self.dry_run || file.dry_run,
             state_dir: self.state_dir.or(file.state_dir),
             dns_source: or(self.dns_source, file.dns_source),
             hold_ms: self.hold_ms.or(file.hold_ms),

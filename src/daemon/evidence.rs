@@ -1,8 +1,9 @@
 //! Log readers: one thread a source, each feeding the engine and waking whoever waited.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -16,8 +17,13 @@ use crate::engine::registry::Inserted;
 /// The running readers.
 pub struct Readers {
     stop: Stop,
-    threads: Vec<JoinHandle<()>>,
+    ended: Receiver<()>,
 }
+
+/// How long a reader may take to end; one that hangs on a dead disk must not keep us.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+/// Pause before a reader that panicked reads on.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 /// The state of a source right after its start, for whoever waits for it.
 pub struct SourceState {
@@ -45,8 +51,10 @@ impl Readers {
         shared: &Arc<Shared>,
         states: &Sender<SourceState>,
     ) -> Result<Readers> {
-        let mut readers = Readers { stop: Stop::new()?, threads: Vec::new() };
+        let (alive, ended) = channel::<()>();
+        let readers = Readers { stop: Stop::new()?, ended };
         for (spec, health) in sources {
+            let alive = alive.clone();
             let (spec, config, stop) = (spec.clone(), config.clone(), readers.stop.clone());
             let mut reader = Reader {
                 shared: Arc::clone(shared),
@@ -56,9 +64,12 @@ impl Readers {
             };
             let thread = std::thread::Builder::new()
                 .name("dns".to_owned())
-                .spawn(move || dns::run(&spec, &config, &stop, &mut reader))
+                .spawn(move || {
+                    reader.read(&spec, &config, &stop);
+                    drop(alive);
+                })
                 .context("cannot start a log reader")?;
-            readers.threads.push(thread);
+            drop(thread);
         }
         Ok(readers)
     }
@@ -67,9 +78,21 @@ impl Readers {
 impl Drop for Readers {
     fn drop(&mut self) {
         self.stop.raise();
-        for thread in self.threads.drain(..) {
-            // A reader that panicked has nothing left to end.
-            let _ = thread.join();
+        if self.ended.recv_timeout(END_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!("a DNS source does not let go; it ends with the process");
+        }
+    }
+}
+
+impl Reader {
+    /// Reads until it is time to stop. A panic over a line ends neither the source nor us.
+    fn read(&mut self, spec: &dns::Spec, config: &SpawnConfig, stop: &Stop) {
+        while !stop.is_raised() {
+            let run = AssertUnwindSafe(|| dns::run(spec, config, stop, self));
+            if catch_unwind(run).is_err() {
+                dns::Sink::down(self, "its reader panicked and starts again");
+                stop.wait(PANIC_PAUSE);
+            }
         }
     }
 }
@@ -89,8 +112,7 @@ impl dns::Sink for Reader {
     }
 
     fn lines(&mut self, batch: Batch) {
-        self.health.count(batch, clock::wall());
-        if batch.lost > 0 {
+        if self.health.count(batch, clock::wall()) {
             let message = format!("{}: dnsmasq lost {} log lines", self.health.label, batch.lost);
             self.shared.report_health("source", false, message);
         }

@@ -15,12 +15,16 @@ use nix::sys::time::TimeSpec;
 use super::clock;
 use super::shared::{Mailbox, Phase, Shared, Ticket};
 use crate::engine::judge::{Answer, Mode, Step};
-use crate::engine::limits::{PACKETS_PER_ROUND, REOPEN_PAUSE_MAX, REOPEN_PAUSE_MIN};
+use crate::engine::limits::{PACKETS_PER_ROUND, QUEUE_LEN_MAX, REOPEN_PAUSE_MAX, REOPEN_PAUSE_MIN};
 use crate::engine::{Reason, Verdict, packet};
 use crate::nfq::{Disposition, Link, Packet, Queue, Received};
 
 /// Panics in a row after which the socket is not trusted any more.
 const PANICS_MAX: u32 = 16;
+/// Breath after a panic, so that one in every turn does not take a whole processor.
+const PANIC_PAUSE: Duration = Duration::from_millis(1);
+/// Rounds after which a socket that never runs empty has at least been emptied of what was in it.
+const DRAIN_TURNS_MAX: usize = (QUEUE_LEN_MAX as usize).div_ceil(PACKETS_PER_ROUND);
 
 /// Opens the lane's queue socket, at start and after a failure.
 pub type Opener<L> = Box<dyn Fn() -> io::Result<L> + Send>;
@@ -37,6 +41,7 @@ pub struct Lane<L: Link> {
     answers: VecDeque<Answer<Ticket>>,
     shared: Arc<Shared>,
     drained: Option<Sender<()>>,
+    drain_turns: usize,
     panics: u32,
 }
 
@@ -58,9 +63,9 @@ impl<L: Link + AsFd> Lane<L> {
         drained: Sender<()>,
     ) -> io::Result<Lane<L>> {
         let queue = Some(new_queue(open()?, &shared));
-        let (generation, answers, panics) = Default::default();
+        let (generation, answers, drain_turns, panics) = Default::default();
         let drained = Some(drained);
-        Ok(Lane { number, open, queue, generation, answers, shared, drained, panics })
+        Ok(Lane { number, open, queue, generation, answers, shared, drained, drain_turns, panics })
     }
 
     /// Serves until [`Phase::Close`].
@@ -76,6 +81,9 @@ impl<L: Link + AsFd> Lane<L> {
     }
 
     fn turn(&mut self) {
+        if self.mailbox().is_some_and(Mailbox::take_queue_lost) {
+            return self.reopen(&io::Error::other("the kernel no longer has it"));
+        }
         let draining = self.shared.phase() == Phase::Drain;
         if draining {
             self.give_up(self.shared.unanswered);
@@ -83,26 +91,31 @@ impl<L: Link + AsFd> Lane<L> {
         self.take_mail();
         self.expire();
         self.answer();
-        match self.round() {
+        let round = self.round();
+        if draining {
+            self.tell_drained(&round);
+        }
+        match round {
             Round::More => {}
-            Round::Idle => {
-                if draining {
-                    self.tell_drained();
-                }
-                self.wait();
-            }
-            Round::Broken(_) if draining => {
-                self.queue = None;
-                self.tell_drained();
-                self.pause(REOPEN_PAUSE_MIN);
-            }
+            Round::Idle => self.wait(),
+            Round::Broken(_) if draining => self.pause(REOPEN_PAUSE_MIN),
             Round::Broken(error) => self.reopen(&error),
         }
     }
 
-    /// Nothing is held, and nothing was left in the socket when it was looked at last.
-    fn tell_drained(&mut self) {
-        if let Some(drained) = self.drained.take() {
+    /// Tells that nothing is held any more: neither by the queue, whose last answers may still be on their way from a
+    /// reader, nor in the socket, unless more keeps coming than was there to begin with.
+    fn tell_drained(&mut self, round: &Round) {
+        self.drain_turns += 1;
+        let emptied = match round {
+            Round::Idle | Round::Broken(_) => true,
+            Round::More => self.drain_turns > DRAIN_TURNS_MAX,
+        };
+        let nothing_held = self.queue.as_ref().is_none_or(Queue::is_idle);
+        if emptied
+            && nothing_held
+            && let Some(drained) = self.drained.take()
+        {
             // Nobody listening means that nobody waits for us.
             let _ = drained.send(());
         }
@@ -120,12 +133,10 @@ impl<L: Link + AsFd> Lane<L> {
         {
             mailbox.report_queue_lost();
         }
+        self.pause(PANIC_PAUSE);
     }
 
     fn round(&mut self) -> Round {
-        if self.mailbox().is_some_and(Mailbox::take_queue_lost) {
-            return Round::Broken(io::Error::other("the kernel no longer has it"));
-        }
         let Some(queue) = &mut self.queue else {
             return Round::Broken(io::Error::other("it is not open"));
         };
@@ -207,6 +218,8 @@ impl<L: Link + AsFd> Lane<L> {
         while self.shared.phase() == Phase::Serve {
             match (self.open)() {
                 Ok(link) => {
+                    // Whoever missed the old socket meanwhile did not mean this one.
+                    self.mailbox().map(Mailbox::take_queue_lost);
                     self.queue = Some(new_queue(link, &self.shared));
                     self.shared.tally.reopened.fetch_add(1, Relaxed);
                     let message = format!("queue {queue} is served again");

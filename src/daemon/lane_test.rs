@@ -215,3 +215,30 @@ fn a_dead_socket_is_replaced_and_a_late_answer_does_not_hit_a_packet_of_the_new_
     let answers = lane.stop();
     assert_eq!(answers[1], [(1, Disposition::Drop)], "answered by the queue's end, not accepted");
 }
+
+#[test]
+fn an_answer_still_on_its_way_from_a_reader_is_waited_for() {
+    let lane = one(Mode::Enforce, 900, vec![Arrival::Packet(1, syn(1, 2))]);
+    let start = Instant::now();
+    while lane.shared.engine.held() == 0 {
+        assert!(start.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+    // The reader has taken the packet out of the hold and not yet delivered its answer.
+    let released = lane.shared.engine.record(&record(2), clock::mono()).released;
+    lane.shared.set_phase(Phase::Drain);
+    lane.answers(0, 0);
+    assert!(lane.drained.try_recv().is_err(), "the packet is not answered yet");
+    lane.shared.deliver(released);
+    lane.drained.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(lane.stop()[0], [(1, Disposition::Accept)]);
+}
+
+#[test]
+fn a_socket_that_never_runs_empty_does_not_keep_the_drain_from_ending() {
+    let endless = (0..200_000u32).map(|id| Arrival::Packet(id, syn(1, 1)));
+    let lane = one(Mode::Enforce, 900, endless.collect());
+    lane.shared.set_phase(Phase::Drain);
+    lane.drained.recv_timeout(PATIENCE).unwrap();
+    lane.stop();
+}

@@ -20,7 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
 use crate::dns;
-use crate::engine::event::{Body, Ready, Reload};
+use crate::engine::event::{Body, Ready, Reload, Stop};
 use crate::engine::health::SourceHealth;
 use crate::engine::limits::HEALTH_INTERVAL;
 use crate::engine::{Engine, Mode, Verdict};
@@ -64,10 +64,11 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
     let (states, changes) = channel();
     let readers = Readers::start(&sources, &config.dnsmasq, &shared, &states)?;
     await_dnsmasq(config, &changes)?;
+    drop(changes);
     // 6. Queues before rules: what the rules send must find somebody.
     let lanes = Lanes::start(config, &shared)?;
     // 7. Rules. From here on nothing returns early.
-    let rules = Rules::install(&config.rules, config.engine.mode)
+    let mut rules = Rules::install(&config.rules, config.engine.mode)
         .context("cannot install the rules, so nothing is protected")?;
     if let Err(error) = on_ready() {
         tracing::warn!("{error:#}");
@@ -75,7 +76,8 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
     shared.event(Body::Ready(ready(config, &shared, &rules)));
     notify(&[sd_notify::NotifyState::Ready]);
 
-    let served = runtime.block_on(serve(config, &shared, &writer, &lanes, &mut signals));
+    let served =
+        runtime.block_on(serve(config, &shared, &writer, &lanes, &mut rules, &mut signals));
 
     // The reverse: nothing held, no rules, no queues, no evidence, everything saved, everything said.
     notify(&[sd_notify::NotifyState::Stopping]);
@@ -84,9 +86,9 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
     drop(lanes);
     drop(readers);
     drop(saver);
-    shared.event(Body::Stop(shared.totals()));
+    shared.event(Body::Stop(Stop { mode: config.engine.mode, totals: shared.totals() }));
     drop(writer);
-    served.and(restored.context("the rules could not be taken away; run `synhold rules remove`"))
+    served.and(restored.context("the rules are not as they should be; run `synhold rules remove`"))
 }
 
 /// Signals and the look at the kernel's counters, until it is time to stop.
@@ -95,6 +97,7 @@ async fn serve(
     shared: &Arc<Shared>,
     writer: &EventWriter,
     lanes: &Lanes,
+    rules: &mut Rules,
     signals: &mut Signals,
 ) -> Result<()> {
     let mut watch = Watch::default();
@@ -104,6 +107,7 @@ async fn serve(
         tokio::select! {
             _ = tick.tick() => {
                 watch.look(shared, config.rules.queues);
+                watch.report_rules(shared, rules.look());
                 if lanes.any_ended() {
                     break Err(anyhow::anyhow!("a verdict thread ended, so its queue is not served"));
                 }
@@ -220,7 +224,7 @@ fn await_dnsmasq(config: &Config, changes: &Receiver<SourceState>) -> Result<()>
             Ok(state) if state.label != own => {}
             Ok(SourceState { down: None, .. }) => return Ok(()),
             Ok(SourceState { down: Some(why), .. }) => {
-                bail!("our own dnsmasq does not start: {why}")
+                bail!("our own {why}")
             }
             Err(_) => {
                 bail!("our own dnsmasq has not come up within {} s", SOURCE_PATIENCE.as_secs())
@@ -262,8 +266,6 @@ impl Lanes {
     fn start(config: &Config, shared: &Arc<Shared>) -> Result<Lanes> {
         let (tell, drained) = channel();
         let fail_open = config.rules.posture == Posture::Open || config.engine.mode == Mode::DryRun;
-        let (alive, ended) = channel();
-        let mut lanes = Lanes { shared: Arc::clone(shared), threads: Vec::new(), drained, ended };
         let opened: Vec<Lane<KernelLink>> = (0..config.rules.queues)
             .map(|number| {
                 let queue = config.rules.queue_num + number;
@@ -272,15 +274,23 @@ impl Lanes {
                 Lane::open(number, open, Arc::clone(shared), tell.clone())
             })
             .collect::<std::io::Result<_>>()?;
+        let (alive, ended) = channel::<()>();
+        let mut lanes = Lanes { shared: Arc::clone(shared), threads: Vec::new(), drained, ended };
+        let mut failed = None;
         for lane in opened {
-            let alive: Sender<()> = alive.clone();
-            let spawned = std::thread::Builder::new().name("verdict".to_owned()).spawn(move || {
+            let alive = alive.clone();
+            let run = move || {
                 lane.run();
                 drop(alive);
-            });
-            lanes.threads.push(spawned.context("cannot start a verdict thread")?);
+            };
+            match std::thread::Builder::new().name("verdict".to_owned()).spawn(run) {
+                Ok(thread) => lanes.threads.push(thread),
+                Err(error) => failed = Some(error),
+            }
         }
-        Ok(lanes)
+        // Before `lanes` can be dropped: it waits until nobody has a sender any more.
+        drop(alive);
+        failed.map_or(Ok(lanes), Err).context("cannot start a verdict thread")
     }
 
     /// True if a verdict thread has ended although nobody told it to.

@@ -46,18 +46,19 @@ impl Keeper {
             keeper._state = Some(lock_state(state_dir)?);
         }
         let file = if path.exists() { path } else { state_dir.join(ANCESTOR_FILE) };
-        keeper.load_file(&file, shared);
-        keeper.saved = shared.engine.registry().changes();
-        if file.ends_with(ANCESTOR_FILE) {
-            keeper.saved = 0;
+        let clean = keeper.load_file(&file, shared);
+        // What was not read as it stands is to be written as it was understood.
+        if clean && !file.ends_with(ANCESTOR_FILE) {
+            keeper.saved = shared.engine.registry().changes();
         }
         Ok(keeper)
     }
 
-    fn load_file(&mut self, file: &Path, shared: &Shared) {
+    /// Loads `file`; true if all of it was understood.
+    fn load_file(&mut self, file: &Path, shared: &Shared) -> bool {
         match store::load(file, shared.engine.registry(), clock::wall()) {
             Ok(loaded) if loaded.skipped > 0 => self.keep_copy(file, loaded.skipped, shared),
-            Ok(_) => {}
+            Ok(_) => return true,
             Err(error @ Error::Read { .. }) => {
                 self.path = None;
                 shared.report_health(
@@ -68,6 +69,7 @@ impl Keeper {
             }
             Err(error @ Error::Damaged { .. }) => self.set_aside(file, &error, shared),
         }
+        false
     }
 
     /// Some entries are neither ours nor the ancestor's: the next save would lose them.
@@ -88,7 +90,7 @@ impl Keeper {
 
     fn set_aside(&mut self, file: &Path, error: &Error, shared: &Shared) {
         let kept = shared.engine.registry().len();
-        if self.path.is_none() {
+        if self.path.as_deref() != Some(file) {
             let message = format!(
                 "{error}; {kept} addresses before the damage are used, the file is left as it is"
             );
@@ -119,6 +121,11 @@ impl Keeper {
 
     /// Saves if something changed.
     pub fn save(&mut self, shared: &Arc<Shared>) {
+        let gone = shared.engine.registry().make_room();
+        if gone > 0 {
+            let message = format!("{gone} addresses of the asker with the most made room");
+            shared.report_health("registry", false, message);
+        }
         let Some(path) = &self.path else { return };
         let changes = shared.engine.registry().changes();
         if changes == self.saved {

@@ -16,7 +16,11 @@ pub struct Rules {
     /// What others' rules are put back to.
     previous: Option<Ruleset>,
     armed: bool,
+    generation: Option<u32>,
 }
+
+/// Differences told at a time.
+const DRIFT_SHOWN: usize = 3;
 
 impl Rules {
     /// Puts the rules in, marked as ours, if there are none or those there are a killed run's; else changes those
@@ -29,14 +33,37 @@ impl Rules {
         let current = nftables::read()?;
         let own = current.as_ref().is_none_or(Ruleset::is_owned);
         let dry_run = config.dry_run || mode == Mode::DryRun;
-        let applied = Ruleset::new(&Options { owned: own, dry_run, ..config.options(queue_via) });
-        nftables::apply(&applied, current.as_ref())?;
-        let back = current.map(|current| restorable(&current, &applied));
+        let wanted = Ruleset::new(&Options { owned: own, dry_run, ..config.options(queue_via) });
+        // A killed run may have left the user's rules changed; what they were stands beside them.
+        let before = current.as_ref().map(|now| now.remembered().unwrap_or_else(|| now.clone()));
+        let back = before.filter(|_| !own).map(|before| restorable(&before, &wanted));
         for what in back.iter().flat_map(|back| &back.discarded) {
             tracing::warn!("table inet synhold is synhold's alone: {what} was taken out for good");
         }
-        let previous = back.filter(|_| !own).map(|back| back.ruleset);
-        Ok(Rules { queue_via, own, applied, previous, armed: true })
+        let previous = back.map(|back| back.ruleset);
+        let applied = match &previous {
+            Some(previous) if *previous != wanted => wanted.remembering(previous),
+            _ => wanted,
+        };
+        nftables::apply(&applied, current.as_ref())?;
+        Ok(Rules { queue_via, own, applied, previous, armed: true, generation: None })
+    }
+
+    /// Compares the kernel with what was put in, if anything changed there since the last look: some words if it
+    /// differs, an empty text if it is as it should be again.
+    pub fn look(&mut self) -> Option<String> {
+        let generation = nftables::generation().ok()?;
+        if generation == self.generation {
+            return None;
+        }
+        let first = self.generation.is_none();
+        self.generation = generation;
+        let actual = nftables::read().ok()?.map(|actual| actual.unmarked());
+        let drift = nftables::check(&self.applied.unmarked(), actual.as_ref());
+        let words: Vec<String> = drift.iter().take(DRIFT_SHOWN).map(ToString::to_string).collect();
+        let more = drift.len().saturating_sub(words.len());
+        let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
+        (!first || !words.is_empty()).then(|| words.join("; ") + &rest)
     }
 
     /// Takes our own rules away, unless somebody made them theirs meanwhile; puts rules that were there before
@@ -55,8 +82,8 @@ impl Rules {
     pub fn keep(mut self) -> Result<()> {
         self.armed = false;
         let current = nftables::read()?;
-        if let Some(current) = current.filter(|current| self.own && current.is_owned()) {
-            nftables::apply(&current.disowned(), Some(&current))?;
+        if let Some(current) = current {
+            nftables::apply(&current.unmarked(), Some(&current))?;
         }
         Ok(())
     }

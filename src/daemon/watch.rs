@@ -11,6 +11,7 @@ use crate::nfq::counters::{self, Counters};
 pub struct Watch {
     last: HashMap<u16, Counters>,
     registry_full: bool,
+    rules_differ: bool,
 }
 
 impl Watch {
@@ -30,35 +31,70 @@ impl Watch {
             let before = self.last.insert(queue.queue, queue).unwrap_or_default();
             report(shared, &before, &queue);
         }
-        let left_out = shared.engine.registry().left_out() > 0;
-        if left_out && !std::mem::replace(&mut self.registry_full, true) {
-            let message = if shared.engine.registry().is_full() {
-                "the registry is full: what resolves now is left out"
-            } else {
-                "one asker has used up its share of the registry: what it resolves now is left out"
-            };
-            shared.report_health("registry", false, message.to_owned());
+        let full = shared.engine.registry().is_full();
+        if full != std::mem::replace(&mut self.registry_full, full) {
+            let message =
+                if full { "is full: what resolves now is left out" } else { "has room again" };
+            shared.report_health("registry", !full, format!("the registry {message}"));
         }
     }
 }
 
-/// A queue that was opened again counts from zero.
+impl Watch {
+    /// Reports what `Rules::look` found, if it found anything new.
+    pub fn report_rules(&mut self, shared: &Shared, found: Option<String>) {
+        match found {
+            Some(drift) if !drift.is_empty() => {
+                self.rules_differ = true;
+                let advice = "`synhold rules install` with the same options puts them back";
+                let message = format!("somebody changed the rules: {drift}; {advice}");
+                shared.report_health("rules", false, message);
+            }
+            Some(_) if std::mem::take(&mut self.rules_differ) => {
+                let message = "the rules are as they should be again".to_owned();
+                shared.report_health("rules", true, message);
+            }
+            _ => {}
+        }
+    }
+}
+
 fn report(shared: &Shared, before: &Counters, now: &Counters) {
-    let grown = |before: u64, now: u64| if now >= before { now - before } else { now };
-    let full = grown(before.queue_dropped, now.queue_dropped);
-    let unheard = grown(before.user_dropped, now.user_dropped);
+    let (full, unheard) = losses(before, now);
     shared.tally.kernel_dropped.fetch_add(full, Relaxed);
     shared.tally.user_dropped.fetch_add(unheard, Relaxed);
+    let queue = now.queue;
     if full > 0 {
-        let message =
-            format!("queue {}: the kernel found it full {full} times in a second", now.queue);
+        let message = format!("queue {queue}: the kernel found it full {full} times in a second");
         shared.report_health("queue", false, message);
     }
     if unheard > 0 {
-        let message = format!(
-            "queue {}: {unheard} packets did not fit into the receive buffer in a second",
-            now.queue
-        );
+        let message =
+            format!("queue {queue}: {unheard} packets did not fit its receive buffer in a second");
         shared.report_health("queue", false, message);
+    }
+}
+
+/// Packets lost since the last look, to a full queue and to a full receive buffer. A queue that was opened again
+/// counts from zero.
+fn losses(before: &Counters, now: &Counters) -> (u64, u64) {
+    let grown = |before: u64, now: u64| if now >= before { now - before } else { now };
+    (grown(before.queue_dropped, now.queue_dropped), grown(before.user_dropped, now.user_dropped))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_told_apart_and_a_new_socket_starts_over() {
+        let counters = |queue_dropped, user_dropped| Counters {
+            queue_dropped,
+            user_dropped,
+            ..Counters::default()
+        };
+        assert_eq!(losses(&counters(5, 7), &counters(8, 7)), (3, 0));
+        assert_eq!(losses(&counters(5, 7), &counters(5, 9)), (0, 2));
+        assert_eq!(losses(&counters(5, 7), &counters(1, 2)), (1, 2));
     }
 }

@@ -37,7 +37,7 @@ pub enum Body {
     /// Files were opened again.
     Reload(Reload),
     /// Everything held is answered and the queues are closed.
-    Stop(Totals),
+    Stop(Stop),
 }
 
 /// See [`Body::Ready`].
@@ -134,7 +134,7 @@ pub struct RecordBody {
 /// See [`Body::Health`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Health {
-    /// What: `source`, `queue`, `registry` or `worker`.
+    /// What: `source`, `queue`, `registry`, `rules` or `worker`.
     pub what: String,
     /// True if it is as it should be again.
     pub healthy: bool,
@@ -149,7 +149,17 @@ pub struct Reload {
     pub what: String,
 }
 
-/// Counts since start. See [`Body::Stop`].
+/// See [`Body::Stop`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// Enforce or dry-run: in a dry run the totals are of what enforcing would have done.
+    pub mode: Mode,
+    /// Counts since start.
+    #[serde(flatten)]
+    pub totals: Totals,
+}
+
+/// Counts since start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Packets accepted.

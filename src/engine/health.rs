@@ -76,8 +76,9 @@ impl SourceHealth {
         }
     }
 
-    /// Adds what one batch of lines held.
-    pub fn count(&self, batch: Batch, now: Wall) {
+    /// Adds what one batch of lines held. True if it tells of lines lost just now: before a source is up it reads
+    /// what was logged earlier, and that is no news.
+    pub fn count(&self, batch: Batch, now: Wall) -> bool {
         self.lines.fetch_add(batch.lines, Relaxed);
         self.records.fetch_add(batch.records, Relaxed);
         self.skipped.fetch_add(batch.skipped, Relaxed);
@@ -85,9 +86,11 @@ impl SourceHealth {
         if batch.lines > 0 {
             self.last_line.store(now.0, Relaxed);
         }
-        if batch.lost > 0 {
+        let news = batch.lost > 0 && self.is_up();
+        if news {
             self.last_loss.store(now.0, Relaxed);
         }
+        news
     }
 
     fn lag_us(&self, now: Mono) -> u64 {
@@ -97,18 +100,30 @@ impl SourceHealth {
         }
     }
 
-    /// True if a record read by this source within the last `hold` would have been seen: it was up and kept pace all
-    /// that time, it has given lines at all, and none were lost lately.
-    fn proves_absence(&self, now: Now, hold: Duration) -> bool {
+    /// Why a packet that waited for `hold` until `now` proves nothing by the absence of its record; none if it does:
+    /// this source was up and kept pace all that time, has given lines at all, and lost none lately.
+    fn doubt(&self, now: Now, hold: Duration) -> Option<&'static str> {
         let long_ago = |moment: &AtomicU64| now.mono.since(Mono(moment.load(Relaxed))) >= hold;
+        if !self.is_up() {
+            return Some("down");
+        }
+        if !long_ago(&self.up_since) {
+            return Some("came up only a moment ago");
+        }
+        if self.lines.load(Relaxed) == 0 {
+            return Some("has given no line yet");
+        }
         let lagged = Duration::from_nanos(self.lag_ns.load(Relaxed)) > hold;
-        let pace = match self.behind_since.load(Relaxed) {
-            0 => !lagged || long_ago(&self.caught_up_at),
-            since => now.mono.since(Mono(since)) <= hold,
+        let late = match self.behind_since.load(Relaxed) {
+            0 => lagged && !long_ago(&self.caught_up_at),
+            since => now.mono.since(Mono(since)) > hold,
         };
+        if late {
+            return Some("read too late");
+        }
         let loss = self.last_loss.load(Relaxed);
-        let whole = loss == 0 || now.wall.0.saturating_sub(loss) > micros(LOSS_MEMORY);
-        self.is_up() && long_ago(&self.up_since) && pace && whole && self.lines.load(Relaxed) > 0
+        let lossy = loss != 0 && now.wall.0.saturating_sub(loss) <= micros(LOSS_MEMORY);
+        lossy.then_some("lost lines within the last minute")
     }
 }
 
@@ -149,6 +164,9 @@ pub struct Evidence {
     /// True if the registry takes no more addresses.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub full: bool,
+    /// Why the evidence is not healthy, one entry a source; empty if it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub why: Vec<String>,
     /// Sources that are not open.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub down: Vec<String>,
@@ -164,11 +182,13 @@ impl Evidence {
         hold: Duration,
     ) -> Evidence {
         let mut evidence = Evidence { records, ..Evidence::default() };
-        let (mut any, mut all) = (false, true);
+        let mut any = false;
         let mut last_line = 0;
         for source in sources {
             any = true;
-            all &= source.proves_absence(now, hold);
+            if let Some(doubt) = source.doubt(now, hold) {
+                evidence.why.push(format!("{} {doubt}", source.label));
+            }
             evidence.lines += source.lines.load(Relaxed);
             evidence.skipped += source.skipped.load(Relaxed);
             evidence.lost += source.lost.load(Relaxed);
@@ -180,7 +200,10 @@ impl Evidence {
         }
         evidence.last_line_ms =
             (last_line > 0).then(|| now.wall.0.saturating_sub(last_line) / 1_000);
-        evidence.healthy = any && all;
+        if !any {
+            evidence.why.push("there is no source".to_owned());
+        }
+        evidence.healthy = evidence.why.is_empty();
         evidence
     }
 }

@@ -143,7 +143,10 @@ impl<T> Engine<T> {
         let sources = self.sources.iter().map(AsRef::as_ref);
         let mut evidence = Evidence::gather(sources, records, now, self.settings.bounds.hold);
         evidence.full = self.registry.is_full();
-        evidence.healthy &= !evidence.full;
+        if evidence.full {
+            evidence.healthy = false;
+            evidence.why.push("the registry is full".to_owned());
+        }
         evidence
     }
 

@@ -224,6 +224,12 @@ fn while_the_evidence_is_unhealthy_nobody_is_accused() {
     };
     assert_eq!(reason(10_000, lost), Reason::Unhealthy, "lines are missing");
     assert_eq!(reason(100_000, lost), Reason::NeverResolved);
+    let history = |source: &SourceHealth| {
+        source.mark_down();
+        source.count(Batch { lines: 1, lost: 7, ..Batch::default() }, at(9_500).wall);
+        source.mark_up(at(1_000).mono);
+    };
+    assert_eq!(reason(10_000, history), Reason::NeverResolved, "lost long ago, read just now");
     let silent: Engine<u32> = {
         let source = Arc::new(SourceHealth::new("file:/empty"));
         source.mark_up(Mono(0));

@@ -7,14 +7,10 @@ pub const NAME_BYTES_MAX: usize = 253;
 /// Names remembered for one address. A CDN address serves thousands; the newest few explain a verdict.
 pub const NAMES_PER_ADDRESS_MAX: usize = 16;
 /// Askers remembered for one address, so that `scope = "container"` knows its own.
-pub const ASKERS_PER_ADDRESS_MAX: usize = 64;
-/// Bytes the registry takes, by its own estimate; about five million addresses with a name each.
+pub const ASKERS_PER_ADDRESS_MAX: usize = 32;
+/// Bytes the registry takes, by its own estimate; about five million addresses with a name each. From three
+/// quarters of it on, room is made.
 pub const REGISTRY_BYTES_MAX: u64 = 1 << 30;
-/// Bytes of the registry one asker may fill: a container that resolves random names under its own domain must not
-/// leave no room for the others.
-pub const ASKER_BYTES_MAX: u64 = REGISTRY_BYTES_MAX / 4;
-/// Askers that have an account of their own; asking under forged addresses must not grow memory either.
-pub const ASKERS_COUNTED_MAX: usize = 65_536;
 /// Parts of the registry that are locked apart, so that going through it holds up a record for microseconds only.
 pub const REGISTRY_SHARDS: usize = 256;
 /// Links kept of one CNAME chain. dnsmasq itself stops following at 10.

@@ -2,15 +2,14 @@
 
 mod entry;
 
+use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use dashmap::DashMap;
 
-use super::limits::{
-    ASKER_BYTES_MAX, ASKERS_COUNTED_MAX, NAME_BYTES_MAX, REGISTRY_BYTES_MAX, REGISTRY_SHARDS,
-};
+use super::limits::{NAME_BYTES_MAX, REGISTRY_BYTES_MAX, REGISTRY_SHARDS};
 use super::name::Name;
 use super::record::Record;
 use super::verdict::Grade;
@@ -25,16 +24,15 @@ pub struct Registry {
     addresses: AtomicUsize,
     changes: AtomicU64,
     left_out: AtomicU64,
-    /// Estimated bytes, altogether and by who asked: one container cannot fill what all share.
+    /// Estimated bytes.
     bytes: AtomicU64,
-    bytes_by_asker: DashMap<Option<IpAddr>, u64>,
 }
 
 impl Default for Registry {
     fn default() -> Registry {
         let entries = DashMap::with_hasher_and_shard_amount(RandomState::new(), REGISTRY_SHARDS);
-        let (addresses, changes, left_out, bytes, bytes_by_asker) = Default::default();
-        Registry { entries, addresses, changes, left_out, bytes, bytes_by_asker }
+        let (addresses, changes, left_out, bytes) = Default::default();
+        Registry { entries, addresses, changes, left_out, bytes }
     }
 }
 
@@ -45,7 +43,7 @@ pub enum Inserted {
     New,
     /// Seen before; times and asker are brought up to date.
     Seen,
-    /// New, but the registry is full, or the asker has used up its share of it.
+    /// New, but there is no room until [`Registry::make_room`] has been called.
     LeftOut,
 }
 
@@ -81,9 +79,11 @@ impl Registry {
             Some(mut entry) => self.merge_into(&mut entry, seen),
             None => match self.entries.entry(key) {
                 dashmap::Entry::Occupied(mut entry) => self.merge_into(entry.get_mut(), seen),
-                dashmap::Entry::Vacant(_) if !self.charge(&seen) => Inserted::LeftOut,
+                dashmap::Entry::Vacant(_) if self.is_full() => Inserted::LeftOut,
                 dashmap::Entry::Vacant(vacant) => {
-                    vacant.insert(Box::new(Entry { first: seen, more: None, askers: None }));
+                    let entry = Entry { first: seen, more: None, askers: None };
+                    self.bytes.fetch_add(entry.cost(), Relaxed);
+                    vacant.insert(Box::new(entry));
                     self.addresses.fetch_add(1, Relaxed);
                     Inserted::New
                 }
@@ -96,52 +96,62 @@ impl Registry {
     }
 
     fn merge_into(&self, entry: &mut Entry, seen: Seen) -> Inserted {
-        if let Some(known) = entry.find(&seen.name) {
-            let displaced = known.update(&seen);
-            entry.remember_asker(displaced);
+        if let Some(displaced) = entry.update(&seen) {
+            self.changing(entry, |entry| entry.remember_asker(displaced));
             return Inserted::Seen;
         }
-        if !self.charge(&seen) {
+        if self.is_full() {
             // The address is evidence already; at least its asker is to be known.
             entry.remember_asker(seen.asker);
             return Inserted::LeftOut;
         }
-        if let Some(evicted) = entry.add(seen) {
-            self.refund(&evicted);
-        }
+        self.changing(entry, |entry| entry.add(seen));
         Inserted::New
     }
 
-    /// Books the memory of a new name, unless there is no more of it for its asker or for anybody.
-    fn charge(&self, seen: &Seen) -> bool {
-        let cost = seen.cost();
-        if self.bytes.load(Relaxed) + cost > REGISTRY_BYTES_MAX {
-            return false;
-        }
-        let mut used = self.bytes_by_asker.entry(self.account(seen.asker)).or_default();
-        if *used + cost > ASKER_BYTES_MAX {
-            return false;
-        }
-        *used += cost;
-        self.bytes.fetch_add(cost, Relaxed);
-        true
+    /// Changes an entry and books what that does to its size.
+    fn changing(&self, entry: &mut Entry, change: impl FnOnce(&mut Entry)) {
+        let before = entry.cost();
+        change(entry);
+        self.bytes.fetch_add(entry.cost(), Relaxed);
+        self.bytes.fetch_sub(before, Relaxed);
     }
 
-    fn refund(&self, seen: &Seen) {
-        let cost = seen.cost();
-        self.bytes.fetch_sub(cost, Relaxed);
-        if let Some(mut used) = self.bytes_by_asker.get_mut(&self.account(seen.asker)) {
-            *used = used.saturating_sub(cost);
+    /// Throws the older half of what the heaviest asker resolved out, again and again while the registry is more
+    /// than three quarters full; so a container that resolves random names pushes out its own. Takes a while: to be
+    /// called by a thread nobody waits for. Returns how many addresses went.
+    pub fn make_room(&self) -> usize {
+        let before = self.len();
+        while self.bytes.load(Relaxed) > REGISTRY_BYTES_MAX / 4 * 3 {
+            let Some((asker, cutoff)) = self.heaviest() else { break };
+            self.entries.retain(|_, entry| {
+                let goes = entry.first.asker == asker && entry.last() <= cutoff;
+                if goes {
+                    self.bytes.fetch_sub(entry.cost(), Relaxed);
+                    self.addresses.fetch_sub(1, Relaxed);
+                }
+                !goes
+            });
+            self.changes.fetch_add(1, Relaxed);
         }
+        before.saturating_sub(self.len())
     }
 
-    /// Askers beyond those that are counted share one account with those nobody knows.
-    fn account(&self, asker: Option<IpAddr>) -> Option<IpAddr> {
-        let room = self.bytes_by_asker.len() < ASKERS_COUNTED_MAX;
-        asker.filter(|_| room || self.bytes_by_asker.contains_key(&asker))
+    /// Who takes the most bytes, and the second the older half of its addresses was seen last.
+    fn heaviest(&self) -> Option<(Option<IpAddr>, u32)> {
+        let mut bytes: HashMap<Option<IpAddr>, u64> = HashMap::new();
+        for entry in &self.entries {
+            *bytes.entry(entry.first.asker).or_default() += entry.cost();
+        }
+        let (asker, _) = bytes.into_iter().max_by_key(|(_, bytes)| *bytes)?;
+        let of_asker = self.entries.iter().filter(|entry| entry.first.asker == asker);
+        let mut seen: Vec<u32> = of_asker.map(|entry| entry.last()).collect();
+        let middle = seen.len().checked_sub(1)? / 2;
+        let (_, cutoff, _) = seen.select_nth_unstable(middle);
+        Some((asker, *cutoff))
     }
 
-    /// True once there is no room for another address, whoever asks.
+    /// True while there is no room for another address.
     pub fn is_full(&self) -> bool {
         self.bytes.load(Relaxed) + ADDRESS_BYTES + NAME_BYTES_MAX as u64 > REGISTRY_BYTES_MAX
     }
@@ -157,7 +167,9 @@ impl Registry {
     /// Remembers who asked for an address, as a saved registry holds it.
     pub fn remember_askers(&self, address: IpAddr, askers: &[IpAddr]) {
         if let Some(mut entry) = self.entries.get_mut(&Key::from(address)) {
-            askers.iter().for_each(|asker| entry.remember_asker(Some(*asker)));
+            self.changing(&mut entry, |entry| {
+                askers.iter().for_each(|asker| entry.remember_asker(Some(*asker)));
+            });
         }
     }
 

@@ -96,16 +96,47 @@ fn random(n: u32, client: &str) -> Record {
     record(&address.to_string(), &format!("n{n}.evil.example"), Some(client), Kind::Reply, 1)
 }
 
+/// What is booked against what is there.
+fn booked(registry: &Registry) -> (u64, u64) {
+    (registry.bytes.load(Relaxed), registry.entries.iter().map(|entry| entry.cost()).sum())
+}
+
 #[test]
-fn one_asker_can_use_up_its_share_and_nobody_elses() {
+fn a_flood_of_one_asker_makes_room_for_itself() {
     let registry = Registry::default();
-    registry.bytes_by_asker.insert(Some(ip("172.17.0.66")), ASKER_BYTES_MAX - 500);
-    let inserted: Vec<Inserted> =
-        (0..3).map(|n| registry.insert(&random(n, "172.17.0.66"))).collect();
-    assert_eq!(inserted, [Inserted::New, Inserted::New, Inserted::LeftOut]);
-    assert_eq!(registry.insert(&random(9, "172.17.0.2")), Inserted::New);
-    assert!(!registry.is_full());
-    assert_eq!(registry.left_out(), 1);
+    for n in 0..300 {
+        registry.insert(&random(n, "172.17.0.66"));
+    }
+    for n in 0..100u32 {
+        let address = format!("203.0.113.{n}");
+        registry.insert(&record(&address, "good.example", Some("172.17.0.2"), Kind::Reply, 1));
+    }
+    assert_eq!(registry.make_room(), 0, "there is room");
+    // As if the bound were just below what is in it.
+    let extra = REGISTRY_BYTES_MAX / 4 * 3 - registry.bytes.load(Relaxed) + 1;
+    registry.bytes.fetch_add(extra, Relaxed);
+    assert!(registry.make_room() >= 150, "the flood's, all of one age");
+    let good = registry.addresses().iter().filter(|address| address.is_ipv4()).count();
+    assert_eq!(good, 100, "nobody else's");
+    registry.bytes.fetch_sub(extra, Relaxed);
+    let (bytes, really) = booked(&registry);
+    assert_eq!(bytes, really);
+}
+
+proptest::proptest! {
+    #[test]
+    fn what_is_booked_is_what_is_there(
+        records in proptest::collection::vec((0..4u8, 0..40u8, 0..80u8, 0..9u64), 1..400),
+    ) {
+        let registry = Registry::default();
+        for (address, name, client, second) in records {
+            let (address, name) = (format!("203.0.113.{address}"), format!("n{name}.example"));
+            let client = format!("172.17.0.{client}");
+            registry.insert(&record(&address, &name, Some(&client), Kind::Reply, second));
+        }
+        let (bytes, really) = booked(&registry);
+        proptest::prop_assert_eq!(bytes, really);
+    }
 }
 
 #[test]

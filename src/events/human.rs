@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use super::timestamp;
-use crate::engine::event::{Body, Event, Ready, RecordBody, Totals, VerdictBody};
+use crate::engine::event::{Body, Event, Ready, RecordBody, Stop, VerdictBody};
 use crate::engine::{Mode, Reason, Verdict};
 
 /// Appends an event as one line for a person, without the newline.
@@ -35,7 +35,7 @@ fn append_text(out: &mut String, event: &Event) {
         Body::Reload(reload) => {
             let _ = write!(out, "opened again: {}", reload.what);
         }
-        Body::Stop(totals) => out.push_str(&stop_text(totals)),
+        Body::Stop(stop) => out.push_str(&stop_text(stop)),
     }
 }
 
@@ -120,16 +120,15 @@ fn proof(verdict: &VerdictBody) -> String {
         Reason::Resolved | Reason::ResolvedAfterHold => names(verdict),
     };
     let evidence = &verdict.evidence;
-    let mut text = format!("{why}; held {}; evidence ", duration(verdict.held_us));
+    let held = if verdict.enforced { "held" } else { "would have been held" };
+    let mut text = format!("{why}; {held} {}; evidence ", duration(verdict.held_us));
     // Writing to a String cannot fail.
     let _ = match evidence.healthy {
-        true => write!(text, "healthy, {} addresses known", evidence.records),
-        false if evidence.down.is_empty() => write!(text, "{} late", duration(evidence.lag_us)),
-        false => write!(text, "down: {}", evidence.down.join(", ")),
+        true => {
+            write!(text, "healthy, {} known", counted(evidence.records, "address", "addresses"))
+        }
+        false => write!(text, "unreliable: {}", evidence.why.join("; ")),
     };
-    if evidence.lost > 0 {
-        let _ = write!(text, ", {} log lines lost", evidence.lost);
-    }
     text
 }
 
@@ -138,10 +137,15 @@ fn record_text(record: &RecordBody) -> String {
     format!("{} is {} ({}, asked by {asker})", record.name, record.address, record.kind.as_str())
 }
 
-fn stop_text(totals: &Totals) -> String {
+fn stop_text(stop: &Stop) -> String {
+    let totals = &stop.totals;
+    let dry = match stop.mode {
+        Mode::Enforce => "",
+        Mode::DryRun => " (a dry run: enforcing would have done this)",
+    };
     format!(
-        "stopped: {} accepted, {} refused, {} held of which {} released, {} malformed; lost: {} gone, {} by a full \
-         queue, {} by a full buffer, {} events not written",
+        "stopped: {} accepted, {} refused, {} held of which {} released, {} malformed{dry}; lost: {} gone, {} by a \
+         full queue, {} by a full buffer, {} events not written",
         totals.accepted,
         totals.refused,
         totals.held,
@@ -152,6 +156,10 @@ fn stop_text(totals: &Totals) -> String {
         totals.user_dropped,
         totals.events_shed,
     )
+}
+
+fn counted(count: u64, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
 }
 
 /// Microseconds for a person: `80 us`, `1.2 ms`, `750 ms`.

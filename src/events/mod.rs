@@ -40,7 +40,7 @@ fn shown<S: Serializer>(time: &Wall, serializer: S) -> Result<S::Ok, S::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::event::{Totals, VerdictBody};
+    use crate::engine::event::{Stop, Totals, VerdictBody};
     use crate::engine::health::Evidence;
     use crate::engine::judge::{Decision, Mode};
     use crate::engine::registry::Known;
@@ -108,11 +108,10 @@ mod tests {
     fn events_read_back_as_they_were_written() {
         let event = verdict(Verdict::Accept, Reason::Resolved, Mode::Enforce, &["a.example"]);
         assert_eq!(serde_json::from_str::<Body>(&json(&event)).unwrap(), event.body);
-        let stop =
-            Event { time: Wall(0), body: Body::Stop(Totals { accepted: 3, ..Totals::default() }) };
-        assert!(
-            json(&stop)
-                .starts_with(r#"{"ts":"1970-01-01T00:00:00.000000Z","event":"stop","accepted":3,"#)
-        );
+        let totals = Totals { accepted: 3, ..Totals::default() };
+        let stop = Event { time: Wall(0), body: Body::Stop(Stop { totals, ..Stop::default() }) };
+        assert!(json(&stop).starts_with(
+            r#"{"ts":"1970-01-01T00:00:00.000000Z","event":"stop","mode":"enforce","accepted":3,"#
+        ));
     }
 }

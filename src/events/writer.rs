@@ -43,10 +43,10 @@ pub struct Outputs {
 
 /// Why the event file cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write events to {path}: {source}; choose another --events file")]
+#[error("cannot write events to {path}: {why}; choose another --events file")]
 pub struct Error {
     path: PathBuf,
-    source: io::Error,
+    why: io::Error,
 }
 
 enum Message {
@@ -113,7 +113,7 @@ impl EventWriter {
                 sink.serve(&incoming);
                 drop(alive);
             })
-            .map_err(|source| Error { path, source })?;
+            .map_err(|why| Error { path, why })?;
         Ok(EventWriter { sender: EventSender { queue, flags }, ended })
     }
 
@@ -261,7 +261,7 @@ impl<W: Write> Output<W> {
 
 fn open(path: &Path) -> Result<File, Error> {
     let file = OpenOptions::new().create(true).append(true).open(path);
-    file.map_err(|source| Error { path: path.to_owned(), source })
+    file.map_err(|why| Error { path: path.to_owned(), why })
 }
 
 #[cfg(test)]

@@ -85,6 +85,11 @@ impl<L: Link> Queue<L> {
         true
     }
 
+    /// True if nothing is held.
+    pub fn is_idle(&self) -> bool {
+        self.held.is_empty()
+    }
+
     fn send(&mut self, message: L::Message, disposition: Disposition) {
         if self.link.answer(message, disposition).is_err() {
             self.stats.gone.fetch_add(1, Relaxed);

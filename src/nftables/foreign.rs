@@ -53,7 +53,7 @@ pub fn restorable(previous: &Ruleset, applied: &Ruleset) -> Restorable {
 }
 
 fn is_ours(chain: &str) -> bool {
-    names::CHAINS.contains(&chain)
+    [names::FORWARD, names::VERDICT, names::REFUSE].contains(&chain)
 }
 
 /// Every expression is understood, and what it names is there when only what is ours is.

@@ -59,17 +59,22 @@ fn question(queue_via: QueueVia) -> Batch {
 pub fn read() -> Result<Option<Ruleset>, Error> {
     let mut channel = Channel::open()?;
     for _ in 0..READ_TRIES {
-        let before = generation(&mut channel)?;
+        let before = generation_by(&mut channel)?;
         let Some(found) = read_once(&mut channel)? else { continue };
         // Several dumps make one picture only if nothing happened between them.
-        if generation(&mut channel)? == before {
+        if generation_by(&mut channel)? == before {
             return Ok(found);
         }
     }
     Err(Error::Busy("no quiet moment to read them"))
 }
 
-fn generation(channel: &mut Channel) -> Result<Option<u32>, Error> {
+/// A number that changes with every change of any rules in this network namespace, ours or not.
+pub fn generation() -> Result<Option<u32>, Error> {
+    generation_by(&mut Channel::open()?)
+}
+
+fn generation_by(channel: &mut Channel) -> Result<Option<u32>, Error> {
     let mut generation = None;
     channel.ask(sys::NFT_MSG_GETGEN, 0, &[], |attrs| {
         generation = attrs.be32(sys::NFTA_GEN_ID, "generation")?;

@@ -13,8 +13,15 @@ pub const VERDICT: &str = "verdict";
 pub const REFUSE: &str = "refuse";
 /// Regular chain without rules that nothing leads to: the mark of rules that `synhold run` put in.
 pub const OWNED: &str = "installed_by_run";
+/// Regular chains that nothing leads to: copies of the user's own rules while `synhold run` has changed them.
+pub const COPIES: [(&str, &str); 3] = [
+    (FORWARD, "before_run_forward"),
+    (VERDICT, "before_run_verdict"),
+    (REFUSE, "before_run_refuse"),
+];
 /// Chains in the order they are shown.
-pub const CHAINS: [&str; 4] = [FORWARD, VERDICT, REFUSE, OWNED];
+pub const CHAINS: [&str; 7] =
+    [FORWARD, VERDICT, REFUSE, OWNED, COPIES[0].1, COPIES[1].1, COPIES[2].1];
 
 /// Just before `filter` (0), so that no accept of somebody else's chain goes first.
 pub const PRIORITY: i32 = -1;

@@ -101,6 +101,9 @@ fn chain(chain: &Chain) -> String {
             "\t# says that `synhold run` put these rules in and takes them away when it stops\n",
         );
     }
+    if names::COPIES.iter().any(|(_, copy)| *copy == chain.name) {
+        text.push_str("\t# what `synhold run` has changed in place and puts back when it stops\n");
+    }
     let _ = writeln!(text, "\tchain {} {{", chain.name);
     if let Some(at) = &chain.hook {
         let _ = writeln!(text, "\t\t{}", hook(at));
@@ -148,7 +151,7 @@ mod tests {
     const HEADER: &str = "\
 # The rules of `synhold rules install` with default options, as text; `synhold rules show` prints yours.
 # synhold itself talks netlink and never reads this file. A test keeps it in step: UPDATE_NFT=1 cargo test.
-# Sets without elements are filled while the daemon runs.
+# Sets without elements are there to be filled.
 ";
 
     #[test]

@@ -4,7 +4,6 @@ use rustables::sys;
 
 use super::expr::Rule;
 use super::intervals::Span;
-use super::names;
 use super::net::Family;
 
 /// What the elements of a set are.
@@ -81,18 +80,6 @@ pub struct Ruleset {
 }
 
 impl Ruleset {
-    /// True if `synhold run` put these rules in: the marker is in the table, so that it comes and goes with them.
-    pub fn is_owned(&self) -> bool {
-        self.chain(names::OWNED).is_some_and(|chain| chain.hook.is_none())
-    }
-
-    /// The same rules without the mark.
-    pub fn disowned(&self) -> Ruleset {
-        let mut same = self.clone();
-        same.chains.retain(|chain| chain.name != names::OWNED);
-        same
-    }
-
     /// The set of that name.
     pub fn set(&self, name: &str) -> Option<&Set> {
         self.sets.iter().find(|set| set.name == name)

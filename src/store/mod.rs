@@ -44,7 +44,7 @@ pub enum Error {
 pub struct Loaded {
     /// Names taken in.
     pub names: u64,
-    /// Entries that are no address or no name, left out.
+    /// Entries left out: no address, no name, or no room for them.
     pub skipped: u64,
 }
 

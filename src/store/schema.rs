@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Loaded;
-use crate::engine::registry::{Registry, Seen};
+use crate::engine::registry::{Inserted, Registry, Seen};
 use crate::engine::{Kind, Name, Wall};
 
 const VERSION: u64 = 1;
@@ -170,8 +170,10 @@ impl Addresses<'_> {
                     continue;
                 }
             };
-            self.registry.merge(address, seen);
-            self.loaded.names += 1;
+            match self.registry.merge(address, seen) {
+                Inserted::LeftOut => self.loaded.skipped += 1,
+                Inserted::New | Inserted::Seen => self.loaded.names += 1,
+            }
         }
     }
 

@@ -13,6 +13,7 @@ fn flags() -> Vec<String> {
     flags.sort();
     flags.dedup();
     flags.retain(|flag| !["--help", "--config"].contains(&flag.as_str()));
+    assert!(flags.len() > 10, "{flags:?}");
     flags
 }
 

@@ -133,7 +133,9 @@ fn the_top_level_holds_what_the_design_allows() {
     let listed = Command::new("git").args(["ls-files"]).current_dir(root()).output();
     // Outside a checkout (a source archive) there is nothing to compare.
     let Ok(listed) = listed else { return };
-    for path in String::from_utf8_lossy(&listed.stdout).lines() {
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(!root().join(".git").exists() || listed.contains("Cargo.toml"), "{listed}");
+    for path in listed.lines() {
         let first = Path::new(path).iter().next().unwrap().to_str().unwrap();
         assert!(first.starts_with('.') || allowed.contains(&first), "{path}");
     }

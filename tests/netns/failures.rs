@@ -91,6 +91,63 @@ fn rules_the_user_puts_in_after_a_crash_are_the_users() {
 }
 
 #[test]
+fn a_dry_run_that_is_killed_does_not_leave_the_users_rules_open_for_good() {
+    let lab = Lab::new("reopened");
+    let nets = ["--container-net", "172.31.7.0/24", "--container-net", "fd07:7::/64"];
+    assert_eq!(synhold(&lab, &[&["rules", "install"][..], &nets].concat()).0, 0);
+    let installed = lab.gw.ruleset();
+    let mut log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+    log.write(STARTED);
+    let dry = start(&lab, &log.path, &["--dry-run"]);
+    dry.ready();
+    dry.kill9();
+    assert_ne!(lab.gw.ruleset(), installed);
+    let enforcing = start(&lab, &log.path, &[]);
+    assert_eq!(enforcing.ready()["own_rules"], false);
+    assert!(enforcing.stop().status.success());
+    let check = [&["rules", "check"][..], &nets].concat();
+    let only_networks = |text: &str| text.lines().all(|line| !line.starts_with("chain"));
+    let (_, drift, _) = synhold(&lab, &check);
+    assert!(only_networks(&drift), "the user's closed rules are back: {drift}");
+    super::lab::net::connect(&lab.ct, at(SRV4, PORT), Duration::from_millis(300))
+        .expect_err("closed, as installed");
+}
+
+#[test]
+fn rules_that_vanish_are_noticed_and_their_return_too() {
+    let stand = Stand::new("vanish", &[]);
+    let health = |healthy: bool| {
+        move |e: &serde_json::Value| {
+            e["event"] == "health" && e["what"] == "rules" && e["healthy"] == healthy
+        }
+    };
+    stand.lab.gw.nft("flush ruleset\n");
+    let event = stand.daemon.expect_event("gone", health(false), SOON);
+    assert!(event["message"].as_str().unwrap().contains("table inet synhold: missing"), "{event}");
+    let mut install = vec!["rules", "install"];
+    super::lab::CONTAINER_NETS.iter().for_each(|net| install.extend(["--container-net", net]));
+    assert_eq!(synhold(&stand.lab, &install).0, 0);
+    stand.daemon.expect_event("back", health(true), SOON);
+}
+
+#[test]
+fn a_queue_that_is_taken_fails_the_start_at_once_and_in_one_line() {
+    let stand = Stand::new("twice", &[]);
+    // Another mount namespace has another /run, so only the queue itself is in the way.
+    let mut command = stand.lab.gw.command("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c"]);
+    let log = stand.log.path.display();
+    let run =
+        format!("mount -t tmpfs none /run && exec {BIN} run --memory-only --dns-source file:{log}");
+    let output = command.arg(run).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    // A wait for threads that never were would complain in a line of its own.
+    assert_eq!(stderr.trim().lines().count(), 1, "{stderr}");
+    assert!(stderr.contains("queue 0 is served by another program"), "{stderr}");
+}
+
+#[test]
 fn a_refusal_without_the_rule_that_carries_it_out_does_not_go_round_in_circles() {
     let stand = Stand::new("unrefused", &["--hold-ms", "50"]);
     let listing = stand.lab.gw.command("nft").args(["-a", "list", "ruleset"]).output().unwrap();
@@ -134,7 +191,7 @@ fn the_demo_shows_what_it_promises() {
     let output = std::process::Command::new(demo).arg(BIN).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    for says in ["accepted: shop.example", "refused (never-resolved)", "released after"] {
+    for says in [": shop.example", "refused (never-resolved)", "released after"] {
         assert!(text.contains(says), "{says} is missing:\n{text}");
     }
 }

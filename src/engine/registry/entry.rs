@@ -72,25 +72,37 @@ impl Entry {
         Known { more: total - names.len(), names }
     }
 
-    pub(super) fn find(&mut self, name: &Name) -> Option<&mut Seen> {
-        std::iter::once(&mut self.first)
-            .chain(self.more.iter_mut().flat_map(|more| more.iter_mut()))
-            .find(|known| known.name == *name)
+    /// Bytes it takes, roughly.
+    pub(super) fn cost(&self) -> u64 {
+        let askers = self.askers.as_ref().map_or(0, |askers| askers.len() * size_of::<IpAddr>());
+        self.names().map(Seen::cost).sum::<u64>() + askers as u64
     }
 
-    /// Adds a name; gives back the one it pushes out.
-    pub(super) fn add(&mut self, seen: Seen) -> Option<Seen> {
+    /// When any of its names was seen last.
+    pub(super) fn last(&self) -> u32 {
+        self.names().map(|seen| seen.last).max().unwrap_or(0)
+    }
+
+    /// Merges a later sighting of a name that is known; some, with the asker it displaced, if it is.
+    pub(super) fn update(&mut self, seen: &Seen) -> Option<Option<IpAddr>> {
+        std::iter::once(&mut self.first)
+            .chain(self.more.iter_mut().flat_map(|more| more.iter_mut()))
+            .find(|known| known.name == seen.name)
+            .map(|known| known.update(seen))
+    }
+
+    /// Adds a name; the one seen least lately makes room if need be.
+    pub(super) fn add(&mut self, seen: Seen) {
         let previous = std::mem::replace(&mut self.first, seen);
         let more = self.more.get_or_insert_default();
         more.push(previous);
         if more.len() < NAMES_PER_ADDRESS_MAX {
-            return None;
+            return;
         }
         let oldest =
-            (0..more.len()).min_by_key(|&i| more.get(i).map_or(u32::MAX, |seen| seen.last))?;
-        let evicted = more.remove(oldest);
-        self.remember_asker(evicted.asker);
-        Some(evicted)
+            (0..more.len()).min_by_key(|&i| more.get(i).map_or(u32::MAX, |seen| seen.last));
+        let evicted = oldest.map(|oldest| more.remove(oldest));
+        self.remember_asker(evicted.and_then(|evicted| evicted.asker));
     }
 
     pub(super) fn remember_asker(&mut self, asker: Option<IpAddr>) {
@@ -108,14 +120,14 @@ impl Entry {
 
 impl Seen {
     /// Bytes it takes, roughly: its place in the map, itself, and the texts it does not share.
-    pub(super) fn cost(&self) -> u64 {
+    fn cost(&self) -> u64 {
         let links = self.chain.iter().flat_map(|chain| chain.iter());
         let texts: usize = links.map(|link| link.as_str().len() + LINK_BYTES).sum();
         ADDRESS_BYTES + (self.name.as_str().len() + texts) as u64
     }
 
     /// Merges a later sighting of the same name; returns the asker it displaced.
-    pub(super) fn update(&mut self, later: &Seen) -> Option<IpAddr> {
+    fn update(&mut self, later: &Seen) -> Option<IpAddr> {
         self.first = self.first.min(later.first);
         let newer = later.last >= self.last;
         self.last = self.last.max(later.last);

@@ -151,7 +151,7 @@ fn the_mark_of_ownership_comes_and_goes_without_touching_a_rule() {
         let judge = handle_of("judge tcp");
         let users = Ruleset::new(&options());
         assert_drift(&users, &["chain installed_by_run: should not be there"]);
-        assert_eq!(owned.disowned(), users);
+        assert_eq!(owned.unmarked(), users);
         install(&options());
         assert!(!read().unwrap().unwrap().is_owned());
         assert_eq!(handle_of("judge tcp"), judge);
