@@ -11,7 +11,7 @@ use super::*;
 use crate::engine::health::{Batch, SourceHealth};
 use crate::engine::hold::Bounds;
 use crate::engine::{Engine, Kind, Name, Record, Settings, Wall};
-use crate::events::{EventWriter, LogFormat, Outputs};
+use crate::events::{EventWriter, Outputs};
 use crate::nfq::script::{Arrival, Script};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,7 +46,7 @@ struct Bench {
 impl Bench {
     /// A lane in `mode` over sockets that play these scripts, one after the other.
     fn start(mode: Mode, unanswered: Verdict, hold_ms: u64, scripts: Vec<Script>) -> Bench {
-        let outputs = Outputs { stdout: LogFormat::Human, records: false, file: None };
+        let outputs = Outputs { stdout: None, records: false, file: None };
         let writer = EventWriter::start(outputs).unwrap();
         let source = Arc::new(SourceHealth::new("test"));
         source.mark_up(crate::engine::Mono(0));

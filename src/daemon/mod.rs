@@ -180,7 +180,7 @@ impl Signals {
 
 fn outputs(config: &Config) -> Outputs {
     let records = tracing::enabled!(tracing::Level::TRACE);
-    Outputs { stdout: config.log_format, records, file: config.events.clone() }
+    Outputs { stdout: Some(config.log_format), records, file: config.events.clone() }
 }
 
 fn sources(config: &Config) -> Vec<(dns::Spec, Arc<SourceHealth>)> {

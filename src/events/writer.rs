@@ -33,8 +33,8 @@ pub enum LogFormat {
 /// Where events go.
 #[derive(Debug)]
 pub struct Outputs {
-    /// What standard output gets.
-    pub stdout: LogFormat,
+    /// What standard output gets, if anything.
+    pub stdout: Option<LogFormat>,
     /// True to show people every DNS record too.
     pub records: bool,
     /// The event file, JSON Lines, if any.
@@ -102,7 +102,7 @@ impl EventWriter {
         let (alive, ended) = channel();
         let path = outputs.file.clone().unwrap_or_default();
         let mut sink = Sink {
-            stdout: Some(Output::new(io::stdout())),
+            stdout: outputs.stdout.map(|_| Output::new(io::stdout())),
             file: file.map(Output::new),
             outputs,
             flags: Arc::clone(&flags),
@@ -179,15 +179,15 @@ impl Sink {
         }
         let hidden = matches!(event.body, Body::Record(_)) && !self.outputs.records;
         match (&mut self.stdout, self.outputs.stdout) {
-            (Some(stdout), LogFormat::Json) => {
+            (Some(stdout), Some(LogFormat::Json)) => {
                 append_json(&mut stdout.batch, event);
                 stdout.end_line();
             }
-            (Some(stdout), LogFormat::Human) if !hidden => {
+            (Some(stdout), Some(LogFormat::Human)) if !hidden => {
                 append_human(&mut stdout.batch, event);
                 stdout.end_line();
             }
-            (Some(_), LogFormat::Human) => {}
+            (Some(_), _) => {}
             // Whoever read us is gone, and there is no file: nobody learns of this event.
             (None, _) if self.file.is_none() => {
                 self.flags.shed.fetch_add(1, Relaxed);

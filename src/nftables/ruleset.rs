@@ -38,7 +38,7 @@ pub struct Set {
     pub flags: u32,
     /// How long elements live that do not say; 0 is for ever.
     pub timeout_ms: u64,
-    /// The elements, where they follow from the options ([`names::is_managed`]); `None` where they do not.
+    /// The elements, where they follow from the options ([`super::names::is_managed`]); `None` where they do not.
     pub elements: Option<Vec<Span>>,
     /// Somebody added `*`, which holds every address. Only seen where the elements are.
     pub catch_all: bool,
