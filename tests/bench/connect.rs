@@ -343,7 +343,9 @@ fn check(variant: &Variant, size: Size) {
     let stop: serde_json::Value = serde_json::from_str(last).expect("an event");
     let shed = stop["events_shed"].as_u64().expect("the stop event");
     let (judged, made) = (resolved as u64 + shed, connects as u64);
-    // A few more than connections: a SYN that was sent twice.
-    assert!((made..=made + made / 1_000).contains(&judged), "{judged} judged of {made}: {last}");
+    // A few more than connections: a SYN that was sent twice. A few less: a port used again while conntrack still
+    // knew its last, accepted connection.
+    let some = made / 1_000;
+    assert!((made - some..=made + some).contains(&judged), "{judged} judged of {made}: {last}");
     assert_eq!(stop["refused"], 0, "{last}");
 }
