@@ -47,16 +47,16 @@ pub(super) fn run(action: &Action, file: Option<&Path>) -> Result<Answer> {
 }
 
 fn install(file: Option<&Path>, options: RuleOptions) -> Result<Answer> {
-    let wanted = config::load_rules(file, options)?.ruleset(nftables::probe()?);
+    let options = config::load_rules(file, options)?.options(nftables::probe()?);
     let current = nftables::read()?;
-    let changed = !nftables::apply(&wanted, current.as_ref())?.changes.is_empty();
-    say(match (changed, &current) {
-        (false, _) => "the rules are in place already",
-        (true, Some(_)) => "the rules were changed in place",
-        (true, None) => {
-            "the rules are in place; start `synhold run`: until it answers, new container flows are as --fail says"
-        }
-    })?;
+    let applied = nftables::apply(&Ruleset::new(&options), current.as_ref())?;
+    let how = match (applied.changes.is_empty(), current) {
+        (true, _) => "are in place already",
+        (false, Some(_)) => "were changed in place",
+        (false, None) => "are in place",
+    };
+    let until = if options.passes_unjudged() { "pass" } else { "are dropped" };
+    say(&format!("the rules {how}; while no `synhold run` answers, new container flows {until}"))?;
     Ok(Answer::Fine)
 }
 
