@@ -206,7 +206,7 @@ fn rules_the_user_installs_under_a_running_daemon_are_the_users() {
     let daemon = start_ready(&lab, &log, &[]);
     let install = ["rules", "install", "--container-net", "172.31.7.0/24"];
     let (code, out, _) = synhold(&lab, &install);
-    assert_eq!((code, out.trim()), (0, "the rules were changed in place"));
+    assert!(code == 0 && out.starts_with("the rules were changed in place"), "{out}");
     let ended = daemon.stop();
     assert!(ended.status.success(), "{}", ended.stderr);
     assert!(lab.gw.ruleset().contains("judge tcp"), "they stay");
