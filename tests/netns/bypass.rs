@@ -1,7 +1,6 @@
 //! Ways around the firewall that were found and closed; each shows its opener, and that nothing came of it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -180,7 +179,11 @@ fn rules_a_killed_run_left_stay_ours_however_often_a_start_fails() {
     let fifo = lab.dir().join("events");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let blocked = start(&lab, &log.path, &["--events", &fifo.display().to_string()]);
-    std::thread::sleep(Duration::from_millis(300));
+    let lock = format!("/run/synhold/net-{}.lock", lab.gw.inode());
+    let pid = blocked.pid().to_string();
+    super::lab::eventually("it has the lock", SOON, || {
+        std::fs::read_to_string(&lock).is_ok_and(|holder| holder == pid)
+    });
     blocked.kill9();
 
     let daemon = start(&lab, &log.path, &[]);
