@@ -53,6 +53,8 @@ impl Readers {
     ) -> Result<Readers> {
         let (alive, ended) = channel::<()>();
         let readers = Readers { stop: Stop::new()?, ended };
+        // Declared after the readers, so that it goes before them: dropped, they wait until nobody has a sender.
+        let alive = alive;
         for (spec, health) in sources {
             let alive = alive.clone();
             let (spec, config, stop) = (spec.clone(), config.clone(), readers.stop.clone());

@@ -56,9 +56,9 @@ impl Rules {
         if generation == self.generation {
             return None;
         }
+        let actual = nftables::read().ok()?.map(|actual| actual.unmarked());
         let first = self.generation.is_none();
         self.generation = generation;
-        let actual = nftables::read().ok()?.map(|actual| actual.unmarked());
         let drift = nftables::check(&self.applied.unmarked(), actual.as_ref());
         let words: Vec<String> = drift.iter().take(DRIFT_SHOWN).map(ToString::to_string).collect();
         let more = drift.len().saturating_sub(words.len());

@@ -102,7 +102,7 @@ impl Registry {
         }
         if self.is_full() {
             // The address is evidence already; at least its asker is to be known.
-            entry.remember_asker(seen.asker);
+            self.changing(entry, |entry| entry.remember_asker(seen.asker));
             return Inserted::LeftOut;
         }
         self.changing(entry, |entry| entry.add(seen));

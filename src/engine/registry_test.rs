@@ -143,10 +143,13 @@ proptest::proptest! {
 fn a_full_registry_says_so_and_still_updates_what_it_has() {
     let registry = Registry::default();
     registry.insert(&random(1, "172.17.0.2"));
-    registry.bytes.store(REGISTRY_BYTES_MAX, Relaxed);
+    let before = registry.bytes.swap(REGISTRY_BYTES_MAX, Relaxed);
     assert!(registry.is_full());
     assert_eq!(registry.insert(&random(2, "172.17.0.2")), Inserted::LeftOut);
     assert_eq!(registry.insert(&random(1, "172.17.0.3")), Inserted::Seen);
+    let more = Record { name: Name::new("more.example").unwrap(), ..random(1, "172.17.0.4") };
+    assert_eq!(registry.insert(&more), Inserted::LeftOut);
+    assert_eq!(registry.bytes.load(Relaxed) - REGISTRY_BYTES_MAX, booked(&registry).1 - before);
     assert_eq!(registry.grade(ip("172.17.0.3"), ip("2001:db8::1")), Grade::Own);
 }
 
