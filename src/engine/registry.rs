@@ -23,7 +23,6 @@ pub struct Registry {
     entries: DashMap<Key, Box<Entry>, RandomState>,
     addresses: AtomicUsize,
     changes: AtomicU64,
-    left_out: AtomicU64,
     /// Estimated bytes.
     bytes: AtomicU64,
 }
@@ -31,8 +30,8 @@ pub struct Registry {
 impl Default for Registry {
     fn default() -> Registry {
         let entries = DashMap::with_hasher_and_shard_amount(RandomState::new(), REGISTRY_SHARDS);
-        let (addresses, changes, left_out, bytes) = Default::default();
-        Registry { entries, addresses, changes, left_out, bytes }
+        let (addresses, changes, bytes) = Default::default();
+        Registry { entries, addresses, changes, bytes }
     }
 }
 
@@ -75,7 +74,7 @@ impl Registry {
         self.changes.fetch_add(1, Relaxed);
         let key = Key::from(address);
         // Nearly every record is about an address that is known: that takes no entry, and no second look.
-        let inserted = match self.entries.get_mut(&key) {
+        match self.entries.get_mut(&key) {
             Some(mut entry) => self.merge_into(&mut entry, seen),
             None => match self.entries.entry(key) {
                 dashmap::Entry::Occupied(mut entry) => self.merge_into(entry.get_mut(), seen),
@@ -88,11 +87,7 @@ impl Registry {
                     Inserted::New
                 }
             },
-        };
-        if inserted == Inserted::LeftOut {
-            self.left_out.fetch_add(1, Relaxed);
         }
-        inserted
     }
 
     fn merge_into(&self, entry: &mut Entry, seen: Seen) -> Inserted {
@@ -205,11 +200,6 @@ impl Registry {
     /// A number that grows with every change, so that a saver knows whether there is something to save.
     pub fn changes(&self) -> u64 {
         self.changes.load(Relaxed)
-    }
-
-    /// Names and addresses there was no room for.
-    pub fn left_out(&self) -> u64 {
-        self.left_out.load(Relaxed)
     }
 
     /// Every address, in no order. Copied out, so that whoever goes through them keeps no record waiting.
