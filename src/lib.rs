@@ -24,6 +24,7 @@
 //! | [`engine`] | decisions: packet to [`engine::Flow`], [`engine::registry`], [`engine::hold`], and [`engine::judge`], which joins them |
 //! | [`nfq`] | adapter: the queue socket, and the guard that answers every packet once |
 //! | [`nftables`] | adapter: the rules as plain data, one netlink transaction to put them in, read-back and comparison |
+//! | `netlink` | framing for the adapters that speak netlink |
 //! | [`dns`] | adapter: dnsmasq's log from a file, a FIFO, standard input or a dnsmasq of our own; parser and correlator |
 //! | [`events`] | adapter: the event log, as JSON Lines and as lines for people |
 //! | [`store`] | adapter: the registry on disk |
@@ -73,6 +74,7 @@ pub mod dns;
 pub mod engine;
 pub mod events;
 pub mod host;
+mod netlink;
 pub mod nfq;
 pub mod nftables;
 pub mod store;

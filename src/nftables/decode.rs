@@ -8,10 +8,10 @@ use super::encode::{
     TYPE_BITS, TYPE_IPV4, TYPE_IPV6, UDATA_RULE_COMMENT,
 };
 use super::expr::{Base, CmpOp, CtKey, Expr, MetaKey, QueueTo, Reg, Reject, Rule, Verdict};
-use super::intervals::Span;
-use super::net::{Family, number};
 use super::ruleset::{Chain, Hook, Key, Set};
 use super::wire::{Attrs, Garbled, text};
+use crate::engine::intervals::Span;
+use crate::engine::net::{Family, number};
 
 /// Whether the table is asleep.
 pub fn table_dormant(attrs: &Attrs<'_>) -> Result<bool, Garbled> {

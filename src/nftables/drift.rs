@@ -3,12 +3,12 @@
 use std::fmt;
 
 use super::expr::Rule;
-use super::intervals::{Span, not_in};
 use super::names;
-use super::net::show_span;
 use super::phrase::phrase;
 use super::render;
 use super::ruleset::{Chain, Ruleset, Set};
+use crate::engine::intervals::{Span, not_in};
+use crate::engine::net::show_span;
 
 /// What happened to a thing that should be as wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]

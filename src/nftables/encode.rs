@@ -4,10 +4,10 @@ use libc::{NF_ACCEPT, NF_DROP};
 use rustables::sys;
 
 use super::expr::{Base, CmpOp, CtKey, Expr, MetaKey, QueueTo, Reg, Reject, Rule, Verdict};
-use super::intervals::Span;
-use super::net::Family;
 use super::ruleset::{Key, Set};
 use super::wire::{Attr, our_table};
+use crate::engine::intervals::Span;
+use crate::engine::net::Family;
 
 // linux/netfilter/nf_tables_compat.h, which rustables does not bind.
 pub const NFTA_TARGET_NAME: u16 = 1;

@@ -1,6 +1,6 @@
 //! Rules as plain data: the few nftables expressions ours are made of.
 
-use super::net::Family;
+use crate::engine::net::Family;
 
 /// A register expressions pass values through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -80,7 +80,7 @@ fn told(chain: &str, rule: Rule) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nftables::intervals::Span;
+    use crate::engine::intervals::Span;
     use crate::nftables::options::{Options, Refuse};
     use crate::nftables::plan::plan;
     use crate::nftables::ruleset::INTERVAL;

@@ -1,6 +1,6 @@
 //! Every table, chain, set, mark and priority name, once.
 
-use super::net::Family;
+use crate::engine::net::Family;
 
 /// Our one table, of family inet.
 pub const TABLE: &str = "synhold";

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::expr::QueueTo;
-use super::net::Net;
+use crate::engine::net::Net;
 
 /// What happens to new container flows when nobody listens on the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

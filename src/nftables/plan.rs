@@ -5,11 +5,11 @@ use std::fmt;
 use super::drift::same_shape;
 use super::error::Error;
 use super::expr::{Expr, Rule};
-use super::intervals::{Span, not_in};
 use super::names;
-use super::net::Family;
 use super::render::{hook, key_family};
 use super::ruleset::{Chain, Ruleset, Set};
+use crate::engine::intervals::{Span, not_in};
+use crate::engine::net::Family;
 
 /// What a transaction does with the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use super::names;
-use super::net::{Family, show_span};
 use super::phrase::phrase;
 use super::ruleset::{Chain, Hook, INTERVAL, Key, Ruleset, Set, TIMEOUT};
+use crate::engine::net::{Family, show_span};
 
 /// The table as text that `nft -f` reads, where nft has words for everything in it.
 pub fn render(ruleset: &Ruleset) -> String {

@@ -4,11 +4,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::expr::{Base, CmpOp, CtKey, Expr, MetaKey, QueueTo, Reg, Reject, Rule, Verdict};
-use super::intervals::{Span, merge};
-use super::net::Family;
 use super::ruleset::{Key, Set};
 use super::wire::{self, Attrs};
 use super::{decode, encode};
+use crate::engine::intervals::{Span, merge};
+use crate::engine::net::Family;
 
 /// One message as the kernel would send it, taken apart again.
 fn through_the_wire<T>(attrs: &[wire::Attr], read: impl FnOnce(&Attrs<'_>) -> T) -> T {

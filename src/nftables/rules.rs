@@ -3,8 +3,8 @@
 use super::encode::DIRECTION_ORIGINAL;
 use super::expr::{Base, CmpOp, CtKey, Expr, MetaKey, Reg, Reject, Rule, Verdict};
 use super::names::{self, Pair};
-use super::net::Family;
 use super::options::{Options, QueueVia, Refuse};
+use crate::engine::net::Family;
 
 /// `ct state new`: conntrack's bit for it.
 const STATE_NEW: u32 = 1 << 3;

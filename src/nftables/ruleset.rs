@@ -3,8 +3,8 @@
 use rustables::sys;
 
 use super::expr::Rule;
-use super::intervals::Span;
-use super::net::Family;
+use crate::engine::intervals::Span;
+use crate::engine::net::Family;
 
 /// What the elements of a set are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::intervals::{Span, merge, without};
 use super::names;
-use super::net::{Family, Net, number};
 use super::options::Options;
 use super::ruleset::{INTERVAL, Key, Set, TIMEOUT};
+use crate::engine::intervals::{Span, merge, without};
+use crate::engine::net::{Family, Net, number};
 
 /// IPv4 networks that are never egress: first address and prefix length.
 const LOCAL4: [(Ipv4Addr, u8); 9] = [

@@ -1,0 +1,175 @@
+//! What the user's lists say, compiled: the addresses, networks and domains that are allowed or blocked.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use super::intervals::Span;
+use super::name::Name;
+use super::net::{Family, number};
+use super::ranges::RangeSet;
+use super::time::Wall;
+
+/// All lists together. Allow always beats block.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lists {
+    /// What is accepted whatever else is said about it.
+    pub allow: Side,
+    /// What is refused.
+    pub block: Side,
+    /// Containers that are refused everything, each until a time or for good. Sorted, each once.
+    pub quarantine: Vec<(IpAddr, Option<Wall>)>,
+    /// Source and destination refused for this source alone, each until a time or for good. Sorted, each once.
+    pub pairs: Vec<((IpAddr, IpAddr), Option<Wall>)>,
+}
+
+/// One side: what is allowed, or what is blocked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Side {
+    /// Addresses for good.
+    pub lasting: RangeSet,
+    /// Addresses until a time; sorted, disjoint, and none of them in `lasting`.
+    pub timed: Vec<Timed>,
+    /// Domains; each stands for itself and everything under it.
+    pub names: DomainSet,
+}
+
+/// A range until a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timed {
+    /// Address family.
+    pub family: Family,
+    /// First to last address.
+    pub span: Span,
+    /// When it ends.
+    pub until: Wall,
+}
+
+/// Domains, asked by walking up a name's parents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DomainSet(HashSet<Name>);
+
+impl Side {
+    /// Compiles one side. Where ranges with a time overlap, the later time counts; for good beats any time.
+    pub fn new(
+        lasting: impl IntoIterator<Item = (Family, Span)>,
+        timed: impl IntoIterator<Item = Timed>,
+        names: impl IntoIterator<Item = Name>,
+    ) -> Side {
+        let lasting = RangeSet::new(lasting);
+        // Latest first: each then only keeps what no later one holds.
+        let mut by_time: Vec<Timed> = timed.into_iter().collect();
+        by_time.sort_unstable_by_key(|timed| std::cmp::Reverse(timed.until));
+        let mut taken: Vec<Timed> = Vec::new();
+        for Timed { family, span, until } in by_time {
+            let later = taken.iter().filter(|taken| taken.family == family);
+            let left = later.fold(lasting.outside(family, span), |left, later| {
+                super::intervals::without(&left, later.span)
+            });
+            taken.extend(left.into_iter().map(|span| Timed { family, span, until }));
+        }
+        taken.sort_unstable();
+        Side { lasting, timed: taken, names: names.into_iter().collect() }
+    }
+
+    /// Whether an address is on this side by itself.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        let (family, number) = (Family::of(address), number(address));
+        self.lasting.contains(address)
+            || self.timed.iter().any(|timed| timed.family == family && timed.span.contains(number))
+    }
+
+    /// True if nothing is on this side.
+    pub fn is_empty(&self) -> bool {
+        self.lasting.is_empty() && self.timed.is_empty() && self.names.is_empty()
+    }
+}
+
+impl DomainSet {
+    /// The domain that stands for this name: itself or the nearest parent that is in the set.
+    pub fn find(&self, name: &Name) -> Option<&Name> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let parents = name.as_str().match_indices('.').map(|(dot, _)| dot + 1);
+        let suffixes = std::iter::once(0).chain(parents);
+        suffixes.filter_map(|from| name.as_str().get(from..)).find_map(|suffix| self.0.get(suffix))
+    }
+
+    /// Domains in the set.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The domains, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Name> {
+        self.0.iter()
+    }
+}
+
+impl FromIterator<Name> for DomainSet {
+    fn from_iter<I: IntoIterator<Item = Name>>(names: I) -> DomainSet {
+        DomainSet(names.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    #[test]
+    fn a_domain_stands_for_everything_under_it_and_nothing_else() {
+        let set: DomainSet =
+            ["evil.example", "sub.evil.example", "zip"].map(name).into_iter().collect();
+        let find = |text: &str| set.find(&name(text)).map(Name::as_str);
+        assert_eq!(find("evil.example"), Some("evil.example"));
+        assert_eq!(find("a.b.EVIL.example."), Some("evil.example"));
+        assert_eq!(find("x.sub.evil.example"), Some("sub.evil.example"), "the nearest one");
+        assert_eq!(find("files.zip"), Some("zip"));
+        for other in ["notevil.example", "example", "evil.example.org", "zip.example"] {
+            assert_eq!(find(other), None, "{other}");
+        }
+        assert_eq!(DomainSet::default().find(&name("evil.example")), None);
+    }
+
+    fn entries() -> impl Strategy<Value = Vec<(u128, u128, Option<u64>)>> {
+        let until = prop_oneof![Just(None), (1_u64..4).prop_map(Some)];
+        prop::collection::vec((0_u128..40, 0_u128..6, until), 0..16)
+    }
+
+    proptest! {
+        #[test]
+        fn the_latest_time_counts_and_for_good_beats_it(entries in entries()) {
+            let span = |first: u128, more: u128| Span::new(first, first + more);
+            let lasting = entries.iter().filter(|entry| entry.2.is_none());
+            let timed = entries.iter().filter_map(|(first, more, until)| {
+                Some(Timed { family: Family::V4, span: span(*first, *more), until: Wall((*until)?) })
+            });
+            let side = Side::new(
+                lasting.map(|(first, more, _)| (Family::V4, span(*first, *more))),
+                timed,
+                [],
+            );
+            for number in 0..50_u128 {
+                let at = entries.iter().filter(|(first, more, _)| span(*first, *more).contains(number));
+                let untils: Vec<Option<u64>> = at.map(|entry| entry.2).collect();
+                let address = Family::V4.address(number);
+                prop_assert_eq!(side.has_address(address), !untils.is_empty());
+                prop_assert_eq!(side.lasting.contains(address), untils.contains(&None));
+                let found: Vec<Wall> = side.timed.iter().filter(|timed| timed.span.contains(number))
+                    .map(|timed| timed.until).collect();
+                let wanted = untils.iter().flatten().max().filter(|_| !untils.contains(&None));
+                prop_assert_eq!(found, wanted.map(|until| Wall(*until)).into_iter().collect::<Vec<_>>());
+            }
+        }
+    }
+}
