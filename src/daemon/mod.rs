@@ -115,7 +115,7 @@ async fn serve(
             _ = signals.reload.recv() => {
                 writer.reopen();
                 if let Some(path) = &config.events {
-                    shared.event(Body::Reload(Reload { what: path.display().to_string() }));
+                    shared.event(Body::Reload(Reload { what: path.display().to_string(), lists: None }));
                 }
             }
             _ = signals.terminate.recv() => break Ok(()),
