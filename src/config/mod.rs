@@ -270,6 +270,7 @@ impl RuleConfig {
             queue_via,
             containers: self.containers.clone(),
             host_addresses: self.host.iter().map(|on| on.address).collect(),
+            hosts_size: nftables::HOSTS_SIZE_DEFAULT,
             dry_run: self.dry_run,
             owned: false,
         }

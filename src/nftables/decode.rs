@@ -49,9 +49,22 @@ pub fn set(attrs: &Attrs<'_>) -> Result<Option<Set>, Garbled> {
         key: key(kind, len),
         flags,
         timeout_ms: attrs.be64(sys::NFTA_SET_TIMEOUT, "set timeout")?.unwrap_or(0),
+        gc_interval_ms: attrs.be32(sys::NFTA_SET_GC_INTERVAL, "set interval")?.unwrap_or(0),
+        size: attrs
+            .nest(sys::NFTA_SET_DESC)?
+            .be32(sys::NFTA_SET_DESC_SIZE, "set size")?
+            .unwrap_or(0),
+        each: each(attrs)?,
         elements: None,
         catch_all: false,
     }))
+}
+
+/// What every element of a set carries.
+fn each(attrs: &Attrs<'_>) -> Result<Vec<Expr>, Garbled> {
+    let one = attrs.get(sys::NFTA_SET_EXPR).into_iter();
+    let several = attrs.nest(sys::NFTA_SET_EXPRESSIONS)?;
+    one.chain(several.iter().map(|(_, bytes)| bytes)).map(expr).collect()
 }
 
 fn key(kind: u32, len: u32) -> Key {
@@ -159,6 +172,7 @@ fn expr(bytes: &[u8]) -> Result<Expr, Garbled> {
         "bitwise" => bitwise(&data)?,
         "cmp" => cmp(&data)?,
         "lookup" => lookup(&data)?,
+        "dynset" => update(&data)?,
         "counter" => Some(Expr::Counter),
         "immediate" => verdict(&data)?.map(Expr::Verdict),
         "reject" => reject(&data)?,
@@ -231,6 +245,25 @@ fn lookup(attrs: &Attrs<'_>) -> Result<Option<Expr>, Garbled> {
     let flags = attrs.be32(sys::NFTA_LOOKUP_FLAGS, "lookup flags")?.unwrap_or(0);
     let inverted = flags & sys::NFT_LOOKUP_F_INV != 0;
     Ok(reg(attrs, sys::NFTA_LOOKUP_SREG)?.map(|from| Expr::Lookup { set, from, inverted }))
+}
+
+/// Only as we write it: one counter, the set's own timeout, no data, no inversion.
+fn update(attrs: &Attrs<'_>) -> Result<Option<Expr>, Garbled> {
+    let op = attrs.be32(sys::NFTA_DYNSET_OP, "set operation")?;
+    let timeout = attrs.be64(sys::NFTA_DYNSET_TIMEOUT, "element timeout")?.unwrap_or(0);
+    let flags = attrs.be32(sys::NFTA_DYNSET_FLAGS, "set operation flags")?.unwrap_or(0);
+    let counted = match attrs.get(sys::NFTA_DYNSET_EXPR) {
+        Some(bytes) => expr(bytes)? == Expr::Counter,
+        None => false,
+    };
+    let others = [sys::NFTA_DYNSET_SREG_DATA, sys::NFTA_DYNSET_EXPRESSIONS];
+    let plain = others.iter().all(|kind| attrs.get(*kind).is_none());
+    let inverted = flags & sys::NFT_DYNSET_F_INV != 0;
+    if op != Some(sys::NFT_DYNSET_OP_UPDATE) || timeout != 0 || inverted || !counted || !plain {
+        return Ok(None);
+    }
+    let set = attrs.text(sys::NFTA_DYNSET_SET_NAME, "updated set")?;
+    Ok(reg(attrs, sys::NFTA_DYNSET_SREG_KEY)?.map(|from| Expr::Update { set, from }))
 }
 
 fn verdict(attrs: &Attrs<'_>) -> Result<Option<Verdict>, Garbled> {

@@ -100,9 +100,12 @@ fn sleep_word(dormant: bool) -> &'static str {
     if dormant { "dormant" } else { "active" }
 }
 
-/// Whether two sets can hold the same elements: everything but the elements.
-pub fn same_shape(a: &Set, b: &Set) -> bool {
-    (a.key, a.flags, a.timeout_ms) == (b.key, b.flags, b.timeout_ms)
+/// Whether a set of the kernel can serve as the one wanted: everything but the elements. More room than wanted is
+/// fine: a list that grew took it, and options do not know of it.
+pub fn serves_as(wanted: &Set, actual: &Set) -> bool {
+    let kind = |set: &Set| (set.key, set.flags, set.timeout_ms, set.gc_interval_ms);
+    let room = (wanted.size == 0) == (actual.size == 0) && actual.size >= wanted.size;
+    kind(wanted) == kind(actual) && wanted.each == actual.each && room
 }
 
 fn check_set(wanted: &Set, actual: Option<&Set>, drift: &mut Vec<Drift>) {
@@ -110,7 +113,7 @@ fn check_set(wanted: &Set, actual: Option<&Set>, drift: &mut Vec<Drift>) {
     let Some(actual) = actual else {
         return drift.push(Drift::Set { set, change: Change::Missing });
     };
-    if !same_shape(wanted, actual) {
+    if !serves_as(wanted, actual) {
         return drift
             .push(Drift::Set { set, change: differs(set_words(actual), set_words(wanted)) });
     }
@@ -134,11 +137,8 @@ fn check_set(wanted: &Set, actual: Option<&Set>, drift: &mut Vec<Drift>) {
 }
 
 fn set_words(set: &Set) -> String {
-    let timeout = match set.timeout_ms {
-        0 => String::new(),
-        ms => format!(", timeout {}", render::duration(ms)),
-    };
-    format!("type {}, flags {}{timeout}", render::key(set.key), render::flags(set.flags))
+    let kind = format!("type {}, flags {}", render::key(set.key), render::flags(set.flags));
+    std::iter::once(kind).chain(render::properties(set)).collect::<Vec<_>>().join(", ")
 }
 
 fn hook_words(chain: &Chain) -> String {
@@ -280,7 +280,27 @@ mod tests {
         );
         says(
             |is| is.sets[11].name.push('x'),
-            &["set denied6: missing", "set denied6x: should not be there"],
+            &["set blockhosts6: missing", "set blockhosts6x: should not be there"],
+        );
+    }
+
+    #[test]
+    fn names_what_a_set_is_beside_its_type() {
+        let hosts = "set blockhosts4: changed: is `type ipv4_addr, flags none";
+        let wanted = "`, should be `type ipv4_addr, flags none, size 65536`";
+        says(|is| is.sets[10].size = 9, &[&format!("{hosts}, size 9{wanted}")]);
+        says(|is| is.sets[10].size = 0, &[&format!("{hosts}{wanted}")]);
+        says(|is| is.sets[10].size = 131_072, &[]);
+        let block = "set block4: changed: is `type ipv4_addr, flags interval,timeout";
+        let wanted = "`, should be `type ipv4_addr, flags interval,timeout, gc-interval 1d`";
+        says(|is| is.sets[8].gc_interval_ms = 0, &[&format!("{block}{wanted}")]);
+        says(|is| is.sets[8].size = 70, &[&format!("{block}, gc-interval 1d, size 70{wanted}")]);
+        let denied = "type ipv4_addr . ipv4_addr, flags timeout, timeout 60s, size 65536";
+        says(
+            |is| is.sets[12].each = vec![Expr::Unknown("quota".to_owned())],
+            &[&format!(
+                "set denied4: changed: is `{denied}, [quota]`, should be `{denied}, counter`"
+            )],
         );
     }
 

@@ -55,6 +55,20 @@ pub fn set(set: &Set, id: u32) -> Vec<Attr> {
     if set.timeout_ms != 0 {
         attrs.push(Attr::be64(sys::NFTA_SET_TIMEOUT, set.timeout_ms));
     }
+    if set.gc_interval_ms != 0 {
+        attrs.push(Attr::be32(sys::NFTA_SET_GC_INTERVAL, set.gc_interval_ms));
+    }
+    if set.size != 0 {
+        let size = Attr::be32(sys::NFTA_SET_DESC_SIZE, set.size);
+        attrs.push(Attr::Nest(sys::NFTA_SET_DESC, vec![size]));
+    }
+    match set.each.as_slice() {
+        [] => {}
+        [one] => attrs.push(Attr::Nest(sys::NFTA_SET_EXPR, expr_parts(one))),
+        several => {
+            attrs.push(Attr::Nest(sys::NFTA_SET_EXPRESSIONS, several.iter().map(expr).collect()));
+        }
+    }
     attrs
 }
 
@@ -128,6 +142,10 @@ fn comment(text: &str) -> Option<Vec<u8>> {
 }
 
 fn expr(expr: &Expr) -> Attr {
+    Attr::Nest(sys::NFTA_LIST_ELEM, expr_parts(expr))
+}
+
+fn expr_parts(expr: &Expr) -> Vec<Attr> {
     let (name, attrs) = match expr {
         Expr::Meta(key, into) => ("meta", meta(*key, *into)),
         Expr::Ct(key, into) => ("ct", ct(*key, *into)),
@@ -137,6 +155,7 @@ fn expr(expr: &Expr) -> Attr {
         Expr::Bitwise { from, into, mask, xor } => ("bitwise", bitwise(*from, *into, mask, xor)),
         Expr::Cmp { op, from, data } => ("cmp", cmp(*op, *from, data)),
         Expr::Lookup { set, from, inverted } => ("lookup", lookup(set, *from, *inverted)),
+        Expr::Update { set, from } => ("dynset", update(set, *from)),
         Expr::Counter => ("counter", Vec::new()),
         Expr::Verdict(what) => ("immediate", verdict(what)),
         Expr::Reject(how) => ("reject", reject(*how)),
@@ -145,8 +164,7 @@ fn expr(expr: &Expr) -> Attr {
         // For the tests of the decoder; `plan` lets none through to the kernel.
         Expr::Unknown(name) => (name.as_str(), Vec::new()),
     };
-    let parts = vec![Attr::text(sys::NFTA_EXPR_NAME, name), Attr::Nest(sys::NFTA_EXPR_DATA, attrs)];
-    Attr::Nest(sys::NFTA_LIST_ELEM, parts)
+    vec![Attr::text(sys::NFTA_EXPR_NAME, name), Attr::Nest(sys::NFTA_EXPR_DATA, attrs)]
 }
 
 fn data(kind: u16, bytes: &[u8]) -> Attr {
@@ -226,6 +244,15 @@ fn lookup(set: &str, from: Reg, inverted: bool) -> Vec<Attr> {
         attrs.push(Attr::be32(sys::NFTA_LOOKUP_FLAGS, sys::NFT_LOOKUP_F_INV));
     }
     attrs
+}
+
+fn update(set: &str, from: Reg) -> Vec<Attr> {
+    vec![
+        Attr::text(sys::NFTA_DYNSET_SET_NAME, set),
+        Attr::be32(sys::NFTA_DYNSET_OP, sys::NFT_DYNSET_OP_UPDATE),
+        Attr::be32(sys::NFTA_DYNSET_SREG_KEY, from.0),
+        Attr::Nest(sys::NFTA_DYNSET_EXPR, expr_parts(&Expr::Counter)),
+    ]
 }
 
 fn verdict(verdict: &Verdict) -> Vec<Attr> {

@@ -145,6 +145,13 @@ pub enum Expr {
         /// Go on if it is not.
         inverted: bool,
     },
+    /// Put the register into the set with a counter, or count it there once more; a full set ends the rule.
+    Update {
+        /// Set name.
+        set: String,
+        /// Which register.
+        from: Reg,
+    },
     /// Count packets and bytes. The counts are no part of a rule's identity.
     Counter,
     /// End here.

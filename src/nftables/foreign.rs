@@ -1,6 +1,6 @@
 //! What others put into our table, told apart from what can be put back as it was. Pure.
 
-use super::drift::same_shape;
+use super::drift::serves_as;
 use super::expr::{Expr, Rule, Verdict};
 use super::names;
 use super::plan::Step;
@@ -20,7 +20,11 @@ pub struct Restorable {
 /// had another type stay as applied.
 pub fn restorable(previous: &Ruleset, applied: &Ruleset) -> Restorable {
     let mut discarded = Vec::new();
-    let is_kept = |set: &&Set| applied.set(&set.name).is_some_and(|ours| same_shape(ours, set));
+    // One of the two may have more room; that one stays.
+    let is_kept = |set: &&Set| {
+        let ours = applied.set(&set.name);
+        ours.is_some_and(|ours| serves_as(ours, set) || serves_as(set, ours))
+    };
     for set in previous.sets.iter().filter(|set| !is_kept(set)) {
         discarded.push(format!("set {}", set.name));
     }
@@ -53,14 +57,14 @@ pub fn restorable(previous: &Ruleset, applied: &Ruleset) -> Restorable {
 }
 
 fn is_ours(chain: &str) -> bool {
-    [names::FORWARD, names::VERDICT, names::REFUSE].contains(&chain)
+    names::COPIES.iter().any(|(ours, _)| *ours == chain)
 }
 
 /// Every expression is understood, and what it names is there when only what is ours is.
 fn is_writable(rule: &Rule, previous: &Ruleset) -> bool {
     rule.exprs.iter().all(|expr| match expr {
         Expr::Unknown(_) => false,
-        Expr::Lookup { set, .. } => names::set_rank(set) != usize::MAX,
+        Expr::Lookup { set, .. } | Expr::Update { set, .. } => names::set_rank(set) != usize::MAX,
         Expr::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain)) => {
             is_ours(chain) && previous.chain(chain).is_some()
         }
@@ -149,6 +153,20 @@ mod tests {
         assert_eq!((&base.hook, base.rules.len(), back.dormant), (&ours.chains[0].hook, 0, false));
         assert_eq!(back.sets, ours.sets);
         plan(&back, Some(&ours)).unwrap();
+    }
+
+    #[test]
+    fn a_set_that_grew_meanwhile_is_none_that_was_lost() {
+        let previous = Ruleset::new(&Options::default());
+        let mut grown = applied();
+        grown.sets[10].size *= 2;
+        for (before, after) in [(&previous, &grown), (&grown, &previous)] {
+            let back = restorable(before, after);
+            assert_eq!(back.discarded, Vec::<String>::new());
+            let steps = plan(&back.ruleset, Some(after)).unwrap().steps;
+            let gone = steps.iter().any(|step| matches!(step, Step::DeleteSet(_)));
+            assert_eq!(gone, before == &grown && after == &previous, "{steps:?}");
+        }
     }
 
     #[test]

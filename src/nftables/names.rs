@@ -11,17 +11,22 @@ pub const FORWARD: &str = "forward";
 pub const VERDICT: &str = "verdict";
 /// Regular chain: refuses a packet.
 pub const REFUSE: &str = "refuse";
+/// Regular chain: notes who met which entry of a list, then refuses.
+pub const BLOCKED: &str = "blocked";
+/// Regular chain: first packets from outside, which could open anew what a list has closed.
+pub const INBOUND: &str = "inbound";
 /// Regular chain without rules that nothing leads to: the mark of rules that `synhold run` put in.
 pub const OWNED: &str = "installed_by_run";
 /// Regular chains that nothing leads to: copies of the user's own rules while `synhold run` has changed them.
-pub const COPIES: [(&str, &str); 3] = [
+pub const COPIES: [(&str, &str); 5] = [
     (FORWARD, "before_run_forward"),
     (VERDICT, "before_run_verdict"),
     (REFUSE, "before_run_refuse"),
+    (BLOCKED, "before_run_blocked"),
+    (INBOUND, "before_run_inbound"),
 ];
-/// Chains in the order they are shown.
-pub const CHAINS: [&str; 7] =
-    [FORWARD, VERDICT, REFUSE, OWNED, COPIES[0].1, COPIES[1].1, COPIES[2].1];
+/// Chains in the order they are shown; copies come behind them.
+const CHAINS: [&str; 6] = [FORWARD, VERDICT, REFUSE, BLOCKED, INBOUND, OWNED];
 
 /// Just before `filter` (0), so that no accept of somebody else's chain goes first.
 pub const PRIORITY: i32 = -1;
@@ -29,6 +34,16 @@ pub const PRIORITY: i32 = -1;
 pub const REFUSE_MARK: u32 = 0x7379_6e68;
 /// How long a verdict of a moment ago refuses without a queue trip: a client's next tries, not its next job.
 pub const DENIED_TIMEOUT_MS: u64 = 60_000;
+/// Pairs denied at a time, about 10 MB in the kernel. One more goes to the queue again instead.
+pub const DENIED_MAX: u32 = 65_536;
+/// How long a pair that met a list is remembered after its last try: longer than anybody waits to read it.
+pub const HITS_TIMEOUT_MS: u64 = 3_600_000;
+/// Such pairs at a time. A container that walks through a whole list makes the kernel keep no more; what it tries
+/// beyond is refused and counted all the same, only not by name.
+pub const HITS_MAX: u32 = 4_096;
+/// Time between the kernel's own sweeps through a set of ranges for what has expired. A sweep walks all of it while
+/// rules are changed, which doubles the time of a large load; expired elements match nothing meanwhile.
+pub const GC_INTERVAL_MS: u32 = 24 * 60 * 60 * 1000;
 
 /// The names of an IPv4 set and its IPv6 twin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +74,15 @@ pub const LOCAL: Pair = Pair { v4: "local4", v6: "local6" };
 pub const ALLOW: Pair = Pair { v4: "allow4", v6: "allow6" };
 /// Destinations that are always refused.
 pub const BLOCK: Pair = Pair { v4: "block4", v6: "block6" };
+/// Single destinations that are always refused: a hash of known size, which loads faster than ranges do.
+pub const BLOCKHOSTS: Pair = Pair { v4: "blockhosts4", v6: "blockhosts6" };
 /// Source and destination refused a moment ago.
 pub const DENIED: Pair = Pair { v4: "denied4", v6: "denied6" };
+/// Source and destination that met a list; the kernel fills it.
+pub const HITS: Pair = Pair { v4: "hits4", v6: "hits6" };
 /// All sets, in the order the rules ask them.
-pub const PAIRS: [Pair; 6] = [CONTAINERS, QUARANTINE, LOCAL, ALLOW, BLOCK, DENIED];
+pub const PAIRS: [Pair; 8] =
+    [CONTAINERS, QUARANTINE, LOCAL, ALLOW, BLOCK, BLOCKHOSTS, DENIED, HITS];
 
 /// Whether the elements of this set follow from the options; those of the others belong to whoever fills them.
 pub fn is_managed(set: &str) -> bool {
@@ -77,5 +97,6 @@ pub fn set_rank(set: &str) -> usize {
 
 /// Where a chain stands when chains are listed; unknown ones come last.
 pub fn chain_rank(chain: &str) -> usize {
-    CHAINS.iter().position(|name| *name == chain).unwrap_or(usize::MAX)
+    let copies = COPIES.iter().map(|(_, copy)| copy);
+    CHAINS.iter().chain(copies).position(|name| *name == chain).unwrap_or(usize::MAX)
 }

@@ -32,6 +32,9 @@ pub enum QueueVia {
     Compat,
 }
 
+/// Room in each set of blocked single addresses unless a list needs more; takes 1 MB in the kernel.
+pub const HOSTS_SIZE_DEFAULT: u32 = 65_536;
+
 /// Everything the rules follow from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -49,6 +52,8 @@ pub struct Options {
     pub containers: Vec<Net>,
     /// The host's own addresses, which are not egress.
     pub host_addresses: Vec<IpAddr>,
+    /// Room in each set of blocked single addresses. A set in the kernel with more room is fine as it is.
+    pub hosts_size: u32,
     /// Nothing is refused: what sets would refuse is counted and goes on to be judged, and an absent listener
     /// means accept whatever the posture.
     pub dry_run: bool,
@@ -68,6 +73,7 @@ impl Default for Options {
             queue_via: QueueVia::Native,
             containers: docker.into_iter().collect(),
             host_addresses: Vec::new(),
+            hosts_size: HOSTS_SIZE_DEFAULT,
             dry_run: false,
             owned: false,
         }

@@ -57,19 +57,22 @@ fn clause(exprs: &[Expr]) -> Option<(String, &[Expr])> {
     })
 }
 
-/// `ip saddr @set`, `ip saddr . ip daddr @set`, behind the family that was asked for.
+/// `ip saddr @set`, `ip saddr . ip daddr @set`, `update @set { ... counter }`, behind the family that was asked for.
 fn address_clause<'e>(family: &str, exprs: &'e [Expr]) -> Option<(String, &'e [Expr])> {
-    let (payloads, lookup, rest) = match exprs {
-        [a, Expr::Lookup { set, inverted, .. }, rest @ ..] => (vec![a], (set, inverted), rest),
-        [a, b, Expr::Lookup { set, inverted, .. }, rest @ ..] => {
-            (vec![a, b], (set, inverted), rest)
+    let loads = exprs.iter().take_while(|expr| matches!(expr, Expr::Payload { .. })).count();
+    let (payloads, rest) = exprs.split_at_checked(loads)?;
+    let fields: Option<Vec<String>> =
+        payloads.iter().map(|expr| address_word(family, expr)).collect();
+    let fields = fields.filter(|fields| !fields.is_empty())?.join(" . ");
+    let (what, rest) = rest.split_first()?;
+    let words = match what {
+        Expr::Lookup { set, inverted, .. } => {
+            format!("{fields} {}@{set}", if *inverted { "!= " } else { "" })
         }
+        Expr::Update { set, .. } => format!("update @{set} {{ {fields} counter }}"),
         _ => return None,
     };
-    let fields: Option<Vec<String>> =
-        payloads.into_iter().map(|expr| address_word(family, expr)).collect();
-    let not = if *lookup.1 { "!= " } else { "" };
-    Some((format!("{} {not}@{}", fields?.join(" . "), lookup.0), rest))
+    Some((words, rest))
 }
 
 fn address_word(family: &str, expr: &Expr) -> Option<String> {
@@ -82,8 +85,19 @@ fn address_word(family: &str, expr: &Expr) -> Option<String> {
     Some(format!("{family} {field}"))
 }
 
-/// `udp dport 53`, or the protocol alone.
+/// `udp dport 53`, `tcp flags & (syn | ack) == syn`, or the protocol alone.
 fn l4_clause<'e>(l4: &str, exprs: &'e [Expr]) -> (String, &'e [Expr]) {
+    if let [
+        Expr::Payload { base: Base::Transport, offset: 13, len: 1, into },
+        Expr::Bitwise { from, into: kept, mask, xor },
+        Expr::Cmp { op: CmpOp::Eq, from: compared, data },
+        rest @ ..,
+    ] = exprs
+        && one_register(&[*into, *from, *kept, *compared])
+        && (l4, mask.as_slice(), xor.as_slice(), data.as_slice()) == ("tcp", &[0x12], &[0], &[0x02])
+    {
+        return ("tcp flags & (syn | ack) == syn".to_owned(), rest);
+    }
     if let [
         Expr::Payload { base: Base::Transport, offset: 2, len: 2, into },
         Expr::Cmp { op, from, data },
@@ -136,6 +150,7 @@ fn nearest(expr: &Expr) -> String {
         Expr::Lookup { set, inverted, .. } => {
             format!("[{}@{set}]", if *inverted { "!= " } else { "" })
         }
+        Expr::Update { set, .. } => format!("[update @{set}]"),
         Expr::Counter | Expr::Verdict(_) | Expr::Reject(_) | Expr::Queue(_) => {
             statement(expr).unwrap_or_default()
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::drift::same_shape;
+use super::drift::serves_as;
 use super::error::Error;
 use super::expr::{Expr, Rule};
 use super::names;
@@ -65,7 +65,7 @@ pub fn plan(wanted: &Ruleset, current: Option<&Ruleset>) -> Result<Transaction, 
     let nothing = Ruleset::default();
     let current = current.unwrap_or(&nothing);
     check_hooks(wanted, current)?;
-    let reshaped = |set: &&Set| current.set(&set.name).is_some_and(|have| !same_shape(have, set));
+    let reshaped = |set: &&Set| current.set(&set.name).is_some_and(|have| !serves_as(set, have));
     // A set can only be deleted when no rule asks it any more.
     let all_rules_go = wanted.sets.iter().any(|set| reshaped(&set));
     let is_stale = |chain: &&Chain| {
@@ -82,12 +82,12 @@ pub fn plan(wanted: &Ruleset, current: Option<&Ruleset>) -> Result<Transaction, 
     let unwanted = current
         .sets
         .iter()
-        .filter(|set| wanted.set(&set.name).is_none_or(|want| !same_shape(want, set)));
+        .filter(|set| wanted.set(&set.name).is_none_or(|want| !serves_as(want, set)));
     steps.extend(unwanted.map(|set| Step::DeleteSet(set.name.clone())));
     // Behind the sets: a map's elements may lead to such a chain.
     steps.extend(extra.iter().map(|chain| Step::DeleteChain(chain.name.clone())));
     for set in &wanted.sets {
-        set_steps(set, current.set(&set.name).filter(|have| same_shape(have, set)), &mut steps);
+        set_steps(set, current.set(&set.name).filter(|have| serves_as(set, have)), &mut steps);
     }
     for chain in stale {
         steps
@@ -246,19 +246,28 @@ mod tests {
     fn a_set_of_another_type_is_made_anew_with_every_rule() {
         let steps = steps(|is| is.sets[2].flags = INTERVAL);
         assert_eq!(
-            steps[..4],
+            steps[..6],
             [
                 "the flush of chain forward",
                 "the flush of chain verdict",
                 "the flush of chain refuse",
+                "the flush of chain blocked",
+                "the flush of chain inbound",
                 "the removal of set quarantine4",
             ]
         );
-        assert_eq!(steps[4], "set quarantine4");
+        assert_eq!(steps[6], "set quarantine4");
         assert_eq!(
             steps.len(),
-            5 + wanted().chains.iter().map(|chain| chain.rules.len()).sum::<usize>()
+            7 + wanted().chains.iter().map(|chain| chain.rules.len()).sum::<usize>()
         );
+    }
+
+    #[test]
+    fn a_set_with_more_room_than_wanted_is_kept() {
+        assert!(steps(|is| is.sets[10].size *= 2).is_empty());
+        let smaller = steps(|is| is.sets[10].size /= 2);
+        assert!(smaller.contains(&"the removal of set blockhosts4".to_owned()), "{smaller:?}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::names;
 use super::phrase::phrase;
-use super::ruleset::{Chain, Hook, INTERVAL, Key, Ruleset, Set, TIMEOUT};
+use super::ruleset::{Chain, DYNAMIC, Hook, INTERVAL, Key, Ruleset, Set, TIMEOUT};
 use crate::engine::net::{Family, show_span};
 
 /// The table as text that `nft -f` reads, where nft has words for everything in it.
@@ -29,8 +29,8 @@ fn set(set: &Set) -> String {
     if set.flags != 0 {
         let _ = writeln!(text, "\t\tflags {}", flags(set.flags));
     }
-    if set.timeout_ms != 0 {
-        let _ = writeln!(text, "\t\ttimeout {}", duration(set.timeout_ms));
+    for property in properties(set) {
+        let _ = writeln!(text, "\t\t{property}");
     }
     if let Some(spans) = set.elements.as_ref().filter(|spans| !spans.is_empty()) {
         let family = key_family(set.key);
@@ -39,6 +39,26 @@ fn set(set: &Set) -> String {
     }
     text.push_str("\t}\n");
     text
+}
+
+/// What a set is beside type, flags and elements, as nft writes it.
+pub fn properties(set: &Set) -> Vec<String> {
+    let mut words = Vec::new();
+    if set.timeout_ms != 0 {
+        words.push(format!("timeout {}", duration(set.timeout_ms)));
+    }
+    if set.gc_interval_ms != 0 {
+        words.push(format!("gc-interval {}", duration(set.gc_interval_ms.into())));
+    }
+    if set.size != 0 {
+        words.push(format!("size {}", set.size));
+    }
+    if !set.each.is_empty() {
+        words.push(match phrase(&set.each) {
+            Ok(each) | Err(each) => each,
+        });
+    }
+    words
 }
 
 fn meaning(set: &str) -> Option<&'static str> {
@@ -51,7 +71,9 @@ fn meaning(set: &str) -> Option<&'static str> {
         }
         names::ALLOW => "destinations that are always accepted; beats block",
         names::BLOCK => "destinations that are always refused",
-        _ => "source and destination refused a moment ago",
+        names::BLOCKHOSTS => "single destinations that are always refused",
+        names::DENIED => "source and destination refused a moment ago",
+        _ => "source and destination that met a list; the rules fill it",
     })
 }
 
@@ -76,13 +98,13 @@ pub fn key_family(key: Key) -> Family {
 
 /// Set flags as nft writes them; those we never set, as a number.
 pub fn flags(flags: u32) -> String {
-    let known = [(INTERVAL, "interval"), (TIMEOUT, "timeout")];
+    let known = [(INTERVAL, "interval"), (TIMEOUT, "timeout"), (DYNAMIC, "dynamic")];
     let mut words: Vec<String> = known
         .iter()
         .filter(|(bit, _)| flags & bit != 0)
         .map(|(_, word)| (*word).to_owned())
         .collect();
-    let rest = flags & !(INTERVAL | TIMEOUT);
+    let rest = flags & !(INTERVAL | TIMEOUT | DYNAMIC);
     if rest != 0 {
         words.push(format!("{rest:#x}"));
     }
@@ -91,7 +113,9 @@ pub fn flags(flags: u32) -> String {
 
 /// A timeout as nft writes it.
 pub fn duration(ms: u64) -> String {
-    if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
+    const UNITS: [(u64, &str); 3] = [(86_400_000, "d"), (3_600_000, "h"), (1_000, "s")];
+    let unit = UNITS.iter().find(|(unit, _)| ms.is_multiple_of(*unit) && ms != 0);
+    unit.map_or_else(|| format!("{ms}ms"), |(unit, word)| format!("{}{word}", ms / unit))
 }
 
 fn chain(chain: &Chain) -> String {

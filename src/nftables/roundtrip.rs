@@ -68,6 +68,7 @@ fn expr() -> impl Strategy<Value = Expr> {
             from,
             inverted
         }),
+        (name(), reg()).prop_map(|(set, from)| Expr::Update { set, from }),
         Just(Expr::Counter),
         verdict().prop_map(Expr::Verdict),
         prop_oneof![Just(Reject::TcpReset), Just(Reject::AdminProhibited)].prop_map(Expr::Reject),
@@ -99,9 +100,10 @@ proptest! {
     }
 
     #[test]
-    fn sets(name in name(), key in key(), flags: u32, timeout_ms: u64) {
+    fn sets(name in name(), key in key(), flags: u32, timeout_ms: u64, numbers: (u32, u32), each in vec(expr(), 0..3)) {
         let flags = flags & !rustables::sys::NFT_SET_ANONYMOUS;
-        let set = Set { name, key, flags, timeout_ms, elements: None, catch_all: false };
+        let (gc_interval_ms, size) = numbers;
+        let set = Set { name, key, flags, timeout_ms, gc_interval_ms, size, each, elements: None, catch_all: false };
         let back = through_the_wire(&encode::set(&set, 1), decode::set).unwrap();
         prop_assert_eq!(back, Some(set));
     }

@@ -1,59 +1,27 @@
 //! The rules of each chain, with the nft text each one stands for.
 
-use super::encode::DIRECTION_ORIGINAL;
-use super::expr::{Base, CmpOp, CtKey, Expr, MetaKey, Reg, Reject, Rule, Verdict};
-use super::names::{self, Pair};
+mod inbound;
+mod parts;
+
+pub use inbound::inbound;
+
+use super::expr::{CmpOp, CtKey, Expr, Reg, Reject, Rule, Verdict};
+use super::names;
 use super::options::{Options, QueueVia, Refuse};
-use crate::engine::net::Family;
-
-/// `ct state new`: conntrack's bit for it.
-const STATE_NEW: u32 = 1 << 3;
-/// `ct state invalid`: no flow conntrack can make sense of.
-const STATE_INVALID: u32 = 1 << 0;
-/// `ct status confirmed`: the flow is in the table, so one packet of it has already left.
-const STATUS_CONFIRMED: u32 = 1 << 3;
-const DNS_PORT: u16 = 53;
-/// Transport header bytes before the destination port, TCP and UDP alike.
-const DPORT_OFFSET: u32 = 2;
-
-/// Protocols that are judged.
-#[derive(Clone, Copy)]
-enum L4 {
-    Tcp,
-    Udp,
-}
-
-impl L4 {
-    fn name(self) -> &'static str {
-        match self {
-            L4::Tcp => "tcp",
-            L4::Udp => "udp",
-        }
-    }
-
-    fn number(self) -> u8 {
-        match self {
-            L4::Tcp => 6,
-            L4::Udp => 17,
-        }
-    }
-}
-
-/// Address fields of the IP header.
-#[derive(Clone, Copy)]
-enum Field {
-    Saddr,
-    Daddr,
-}
+use parts::{
+    DNS_PORT, Field, L4, STATE_INVALID, STATE_NEW, STATUS_CONFIRMED, accept, both, counter,
+    dport_is, drops, flow_is, goto, is_in, is_invalid, is_reply, l4_is, lookup, mark_is, masked,
+    named, pair, returns, rule,
+};
 
 /// Chain `forward`: which first packets are ours to judge, and which need no judging.
 pub fn forward(options: &Options) -> Vec<Rule> {
     let mut rules = first_packets_only();
     rules.extend(both(|family| {
-        // ip saddr != @containers4 return
+        // ip saddr != @containers4 goto inbound
         rule(
             named("not a container", family),
-            [is_in(Field::Saddr, family, names::CONTAINERS, false), returns()],
+            [is_in(Field::Saddr, family, names::CONTAINERS, false), goto(names::INBOUND)],
         )
     }));
     // meta mark 0x73796e68 goto refuse
@@ -85,12 +53,11 @@ pub fn forward(options: &Options) -> Vec<Rule> {
 fn first_packets_only() -> Vec<Rule> {
     let state = Expr::Ct(CtKey::State, Reg::ONE);
     let status = Expr::Ct(CtKey::Status, Reg::ONE);
-    let direction = Expr::Ct(CtKey::Direction, Reg::ONE);
     vec![
         // ct state & (invalid | new) == 0 return
         rule("known flow", [masked(state, STATE_INVALID | STATE_NEW, CmpOp::Eq), returns()]),
         // ct direction != original return
-        rule("a reply", [vec![direction, cmp(CmpOp::Neq, &[DIRECTION_ORIGINAL])], returns()]),
+        rule("a reply", [is_reply(), returns()]),
         // ct status & confirmed != 0 return
         rule("already accepted", [masked(status, STATUS_CONFIRMED, CmpOp::Neq), returns()]),
     ]
@@ -101,31 +68,28 @@ fn first_packets_only() -> Vec<Rule> {
 fn invalid(options: &Options) -> Rule {
     let verdict = match options.passes_unjudged() {
         // ct state & invalid != 0 counter drop
-        false => vec![Expr::Verdict(Verdict::Drop)],
+        false => drops(),
         // ct state & invalid != 0 counter return
         true => returns(),
     };
     rule("no flow at all", [is_invalid(), counter(), verdict])
 }
 
-fn is_invalid() -> Vec<Expr> {
-    masked(Expr::Ct(CtKey::State, Reg::ONE), STATE_INVALID, CmpOp::Neq)
-}
-
-/// `KEY & MASK == 0`, or `!= 0`.
-fn masked(key: Expr, mask: u32, op: CmpOp) -> Vec<Expr> {
-    vec![key, keep(mask), cmp(op, &0_u32.to_ne_bytes())]
-}
-
 /// What addresses alone decide, in this order: allow always beats block. A dry run counts what it would refuse
 /// and goes on, so that the daemon judges it as well.
 fn address_rules(dry_run: bool) -> Vec<Rule> {
-    let refused = || if dry_run { Vec::new() } else { goto(names::REFUSE) };
+    let blocked = || vec![Expr::Verdict(to_blocked(dry_run))];
     let mut rules = Vec::new();
-    // ip saddr @quarantine4 counter goto refuse
+    // ip saddr @quarantine4 counter goto blocked
     rules.extend(both(|family| {
         let quarantined = is_in(Field::Saddr, family, names::QUARANTINE, true);
-        rule(named("quarantined", family), [quarantined, counter(), refused()])
+        rule(named("quarantined", family), [quarantined, counter(), blocked()])
+    }));
+    // Its neighbours would open the way back for it, or go on with what it began.
+    // ip daddr @quarantine4 counter goto blocked
+    rules.extend(both(|family| {
+        let quarantined = is_in(Field::Daddr, family, names::QUARANTINE, true);
+        rule(named("to a quarantined container", family), [quarantined, counter(), blocked()])
     }));
     // ip daddr @local4 return
     rules.extend(both(|family| {
@@ -134,18 +98,43 @@ fn address_rules(dry_run: bool) -> Vec<Rule> {
     // ip daddr @allow4 counter accept
     rules.extend(both(|family| {
         let allowed = is_in(Field::Daddr, family, names::ALLOW, true);
-        rule(named("allowed", family), [allowed, counter(), vec![Expr::Verdict(Verdict::Accept)]])
+        rule(named("allowed", family), [allowed, counter(), accept()])
     }));
-    // ip daddr @block4 counter goto refuse
+    // ip daddr @block4 counter goto blocked
     rules.extend(both(|family| {
-        let blocked = is_in(Field::Daddr, family, names::BLOCK, true);
-        rule(named("blocked", family), [blocked, counter(), refused()])
+        let listed = is_in(Field::Daddr, family, names::BLOCK, true);
+        rule(named("blocked", family), [listed, counter(), blocked()])
+    }));
+    // ip daddr @blockhosts4 counter goto blocked
+    rules.extend(both(|family| {
+        let listed = is_in(Field::Daddr, family, names::BLOCKHOSTS, true);
+        rule(named("blocked host", family), [listed, counter(), blocked()])
     }));
     // ip saddr . ip daddr @denied4 counter goto refuse
     rules.extend(both(|family| {
-        let denied = pair_denied(family);
-        rule(named("denied a moment ago", family), [denied, counter(), refused()])
+        let denied = vec![lookup(names::DENIED, family, false)];
+        let refused = if dry_run { Vec::new() } else { goto(names::REFUSE) };
+        rule(named("denied a moment ago", family), [pair(family), denied, counter(), refused])
     }));
+    rules
+}
+
+fn to_blocked(dry_run: bool) -> Verdict {
+    let chain = names::BLOCKED.to_owned();
+    if dry_run { Verdict::Jump(chain) } else { Verdict::Goto(chain) }
+}
+
+/// Chain `blocked`: notes who met a list. A full set ends the rule that notes, so that refusing is another's.
+pub fn blocked(dry_run: bool) -> Vec<Rule> {
+    // update @hits4 { ip saddr . ip daddr counter }
+    let mut rules = Vec::from(both(|family| {
+        let set = names::HITS.of(family).to_owned();
+        let note = vec![Expr::Update { set, from: Reg::ONE }];
+        rule(named("note the pair", family), [pair(family), note])
+    }));
+    if !dry_run {
+        rules.push(rule("refuse what a list names", [goto(names::REFUSE)]));
+    }
     rules
 }
 
@@ -172,102 +161,9 @@ pub fn refuse(how: Refuse) -> Vec<Rule> {
         ],
         // counter drop
         Refuse::Drop => {
-            vec![rule("refuse silently", [counter(), vec![Expr::Verdict(Verdict::Drop)]])]
+            vec![rule("refuse silently", [counter(), drops()])]
         }
     }
-}
-
-fn rule<const N: usize>(comment: impl Into<String>, parts: [Vec<Expr>; N]) -> Rule {
-    Rule { comment: comment.into(), exprs: parts.into_iter().flatten().collect() }
-}
-
-fn both(rule_of: impl Fn(Family) -> Rule) -> [Rule; 2] {
-    Family::BOTH.map(rule_of)
-}
-
-fn named(what: &str, family: Family) -> String {
-    match family {
-        Family::V4 => format!("{what}, IPv4"),
-        Family::V6 => format!("{what}, IPv6"),
-    }
-}
-
-fn returns() -> Vec<Expr> {
-    vec![Expr::Verdict(Verdict::Return)]
-}
-
-fn goto(chain: &str) -> Vec<Expr> {
-    vec![Expr::Verdict(Verdict::Goto(chain.to_owned()))]
-}
-
-fn counter() -> Vec<Expr> {
-    vec![Expr::Counter]
-}
-
-fn cmp(op: CmpOp, data: &[u8]) -> Expr {
-    Expr::Cmp { op, from: Reg::ONE, data: data.to_vec() }
-}
-
-/// Keeps one bit of a conntrack mask, which is in host byte order.
-fn keep(bit: u32) -> Expr {
-    let (mask, xor) = (bit.to_ne_bytes().to_vec(), vec![0; 4]);
-    Expr::Bitwise { from: Reg::ONE, into: Reg::ONE, mask, xor }
-}
-
-fn mark_is(mark: u32) -> Vec<Expr> {
-    vec![Expr::Meta(MetaKey::Mark, Reg::ONE), cmp(CmpOp::Eq, &mark.to_ne_bytes())]
-}
-
-fn l4_is(l4: L4) -> Vec<Expr> {
-    vec![Expr::Meta(MetaKey::L4Proto, Reg::ONE), cmp(CmpOp::Eq, &[l4.number()])]
-}
-
-fn flow_is(l4: L4) -> Vec<Expr> {
-    vec![Expr::Ct(CtKey::Protocol, Reg::ONE), cmp(CmpOp::Eq, &[l4.number()])]
-}
-
-fn dport_is(port: u16) -> Vec<Expr> {
-    let load =
-        Expr::Payload { base: Base::Transport, offset: DPORT_OFFSET, len: 2, into: Reg::ONE };
-    vec![load, cmp(CmpOp::Eq, &port.to_be_bytes())]
-}
-
-/// In an inet table the family has to be asked before its header is read.
-fn family_is(family: Family) -> [Expr; 2] {
-    let proto = match family {
-        Family::V4 => libc::NFPROTO_IPV4,
-        Family::V6 => libc::NFPROTO_IPV6,
-    };
-    let [proto, ..] = proto.to_le_bytes();
-    [Expr::Meta(MetaKey::NfProto, Reg::ONE), cmp(CmpOp::Eq, &[proto])]
-}
-
-fn address(field: Field, family: Family, into: Reg) -> Expr {
-    let (offset, len) = match (family, field) {
-        (Family::V4, Field::Saddr) => (12, 4),
-        (Family::V4, Field::Daddr) => (16, 4),
-        (Family::V6, Field::Saddr) => (8, 16),
-        (Family::V6, Field::Daddr) => (24, 16),
-    };
-    Expr::Payload { base: Base::Network, offset, len, into }
-}
-
-fn lookup(set: Pair, family: Family, inverted: bool) -> Expr {
-    Expr::Lookup { set: set.of(family).to_owned(), from: Reg::ONE, inverted }
-}
-
-fn is_in(field: Field, family: Family, set: Pair, member: bool) -> Vec<Expr> {
-    let load = [address(field, family, Reg::ONE), lookup(set, family, !member)];
-    family_is(family).into_iter().chain(load).collect()
-}
-
-fn pair_denied(family: Family) -> Vec<Expr> {
-    let source = address(Field::Saddr, family, Reg::ONE);
-    let destination = address(Field::Daddr, family, Reg::second(family));
-    family_is(family)
-        .into_iter()
-        .chain([source, destination, lookup(names::DENIED, family, false)])
-        .collect()
 }
 
 #[cfg(test)]
@@ -313,12 +209,17 @@ mod tests {
 
     #[test]
     fn no_set_refuses_in_a_dry_run() {
-        for (dry_run, refusing) in [(false, 7), (true, 1)] {
+        let leads = |rules: &[Rule], chain: &str| {
+            let to = Expr::Verdict(Verdict::Goto(chain.to_owned()));
+            rules.iter().filter(|rule| rule.exprs.contains(&to)).count()
+        };
+        // Of what leads to `refuse`, the daemon's own mark remains.
+        for (dry_run, refusing, blocking) in [(false, 3, 8), (true, 1, 0)] {
             let rules = forward(&Options { dry_run, ..Options::default() });
-            let refuses = Expr::Verdict(Verdict::Goto(names::REFUSE.to_owned()));
-            // What remains is the daemon's own mark.
-            assert_eq!(rules.iter().filter(|rule| rule.exprs.contains(&refuses)).count(), refusing);
+            assert_eq!(leads(&rules, names::REFUSE), refusing);
+            assert_eq!(leads(&rules, names::BLOCKED), blocking);
             assert_eq!(rules.len(), forward(&Options::default()).len());
+            assert_eq!(leads(&blocked(dry_run), names::REFUSE), usize::from(!dry_run));
         }
     }
 

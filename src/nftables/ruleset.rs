@@ -2,7 +2,7 @@
 
 use rustables::sys;
 
-use super::expr::Rule;
+use super::expr::{Expr, Rule};
 use crate::engine::intervals::Span;
 use crate::engine::net::Family;
 
@@ -26,6 +26,8 @@ pub enum Key {
 pub const INTERVAL: u32 = sys::NFT_SET_INTERVAL;
 /// Elements may expire.
 pub const TIMEOUT: u32 = sys::NFT_SET_TIMEOUT;
+/// Rules put elements in.
+pub const DYNAMIC: u32 = sys::NFT_SET_EVAL;
 
 /// A set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,10 +36,16 @@ pub struct Set {
     pub name: String,
     /// Type of its elements.
     pub key: Key,
-    /// Kernel flags: [`INTERVAL`], [`TIMEOUT`], or others that are not ours.
+    /// Kernel flags: [`INTERVAL`], [`TIMEOUT`], [`DYNAMIC`], or others that are not ours.
     pub flags: u32,
     /// How long elements live that do not say; 0 is for ever.
     pub timeout_ms: u64,
+    /// Time between the kernel's sweeps for expired elements in milliseconds; 0 is its own choice.
+    pub gc_interval_ms: u32,
+    /// Most elements it takes; 0 is no bound.
+    pub size: u32,
+    /// What every element carries: a counter, or nothing.
+    pub each: Vec<Expr>,
     /// The elements, where they follow from the options ([`super::names::is_managed`]); `None` where they do not.
     pub elements: Option<Vec<Span>>,
     /// Somebody added `*`, which holds every address. Only seen where the elements are.

@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::expr::Expr;
 use super::names;
 use super::options::Options;
-use super::ruleset::{INTERVAL, Key, Set, TIMEOUT};
+use super::ruleset::{DYNAMIC, INTERVAL, Key, Set, TIMEOUT};
 use crate::engine::intervals::{Span, merge, without};
 use crate::engine::net::{Family, Net, number};
 
@@ -47,17 +48,46 @@ pub fn wanted(options: &Options) -> Vec<Set> {
 }
 
 fn set(pair: names::Pair, family: Family, options: &Options) -> Set {
-    let (key, flags, timeout_ms) = match pair {
-        names::QUARANTINE => (Key::Address(family), TIMEOUT, 0),
-        names::DENIED => (Key::Pair(family), TIMEOUT, names::DENIED_TIMEOUT_MS),
-        _ => (Key::Address(family), INTERVAL, 0),
+    let plain = Set {
+        name: pair.of(family).to_owned(),
+        key: Key::Address(family),
+        flags: 0,
+        timeout_ms: 0,
+        gc_interval_ms: 0,
+        size: 0,
+        each: Vec::new(),
+        elements: None,
+        catch_all: false,
     };
-    let elements = match pair {
-        names::CONTAINERS => Some(merge(containers(family, options))),
-        names::LOCAL => Some(local(family, options)),
-        _ => None,
-    };
-    Set { name: pair.of(family).to_owned(), key, flags, timeout_ms, elements, catch_all: false }
+    match pair {
+        names::CONTAINERS => {
+            let elements = Some(merge(containers(family, options)));
+            Set { flags: INTERVAL, elements, ..plain }
+        }
+        names::LOCAL => {
+            let elements = Some(local(family, options));
+            Set { flags: INTERVAL, elements, ..plain }
+        }
+        names::QUARANTINE => Set { flags: TIMEOUT, ..plain },
+        names::BLOCKHOSTS => Set { size: options.hosts_size, ..plain },
+        names::DENIED => Set {
+            key: Key::Pair(family),
+            flags: TIMEOUT,
+            timeout_ms: names::DENIED_TIMEOUT_MS,
+            size: names::DENIED_MAX,
+            each: vec![Expr::Counter],
+            ..plain
+        },
+        names::HITS => Set {
+            key: Key::Pair(family),
+            flags: TIMEOUT | DYNAMIC,
+            timeout_ms: names::HITS_TIMEOUT_MS,
+            size: names::HITS_MAX,
+            ..plain
+        },
+        // Allow and block.
+        _ => Set { flags: INTERVAL | TIMEOUT, gc_interval_ms: names::GC_INTERVAL_MS, ..plain },
+    }
 }
 
 fn containers(family: Family, options: &Options) -> impl Iterator<Item = Span> {

@@ -18,6 +18,8 @@ impl Ruleset {
             chain(names::FORWARD, Some(hook), rules::forward(options)),
             chain(names::VERDICT, None, rules::verdict(options)),
             chain(names::REFUSE, None, rules::refuse(options.refuse)),
+            chain(names::BLOCKED, None, rules::blocked(options.dry_run)),
+            chain(names::INBOUND, None, rules::inbound(options.dry_run)),
         ];
         chains.extend(options.owned.then(|| chain(names::OWNED, None, Vec::new())));
         Ruleset { dormant: false, sets: sets::wanted(options), chains }

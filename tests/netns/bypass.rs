@@ -122,7 +122,7 @@ fn plain_flows_are_judged_as_ever() {
 #[test]
 fn what_a_set_refuses_passes_in_a_dry_run() {
     for (args, refuses) in [(&[][..], true), (&["--dry-run"][..], false)] {
-        for set in ["block", "quarantine", "denied"] {
+        for set in ["block", "blockhosts", "quarantine", "denied"] {
             let mut stand = Stand::new("dryset", &[&["--hold-ms", "100"], args].concat());
             for cast in casts() {
                 let (dst, src) = (cast.server.ip(), cast.container);
@@ -130,7 +130,7 @@ fn what_a_set_refuses_passes_in_a_dry_run() {
                 connect(&stand.lab.ct, cast.server, SOON).expect("the control");
                 let family = if dst.is_ipv4() { 4 } else { 6 };
                 let element = match set {
-                    "block" => dst.to_string(),
+                    "block" | "blockhosts" => dst.to_string(),
                     "quarantine" => src.to_string(),
                     _ => format!("{src} . {dst}"),
                 };
@@ -143,10 +143,11 @@ fn what_a_set_refuses_passes_in_a_dry_run() {
                     // The daemon judged it all the same.
                     wait_verdicts(&stand, before + 1, cast.server);
                 }
-                let line = stand.lab.gw.ruleset();
-                let counted = line.lines().filter(|line| line.contains(&format!("@{set}{family}")));
+                let listing = stand.lab.gw.ruleset();
+                let asks = |line: &&str| line.contains(&format!(" @{set}{family} counter"));
                 let idle = |line: &str| line.contains("counter packets 0 ");
-                assert!(counted.clone().count() == 1 && !counted.clone().any(idle), "{line}");
+                let counting = listing.lines().filter(asks).filter(|line| !idle(line));
+                assert_eq!(counting.count(), 1, "{listing}");
             }
         }
     }

@@ -165,6 +165,7 @@ fn other_options_change_rules_in_place() {
         let (before, judge) = (handles(), handle_of("judge tcp"));
         nft("add element inet synhold quarantine4 { 172.17.0.9 }");
         nft("add element inet synhold block6 { 2001:db8:bad::/48 }");
+        nft("add element inet synhold blockhosts4 { 203.0.113.66 }");
 
         let other = Options {
             queue_num: 20,
@@ -184,6 +185,21 @@ fn other_options_change_rules_in_place() {
         assert_eq!(handle_of("judge tcp"), judge);
         assert!(nft("list set inet synhold quarantine4").contains("172.17.0.9"));
         assert!(nft("list set inet synhold block6").contains("2001:db8:bad::/48"));
+        assert!(nft("list set inet synhold blockhosts4").contains("203.0.113.66"));
+    });
+}
+
+#[test]
+fn a_set_of_hosts_grows_and_is_left_grown() {
+    in_netns(|| {
+        let small = install(&options());
+        let large = install(&Options { hosts_size: 131_072, ..options() });
+        assert_drift(&large, &[]);
+        assert_eq!(read().unwrap().as_ref(), Some(&large));
+        nft("add element inet synhold blockhosts4 { 203.0.113.66 }");
+        assert_drift(&small, &[]);
+        assert_eq!(apply(&small, Some(&large)).unwrap().changes, []);
+        assert!(nft("list set inet synhold blockhosts4").contains("203.0.113.66"));
     });
 }
 
@@ -218,14 +234,14 @@ fn a_transaction_that_fails_leaves_nothing() {
         nft_load(FOREIGN);
         let before = nft("-a list ruleset");
         let mut wanted = Ruleset::new(&options());
-        // The last rule of the last chain asks a set that is not there; all before it is fine.
+        // A rule of the last chain asks a set that is not there; all before it is fine.
         let set = "no_such_set".to_owned();
         let lookup = nftables::expr::Expr::Lookup { set, from: Reg::ONE, inverted: false };
         let rules = &mut wanted.chains.last_mut().unwrap().rules;
         rules.last_mut().unwrap().exprs.insert(0, lookup);
         let error = apply(&wanted, None).unwrap_err();
         assert!(
-            matches!(&error, Error::Unsupported { what, .. } if what == "rule \"refuse\" of chain refuse"),
+            matches!(&error, Error::Unsupported { what, .. } if what == "rule \"from a blocked host, IPv6\" of chain inbound"),
             "{error}"
         );
         assert_eq!(nft("-a list ruleset"), before);

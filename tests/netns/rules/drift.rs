@@ -61,6 +61,7 @@ fn check_names_sets_elements_and_chains() {
 
         nft("flush chain inet synhold verdict");
         nft("flush chain inet synhold forward");
+        nft("flush chain inet synhold inbound");
         nft("delete chain inet synhold verdict");
         nft("delete set inet synhold quarantine4");
         nft("add set inet synhold quarantine4 { type ipv6_addr ; }");

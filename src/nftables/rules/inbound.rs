@@ -1,0 +1,40 @@
+//! First packets from outside. Nobody judges them, but after the entry of a refused flow is deleted from conntrack its
+//! far end could open it anew from there, and the container's packets would then be replies.
+
+use super::parts::{Field, both, counter, drops, is_in, is_opening, named, returns, rule};
+use crate::nftables::expr::Rule;
+use crate::nftables::names::{self, Pair};
+
+/// Chain `inbound`: what comes from no container. A dry run only counts.
+pub fn inbound(dry_run: bool) -> Vec<Rule> {
+    let dropped = || if dry_run { Vec::new() } else { drops() };
+    let mut rules = Vec::new();
+    // ip daddr @quarantine4 counter drop
+    rules.extend(both(|family| {
+        let quarantined = is_in(Field::Daddr, family, names::QUARANTINE, true);
+        rule(named("to a quarantined container", family), [quarantined, counter(), dropped()])
+    }));
+    // ip daddr != @containers4 return
+    rules.extend(both(|family| {
+        let elsewhere = is_in(Field::Daddr, family, names::CONTAINERS, false);
+        rule(named("to no container", family), [elsewhere, returns()])
+    }));
+    // A connection to a published port is no egress, whoever opens it.
+    // tcp flags & (syn | ack) == syn return
+    rules.push(rule("a connection to a container", [is_opening(), returns()]));
+    // ip saddr @allow4 return
+    rules.extend(both(|family| {
+        let allowed = is_in(Field::Saddr, family, names::ALLOW, true);
+        rule(named("from an allowed address", family), [allowed, returns()])
+    }));
+    // ip saddr @block4 counter drop
+    let from = |set: Pair, what: &str| {
+        both(|family| {
+            let listed = is_in(Field::Saddr, family, set, true);
+            rule(named(what, family), [listed, counter(), dropped()])
+        })
+    };
+    rules.extend(from(names::BLOCK, "from a blocked address"));
+    rules.extend(from(names::BLOCKHOSTS, "from a blocked host"));
+    rules
+}
