@@ -8,6 +8,7 @@
     reason = "a test that meets the unexpected is to fail"
 )]
 
+mod bulk;
 mod bypass;
 mod dns;
 mod evidence;
