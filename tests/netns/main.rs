@@ -9,6 +9,7 @@
 )]
 
 mod bypass;
+mod conntrack;
 mod dns;
 mod evidence;
 mod failures;
