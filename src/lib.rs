@@ -76,6 +76,7 @@ pub mod dns;
 pub mod engine;
 pub mod events;
 pub mod host;
+pub mod lists;
 mod netlink;
 pub mod nfq;
 pub mod nftables;

@@ -1,6 +1,7 @@
 //! The daemon: wires the adapters to the engine, in a numbered order, and takes it apart in reverse.
 
 pub mod clock;
+mod denied;
 mod evidence;
 mod lane;
 mod lock;
@@ -115,7 +116,7 @@ async fn serve(
             _ = signals.reload.recv() => {
                 writer.reopen();
                 if let Some(path) = &config.events {
-                    shared.event(Body::Reload(Reload { what: path.display().to_string() }));
+                    shared.event(Body::Reload(Reload { what: path.display().to_string(), lists: None }));
                 }
             }
             _ = signals.terminate.recv() => break Ok(()),

@@ -30,11 +30,13 @@ pub enum Body {
     Ready(Ready),
     /// A packet was judged.
     Verdict(VerdictBody),
+    /// The kernel's sets refused packets without asking us.
+    Block(BlockBody),
     /// An address was resolved for the first time.
     Record(RecordBody),
     /// Something we depend on changed its state.
     Health(Health),
-    /// Files were opened again.
+    /// Files were read or opened again.
     Reload(Reload),
     /// Everything held is answered and the queues are closed.
     Stop(Stop),
@@ -106,6 +108,9 @@ pub struct VerdictBody {
     /// Copies (retransmissions) that joined the hold.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub copies: u64,
+    /// The domain of the user's lists that decided, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Name>,
     /// What exactly cannot be read, for `malformed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
@@ -113,6 +118,34 @@ pub struct VerdictBody {
     pub evidence: Evidence,
     /// Queue number.
     pub queue: u16,
+}
+
+/// See [`Body::Block`]: one container and one destination, told at once and then from time to time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BlockBody {
+    /// Enforce or dry-run.
+    pub mode: Mode,
+    /// False where the set only counts.
+    pub enforced: bool,
+    /// The kernel set that has it.
+    pub set: String,
+    /// Container name, where known.
+    pub container: Option<String>,
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// Packets since this was told last.
+    pub count: u64,
+    /// The list or feed, where one has the entry.
+    pub list: Option<String>,
+    /// The entry as it is written there.
+    pub entry: Option<String>,
+    /// Its comment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Names known for the destination, latest first, a few at most.
+    pub names: Vec<Name>,
 }
 
 /// See [`Body::Record`].
@@ -145,8 +178,24 @@ pub struct Health {
 /// See [`Body::Reload`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reload {
-    /// What was opened again.
+    /// What: a path, or `lists`.
     pub what: String,
+    /// What came of it, for `lists`.
+    #[serde(flatten)]
+    pub lists: Option<ListsReload>,
+}
+
+/// What loading changed lists did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListsReload {
+    /// Elements put into the kernel's sets.
+    pub added: u64,
+    /// Elements taken out of them.
+    pub removed: u64,
+    /// Open flows that the lists now refuse and that were ended.
+    pub ended_flows: u64,
+    /// Milliseconds from the compiled lists to the kernel having them.
+    pub took_ms: u64,
 }
 
 /// See [`Body::Stop`].
@@ -208,6 +257,7 @@ impl VerdictBody {
             names: decision.known.names,
             more_names: u64::try_from(decision.known.more).unwrap_or(u64::MAX),
             copies: decision.copies.into(),
+            domain: decision.domain,
             ..VerdictBody::blank(decision.reason, mode, evidence, queue)
         }
     }
@@ -245,6 +295,7 @@ impl VerdictBody {
             names: Vec::new(),
             more_names: 0,
             copies: 0,
+            domain: None,
             detail: None,
             evidence,
             queue,

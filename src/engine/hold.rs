@@ -122,7 +122,13 @@ impl<T> Hold<T> {
         self.let_through.contains(flow)
     }
 
-    /// Takes out every packet to `address` whose source `admits`; they are to be accepted.
+    /// Takes out every packet that `decides` can say something about.
+    pub fn release_all(&mut self, decides: impl Fn(&Flow) -> bool, now: Mono) -> Vec<Left<T>> {
+        let flows: Vec<Flow> = self.waiting.keys().filter(|flow| decides(flow)).copied().collect();
+        flows.into_iter().filter_map(|flow| self.let_go(&flow, now)).collect()
+    }
+
+    /// Takes out every packet to `address` whose source `admits`: they wait for nothing more.
     pub fn release(
         &mut self,
         address: IpAddr,
@@ -139,7 +145,7 @@ impl<T> Hold<T> {
         flows.into_iter().filter_map(|flow| self.let_go(&flow, now)).collect()
     }
 
-    /// Takes out one packet that is to be accepted.
+    /// Takes out one packet that waits for nothing more.
     pub fn let_go(&mut self, flow: &Flow, now: Mono) -> Option<Left<T>> {
         let left = self.take(flow, now)?;
         if self.lingering.len() >= HELD_MAX

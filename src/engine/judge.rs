@@ -9,12 +9,15 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use super::flow::Flow;
 use super::health::{Evidence, SourceHealth};
 use super::hold::{Bounds, Hold, Left, Park};
 use super::limits::EXPIRE_BATCH;
+use super::lists::Lists;
+use super::name::Name;
 use super::record::Record;
 use super::registry::{Inserted, Known, Registry};
 use super::time::{Mono, Now};
@@ -83,6 +86,8 @@ pub struct Decision {
     pub held: Duration,
     /// Copies that joined it meanwhile.
     pub copies: u32,
+    /// The domain of the user's lists that decided, where one did.
+    pub domain: Option<Name>,
 }
 
 /// A decision about a packet that waited, with the caller's ticket for it.
@@ -99,7 +104,7 @@ pub struct Answer<T> {
 pub struct Recorded<T> {
     /// What the registry made of it.
     pub inserted: Inserted,
-    /// What waited for it and is now accepted.
+    /// What waited for it and is now decided.
     pub released: Vec<Answer<T>>,
 }
 
@@ -108,6 +113,7 @@ pub struct Recorded<T> {
 pub struct Engine<T> {
     settings: Settings,
     registry: Registry,
+    lists: ArcSwap<Lists>,
     sources: Vec<Arc<SourceHealth>>,
     hold: Mutex<Hold<T>>,
     /// Flows in the hold, so that a packet that meets an empty hold takes no lock.
@@ -121,6 +127,7 @@ impl<T> Engine<T> {
         Engine {
             settings,
             registry: Registry::default(),
+            lists: ArcSwap::default(),
             sources,
             hold,
             flows: AtomicUsize::new(0),
@@ -155,25 +162,48 @@ impl<T> Engine<T> {
         if self.flows.load(SeqCst) != 0 && self.with_hold(|hold| hold.join(&flow, now)) {
             return Step::Copy;
         }
-        match self.resolved(flow, lane) {
+        match self.quick(flow, lane) {
             Some(decision) => Step::Decided(decision),
             None => self.park(flow, lane, ticket, now),
         }
     }
 
-    /// The quick look: accepted if the registry knows the destination well enough.
-    pub fn resolved(&self, flow: Flow, lane: u16) -> Option<Decision> {
+    /// The quick look: decided if the lists say something, accepted if the registry knows the destination well enough.
+    pub fn quick(&self, flow: Flow, lane: u16) -> Option<Decision> {
+        let listed = self.lists.load().judge(flow.src.ip(), flow.dst.ip(), &self.registry);
         let (grade, known) = self.registry.look_up(flow.src.ip(), flow.dst.ip());
-        self.admits(grade).then_some(Decision {
-            flow,
-            lane,
-            verdict: Verdict::Accept,
-            reason: Reason::Resolved,
-            grade,
-            known,
-            held: Duration::ZERO,
-            copies: 0,
-        })
+        let (verdict, reason, domain) = match listed {
+            Some(listed) => listed.verdict(),
+            None if self.admits(grade) => (Verdict::Accept, Reason::Resolved, None),
+            None => return None,
+        };
+        let held = Duration::ZERO;
+        Some(Decision { flow, lane, verdict, reason, grade, known, held, copies: 0, domain })
+    }
+
+    /// What the lists say now.
+    pub fn lists(&self) -> Arc<Lists> {
+        self.lists.load_full()
+    }
+
+    /// Replaces the lists and decides what waits and is listed now.
+    pub fn set_lists(&self, lists: Arc<Lists>, now: Mono) -> Vec<Answer<T>> {
+        self.lists.store(lists);
+        fence(SeqCst);
+        if self.flows.load(SeqCst) == 0 {
+            return Vec::new();
+        }
+        let decides = |flow: &Flow| self.decides(flow.src.ip(), flow.dst.ip());
+        let left = self.with_hold(|hold| hold.release_all(decides, now));
+        left.into_iter().map(|left| self.release(left)).collect()
+    }
+
+    /// What a first packet from `src` to `dst` would meet without being held: a verdict, or nothing that decides.
+    pub fn outlook(&self, src: IpAddr, dst: IpAddr) -> Option<Verdict> {
+        match self.lists.load().judge(src, dst, &self.registry) {
+            Some(listed) => Some(listed.verdict().0),
+            None => self.admits(self.registry.grade(src, dst)).then_some(Verdict::Accept),
+        }
     }
 
     /// The slow path: holds the packet, then looks again for a record that came in between.
@@ -185,12 +215,12 @@ impl<T> Engine<T> {
             }
             Park::Held => {
                 fence(SeqCst);
-                if !self.admits(self.registry.grade(flow.src.ip(), flow.dst.ip())) {
+                if !self.decides(flow.src.ip(), flow.dst.ip()) {
                     return Step::Hold;
                 }
                 // Nothing left to take means that the record's own thread released the packet.
                 match self.with_hold(|hold| hold.let_go(&flow, now)) {
-                    Some(left) => Step::Decided(self.accept(&left)),
+                    Some(left) => Step::Decided(self.release(left).decision),
                     None => Step::Hold,
                 }
             }
@@ -204,10 +234,9 @@ impl<T> Engine<T> {
         if self.flows.load(SeqCst) == 0 {
             return Recorded { inserted, released: Vec::new() };
         }
-        let admits = |client: IpAddr| self.admits(self.registry.grade(client, record.address));
-        let left = self.with_hold(|hold| hold.release(record.address, admits, now));
-        let answer = |left: Left<T>| Answer { decision: self.accept(&left), ticket: left.ticket };
-        Recorded { inserted, released: left.into_iter().map(answer).collect() }
+        let decides = |client: IpAddr| self.decides(client, record.address);
+        let left = self.with_hold(|hold| hold.release(record.address, decides, now));
+        Recorded { inserted, released: left.into_iter().map(|left| self.release(left)).collect() }
     }
 
     /// Refuses what has waited long enough in `lane`, a batch at a time: call again while [`Engine::next_deadline`]
@@ -232,11 +261,11 @@ impl<T> Engine<T> {
         left.into_iter().map(decide).collect()
     }
 
-    /// Judges a packet while nothing is held any more: by the registry, else `verdict`.
+    /// Judges a packet while nothing is held any more: by lists and registry, else `verdict`.
     pub fn stopping(&self, flow: Flow, lane: u16, verdict: Verdict) -> Decision {
         let shutdown =
             || Decision { verdict, ..self.refuse(flow, lane, Reason::Shutdown, Duration::ZERO, 0) };
-        self.resolved(flow, lane).unwrap_or_else(shutdown)
+        self.quick(flow, lane).unwrap_or_else(shutdown)
     }
 
     /// When [`Engine::expire`] has something to do in `lane`.
@@ -257,18 +286,22 @@ impl<T> Engine<T> {
         }
     }
 
-    fn accept(&self, left: &Left<T>) -> Decision {
-        let (grade, known) = self.registry.look_up(left.flow.src.ip(), left.flow.dst.ip());
-        Decision {
-            flow: left.flow,
-            lane: left.lane,
-            verdict: Verdict::Accept,
-            reason: Reason::ResolvedAfterHold,
-            grade,
-            known,
-            held: left.held,
-            copies: left.copies,
+    /// True if nothing has to be waited for.
+    fn decides(&self, src: IpAddr, dst: IpAddr) -> bool {
+        self.outlook(src, dst).is_some()
+    }
+
+    /// The decision about a packet that waits no longer, because its record came or the lists changed.
+    fn release(&self, left: Left<T>) -> Answer<T> {
+        let quick = self.quick(left.flow, left.lane);
+        // What decided a moment ago may be gone again; the packet is on its way out, and nobody is accused.
+        let mut decision = quick
+            .unwrap_or_else(|| self.refuse(left.flow, left.lane, Reason::Unhealthy, left.held, 0));
+        if decision.reason == Reason::Resolved {
+            decision.reason = Reason::ResolvedAfterHold;
         }
+        (decision.held, decision.copies) = (left.held, left.copies);
+        Answer { ticket: left.ticket, decision }
     }
 
     fn refused(&self, left: Left<T>, healthy: bool) -> Answer<T> {
@@ -291,7 +324,8 @@ impl<T> Engine<T> {
         copies: u32,
     ) -> Decision {
         let (grade, known) = self.registry.look_up(flow.src.ip(), flow.dst.ip());
-        Decision { flow, lane, verdict: Verdict::Drop, reason, grade, known, held, copies }
+        let (verdict, domain) = (Verdict::Drop, None);
+        Decision { flow, lane, verdict, reason, grade, known, held, copies, domain }
     }
 
     fn with_hold<R>(&self, act: impl FnOnce(&mut Hold<T>) -> R) -> R {

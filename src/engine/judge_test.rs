@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::engine::health::Batch;
-use crate::engine::{Kind, Name, Proto, Wall};
+use crate::engine::lists::Side;
+use crate::engine::{Kind, Name, Net, Proto, Wall};
 
 fn engine(scope: Scope) -> Engine<u32> {
     let source = healthy_source();
@@ -94,7 +95,7 @@ fn the_record_releases_every_packet_to_its_address_and_no_other() {
 fn a_record_between_look_up_and_parking_still_releases() {
     let engine = engine(Scope::Global);
     // The verdict thread looks and finds nothing ...
-    assert_eq!(engine.resolved(web(), 0), None);
+    assert_eq!(engine.quick(web(), 0), None);
     // ... the reader takes the record in and finds nobody waiting ...
     assert!(engine.record(&record("172.17.0.2"), at(1).mono).released.is_empty());
     // ... and only then the verdict thread parks.
@@ -268,4 +269,102 @@ fn stopping_answers_everything_that_waits() {
         .collect();
     tickets.sort_unstable();
     assert_eq!(tickets, (1..=100).collect::<Vec<u32>>());
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn side(addresses: &[&str], names: &[&str]) -> Side {
+    let spans = addresses.iter().map(|net| net.parse::<Net>().unwrap());
+    Side::new(spans.map(|net| (net.family(), net.span())), [], names.iter().map(|text| name(text)))
+}
+
+fn verdict_of(lists: Lists, records: &[(&str, &str)]) -> Option<(Verdict, Reason)> {
+    let engine = engine(Scope::Global);
+    for (client, asked) in records {
+        engine.record(&Record { name: name(asked), ..record(client) }, at(0).mono);
+    }
+    engine.set_lists(Arc::new(lists), at(0).mono);
+    match engine.packet(web(), 0, 1, at(1).mono) {
+        Step::Decided(decision) => Some((decision.verdict, decision.reason)),
+        _ => None,
+    }
+}
+
+const ALLOWED: Option<(Verdict, Reason)> = Some((Verdict::Accept, Reason::Allowlisted));
+const BLOCKED: Option<(Verdict, Reason)> = Some((Verdict::Drop, Reason::Blocklisted));
+const RESOLVED: Option<(Verdict, Reason)> = Some((Verdict::Accept, Reason::Resolved));
+const ME: &str = "172.17.0.2";
+const OTHER: &str = "172.17.0.9";
+
+#[test]
+fn allow_beats_block_by_address_and_by_name() {
+    let (net, host) = ("203.0.113.0/24", "203.0.113.9");
+    let lists = |allow: Side, block: Side| Lists { allow, block, ..Lists::default() };
+    assert_eq!(verdict_of(lists(side(&[host], &[]), side(&[net], &[])), &[]), ALLOWED);
+    assert_eq!(verdict_of(lists(side(&[], &[]), side(&[net], &[])), &[(ME, "a.b")]), BLOCKED);
+    let by_name = lists(side(&[], &["ok.example"]), side(&[host], &["example"]));
+    assert_eq!(verdict_of(by_name.clone(), &[(OTHER, "www.ok.example")]), ALLOWED);
+    assert_eq!(verdict_of(by_name, &[(OTHER, "no.example")]), BLOCKED);
+    let own_name = lists(side(&[host], &[]), side(&[], &["evil.example"]));
+    assert_eq!(verdict_of(own_name, &[(ME, "evil.example")]), ALLOWED);
+}
+
+#[test]
+fn quarantine_beats_allow_and_pairs_bind_one_source() {
+    let (me, other) = (ME.parse().unwrap(), OTHER.parse().unwrap());
+    let quarantine = vec![(me, None)];
+    let allow = side(&["203.0.113.9"], &[]);
+    assert_eq!(verdict_of(Lists { allow, quarantine, ..Lists::default() }, &[]), BLOCKED);
+    let dst = "203.0.113.9".parse().unwrap();
+    let pairs = |src| Lists { pairs: vec![((src, dst), None)], ..Lists::default() };
+    assert_eq!(verdict_of(pairs(me), &[(ME, "a.example")]), BLOCKED);
+    assert_eq!(verdict_of(pairs(other), &[(ME, "a.example")]), RESOLVED);
+}
+
+#[test]
+fn a_neighbours_lookup_of_a_blocked_name_cuts_nobody_off_a_shared_address() {
+    let lists = Lists { block: side(&[], &["evil.example"]), ..Lists::default() };
+    let verdict = |records: &[(&str, &str)]| verdict_of(lists.clone(), records);
+    let (good, evil) = ("cdn.example", "a.evil.example");
+    assert_eq!(verdict(&[(ME, evil)]), BLOCKED);
+    assert_eq!(verdict(&[(OTHER, evil)]), BLOCKED, "no other name is known");
+    assert_eq!(verdict(&[(ME, good), (OTHER, evil)]), RESOLVED);
+    assert_eq!(verdict(&[(ME, evil), (OTHER, good)]), BLOCKED, "its own look-up is what counts");
+    assert_eq!(verdict(&[(ME, evil), (ME, good)]), BLOCKED);
+    assert_eq!(verdict(&[(OTHER, good), (OTHER, evil)]), RESOLVED, "as any shared address");
+}
+
+#[test]
+fn a_name_that_leads_to_a_blocked_one_is_blocked() {
+    let engine = engine(Scope::Global);
+    let chain = vec![name("t.evil.example")];
+    engine.record(&Record { chain, ..record(ME) }, at(0).mono);
+    let lists = Lists { block: side(&[], &["evil.example"]), ..Lists::default() };
+    engine.set_lists(Arc::new(lists), at(0).mono);
+    let Step::Decided(decision) = engine.packet(web(), 0, 1, at(1).mono) else { panic!() };
+    assert_eq!(
+        (decision.reason, decision.domain),
+        (Reason::Blocklisted, Some(name("evil.example")))
+    );
+}
+
+#[test]
+fn what_waits_is_decided_when_the_lists_change_or_a_blocked_name_arrives() {
+    let engine = engine(Scope::Global);
+    assert_eq!(engine.packet(web(), 0, 7, at(0).mono), Step::Hold);
+    let allow = Lists { allow: side(&["203.0.113.9"], &[]), ..Lists::default() };
+    let answers = engine.set_lists(Arc::new(allow), at(5).mono);
+    let [Answer { ticket: 7, decision }] = answers.as_slice() else { panic!("{answers:?}") };
+    assert_eq!((decision.verdict, decision.reason), (Verdict::Accept, Reason::Allowlisted));
+    assert_eq!(decision.held, Duration::from_millis(5));
+
+    let block = Lists { block: side(&[], &["a.example"]), ..Lists::default() };
+    assert!(engine.set_lists(Arc::new(block), at(1000).mono).is_empty());
+    assert_eq!(engine.packet(web(), 0, 8, at(1000).mono), Step::Hold);
+    let released = engine.record(&record(ME), at(1001).mono).released;
+    let [Answer { ticket: 8, decision }] = released.as_slice() else { panic!("{released:?}") };
+    assert_eq!((decision.verdict, decision.reason), (Verdict::Drop, Reason::Blocklisted));
+    assert_eq!(engine.held(), 0);
 }

@@ -7,7 +7,9 @@ use super::intervals::Span;
 use super::name::Name;
 use super::net::{Family, number};
 use super::ranges::RangeSet;
+use super::registry::{Registry, Seen};
 use super::time::Wall;
+use super::verdict::{Reason, Verdict};
 
 /// All lists together. Allow always beats block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,9 +46,83 @@ pub struct Timed {
     pub until: Wall,
 }
 
+/// What the lists say about a flow, with the domain that says it where no address does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listed {
+    /// It is to be accepted.
+    Allowed(Option<Name>),
+    /// It is to be refused.
+    Blocked(Option<Name>),
+}
+
 /// Domains, asked by walking up a name's parents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DomainSet(HashSet<Name>);
+
+impl Listed {
+    /// The verdict, its reason, and the domain that says so.
+    pub fn verdict(self) -> (Verdict, Reason, Option<Name>) {
+        match self {
+            Listed::Allowed(domain) => (Verdict::Accept, Reason::Allowlisted, domain),
+            Listed::Blocked(domain) => (Verdict::Drop, Reason::Blocklisted, domain),
+        }
+    }
+}
+
+impl Lists {
+    /// What is said about a flow from `src` to `dst`, in the order of the kernel's rules: quarantine, allow, block.
+    ///
+    /// A domain is found by the names the registry has for `dst`. To allow, any name will do. To block, the names
+    /// `src` asked for itself decide, CNAME targets included; if it asked for none, all names have to be blocked, so
+    /// that nobody is cut off from a shared address because a neighbour looked up a blocked name.
+    pub fn judge(&self, src: IpAddr, dst: IpAddr, registry: &Registry) -> Option<Listed> {
+        if self.quarantine.binary_search_by_key(&src, |(address, _)| *address).is_ok() {
+            return Some(Listed::Blocked(None));
+        }
+        if self.allow.has_address(dst) {
+            return Some(Listed::Allowed(None));
+        }
+        let named = self.by_name(src, dst, registry);
+        match named {
+            Some(Listed::Allowed(_)) => named,
+            _ if self.block.has_address(dst) || self.has_pair(src, dst) => {
+                Some(Listed::Blocked(None))
+            }
+            _ => named,
+        }
+    }
+
+    fn has_pair(&self, src: IpAddr, dst: IpAddr) -> bool {
+        self.pairs.binary_search_by_key(&(src, dst), |(pair, _)| *pair).is_ok()
+    }
+
+    fn by_name(&self, src: IpAddr, dst: IpAddr, registry: &Registry) -> Option<Listed> {
+        if self.allow.names.is_empty() && self.block.names.is_empty() {
+            return None;
+        }
+        registry.with_names(dst, |names| self.by_names(src, names)).flatten()
+    }
+
+    fn by_names(&self, src: IpAddr, names: &mut dyn Iterator<Item = &Seen>) -> Option<Listed> {
+        let (mut asked_any, mut own, mut others) = (false, None, None);
+        let mut all_blocked = true;
+        for seen in names {
+            if let Some(domain) = self.allow.names.find(&seen.name) {
+                return Some(Listed::Allowed(Some(domain.clone())));
+            }
+            let mut with_chain =
+                std::iter::once(&seen.name).chain(seen.chain.iter().flat_map(|chain| chain.iter()));
+            let blocked = with_chain.find_map(|name| self.block.names.find(name));
+            let is_own = seen.asker == Some(src);
+            asked_any |= is_own;
+            all_blocked &= blocked.is_some();
+            let place = if is_own { &mut own } else { &mut others };
+            *place = place.take().or(blocked);
+        }
+        let others = others.filter(|_| !asked_any && all_blocked);
+        own.or(others).map(|domain| Listed::Blocked(Some(domain.clone())))
+    }
+}
 
 impl Side {
     /// Compiles one side. Where ranges with a time overlap, the later time counts; for good beats any time.

@@ -181,6 +181,15 @@ impl Registry {
         }
     }
 
+    /// Hands the names of an address to `ask`, latest first, without copying them. The address stays locked meanwhile.
+    pub fn with_names<R>(
+        &self,
+        address: IpAddr,
+        ask: impl FnOnce(&mut dyn Iterator<Item = &Seen>) -> R,
+    ) -> Option<R> {
+        self.entries.get(&Key::from(address)).map(|entry| ask(&mut entry.names()))
+    }
+
     /// Every name of an address, latest first.
     pub fn names(&self, address: IpAddr) -> Vec<Seen> {
         let entry = self.entries.get(&Key::from(address));

@@ -20,6 +20,10 @@ pub enum Reason {
     Resolved,
     /// The record arrived while the packet was held.
     ResolvedAfterHold,
+    /// The user's lists allow the destination or a name of it.
+    Allowlisted,
+    /// The user's lists block the destination, a name of it, or the container.
+    Blocklisted,
     /// Nobody ever resolved the destination: a hardcoded address.
     NeverResolved,
     /// Resolved by another container only, and `scope = "container"`.
@@ -36,9 +40,11 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tests and documentation.
-    pub const ALL: [Reason; 8] = [
+    pub const ALL: [Reason; 10] = [
         Reason::Resolved,
         Reason::ResolvedAfterHold,
+        Reason::Allowlisted,
+        Reason::Blocklisted,
         Reason::NeverResolved,
         Reason::OutOfScope,
         Reason::HoldBudget,
@@ -52,6 +58,8 @@ impl Reason {
         match self {
             Reason::Resolved => "resolved",
             Reason::ResolvedAfterHold => "resolved-after-hold",
+            Reason::Allowlisted => "allowlisted",
+            Reason::Blocklisted => "blocklisted",
             Reason::NeverResolved => "never-resolved",
             Reason::OutOfScope => "out-of-scope",
             Reason::HoldBudget => "hold-budget",

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use super::timestamp;
-use crate::engine::event::{Body, Event, Ready, RecordBody, Stop, VerdictBody};
+use crate::engine::event::{BlockBody, Body, Event, Ready, RecordBody, Reload, Stop, VerdictBody};
 use crate::engine::{Mode, Reason, Verdict};
 
 /// Appends an event as one line for a person, without the newline.
@@ -19,6 +19,7 @@ fn append_text(out: &mut String, event: &Event) {
         Body::Ready(_) => ("INFO", "✅"),
         Body::Verdict(verdict) if verdict.verdict == Verdict::Accept => ("INFO", "✅"),
         Body::Verdict(_) => ("WARN", "🚨"),
+        Body::Block(_) => ("WARN", "⛔"),
         Body::Record(_) => ("TRACE", "🍯"),
         Body::Health(health) if health.healthy => ("INFO", "✅"),
         Body::Health(_) => ("WARN", "⚠️"),
@@ -32,9 +33,8 @@ fn append_text(out: &mut String, event: &Event) {
         Body::Verdict(verdict) => append_verdict(out, verdict),
         Body::Record(record) => out.push_str(&record_text(record)),
         Body::Health(health) => out.push_str(&health.message),
-        Body::Reload(reload) => {
-            let _ = write!(out, "opened again: {}", reload.what);
-        }
+        Body::Reload(reload) => out.push_str(&reload_text(reload)),
+        Body::Block(block) => out.push_str(&block_text(block)),
         Body::Stop(stop) => out.push_str(&stop_text(stop)),
     }
 }
@@ -71,6 +71,7 @@ fn append_verdict(out: &mut String, verdict: &VerdictBody) {
         (Verdict::Accept, Reason::ResolvedAfterHold) => {
             write!(out, " {would}released after {}: ", duration(verdict.held_us))
         }
+        (Verdict::Accept, Reason::Allowlisted) => write!(out, " {would}accepted (allowlisted): "),
         (Verdict::Accept, _) => write!(out, " {would}accepted: "),
         (Verdict::Drop, reason) => {
             write!(out, " {would}refused ({}): {}", reason.as_str(), proof(verdict))
@@ -116,8 +117,14 @@ fn proof(verdict: &VerdictBody) -> String {
             "not resolved, but the DNS evidence is not reliable now, so this accuses nobody"
                 .to_owned()
         }
+        Reason::Blocklisted => match &verdict.domain {
+            Some(domain) => {
+                format!("the block list has {domain}, of which this is {}", names(verdict))
+            }
+            None => "the block list has it".to_owned(),
+        },
         Reason::Shutdown => "synhold stopped or lost its queue while it waited".to_owned(),
-        Reason::Resolved | Reason::ResolvedAfterHold => names(verdict),
+        Reason::Resolved | Reason::ResolvedAfterHold | Reason::Allowlisted => names(verdict),
     };
     let evidence = &verdict.evidence;
     let held = if verdict.enforced { "held" } else { "would have been held" };
@@ -130,6 +137,36 @@ fn proof(verdict: &VerdictBody) -> String {
         false => write!(text, "unreliable: {}", evidence.why.join("; ")),
     };
     text
+}
+
+fn block_text(block: &BlockBody) -> String {
+    let would = if block.enforced { "" } else { "would be " };
+    let mut text = format!(
+        "{} → {} {would}refused by the kernel, {}: ",
+        block.src,
+        block.dst,
+        counted(block.count, "packet", "packets")
+    );
+    // Writing to a String cannot fail.
+    let _ = match (&block.list, &block.entry) {
+        (Some(list), Some(entry)) => write!(text, "list {list} has {entry}"),
+        _ => write!(text, "set {} has it", block.set),
+    };
+    if let Some(note) = &block.note {
+        let _ = write!(text, " ({note})");
+    }
+    text
+}
+
+fn reload_text(reload: &Reload) -> String {
+    let Some(lists) = reload.lists else { return format!("opened again: {}", reload.what) };
+    format!(
+        "lists: {} added to the kernel's sets, {} taken out in {} ms; {} ended",
+        counted(lists.added, "element", "elements"),
+        lists.removed,
+        lists.took_ms,
+        counted(lists.ended_flows, "open flow was", "open flows were"),
+    )
 }
 
 fn record_text(record: &RecordBody) -> String {
@@ -208,6 +245,35 @@ mod tests {
     fn a_dry_run_speaks_of_what_would_be() {
         let line = line(&verdict(Verdict::Drop, Reason::NeverResolved, Mode::DryRun, &[]));
         assert!(line.contains("443 would be refused (never-resolved)"), "{line}");
+    }
+
+    #[test]
+    fn a_set_hit_names_list_entry_and_comment() {
+        let block = BlockBody {
+            mode: Mode::Enforce,
+            enforced: true,
+            set: "block4".to_owned(),
+            container: None,
+            src: "172.25.0.2".parse().unwrap(),
+            dst: "203.0.113.9".parse().unwrap(),
+            count: 3,
+            list: Some("drop".to_owned()),
+            entry: Some("203.0.113.0/24".to_owned()),
+            note: Some("SBL1".to_owned()),
+            names: Vec::new(),
+        };
+        let text = |block: &BlockBody| {
+            line(&Event { time: crate::engine::Wall(0), body: Body::Block(block.clone()) })
+        };
+        let told = text(&block);
+        assert!(told.ends_with(
+            "WARN: ⛔ 172.25.0.2 → 203.0.113.9 refused by the kernel, 3 packets: list drop has 203.0.113.0/24 (SBL1)"
+        ), "{told}");
+        let told = text(&BlockBody { list: None, note: None, enforced: false, count: 1, ..block });
+        assert!(
+            told.ends_with("would be refused by the kernel, 1 packet: set block4 has it"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -69,6 +69,7 @@ mod tests {
             },
             held: Duration::from_micros(750_113),
             copies: 0,
+            domain: None,
         };
         let evidence = Evidence { healthy: true, records: 1234, lag_us: 80, ..Evidence::default() };
         let body = Body::Verdict(VerdictBody::decided(decision, mode, evidence, 0));

@@ -1,0 +1,283 @@
+//! Refusals of a moment ago, in the kernel: a retry meets `denied4/6` instead of the queue, until its record arrives.
+//!
+//! No pair stays refused after its record: a refusal is noted in [`Denied::pairs`] *before* the engine is asked
+//! again, and a record is in the registry *before* its reader looks for noted refusals. A full fence lies between
+//! the two steps on both sides, and one thread ([`Server`]) does both to the kernel, in order.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+
+use super::clock;
+use crate::engine::judge::Decision;
+use crate::engine::{Flow, Mono, Reason, Verdict};
+
+/// Notes on their way to the thread that changes the set: a flood of refusals is told by those that fit.
+const NOTES_MAX: usize = 4096;
+/// Notes taken in one go: one transaction instead of many under load.
+const BATCH_MAX: usize = 256;
+/// Pairs remembered, as many as the kernel's set holds.
+const PAIRS_MAX: usize = 65_536;
+
+/// Source and destination.
+pub type Pair = (IpAddr, IpAddr);
+
+/// A flow refused as never resolved, on its way to the block list if so configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accused(pub Flow);
+
+enum Note {
+    Refused(Flow, Reason),
+    Resolved(IpAddr),
+    Again,
+    Stop,
+}
+
+/// What verdict threads and log readers tell.
+#[derive(Debug)]
+pub struct Denied {
+    notes: SyncSender<Note>,
+    /// Sources refused, by destination, and until when the kernel does.
+    pairs: DashMap<IpAddr, HashMap<IpAddr, Mono>>,
+    /// A note did not fit: everything has to be looked at again.
+    missed: AtomicBool,
+    /// Destinations that are blocked only because they were refused once.
+    accused: ArcSwap<HashSet<IpAddr>>,
+}
+
+impl std::fmt::Debug for Note {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Note")
+    }
+}
+
+/// Who changes the kernel's set.
+pub trait Sets: Send {
+    /// Takes pairs out and puts others in, for `timeout`. What is gone already is no error.
+    ///
+    /// # Errors
+    /// In one line, if the kernel does not do it.
+    fn change(&mut self, out: &[Pair], into: &[Pair], timeout: Duration) -> anyhow::Result<()>;
+}
+
+/// What the thread asks and tells beyond the kernel.
+pub struct Hooks {
+    /// Whether a first packet would be accepted now.
+    pub accepts: Box<dyn Fn(Pair) -> bool + Send>,
+    /// A flow was refused that nobody ever resolved.
+    pub accused: Box<dyn Fn(Accused) + Send>,
+    /// A destination that was blocked for being never resolved has a record now.
+    pub forgiven: Box<dyn Fn(IpAddr) + Send>,
+}
+
+impl Denied {
+    /// The shared half, and the ear of its [`Server`].
+    pub fn new() -> (Denied, Ear) {
+        let (notes, ear) = sync_channel(NOTES_MAX);
+        let (pairs, missed, accused) = Default::default();
+        (Denied { notes, pairs, missed, accused }, Ear(ear))
+    }
+
+    /// Notes a refusal that was carried out. Never waits.
+    pub fn refused(&self, decision: &Decision) {
+        let lasting = matches!(
+            decision.reason,
+            Reason::NeverResolved | Reason::OutOfScope | Reason::Blocklisted
+        );
+        if decision.verdict == Verdict::Drop && lasting {
+            // A retry that is not noted asks the daemon again, that is all.
+            let _ = self.notes.try_send(Note::Refused(decision.flow, decision.reason));
+        }
+    }
+
+    /// Notes that a record for `address` is in the registry. Never waits.
+    pub fn resolved(&self, address: IpAddr) {
+        fence(SeqCst);
+        if self.pairs.contains_key(&address) || self.accused.load().contains(&address) {
+            self.tell(Note::Resolved(address));
+        }
+    }
+
+    /// Has every pair looked at again, since the lists changed.
+    pub fn look_again(&self) {
+        self.tell(Note::Again);
+    }
+
+    /// Sets the destinations that a later record may take off the block list.
+    pub fn set_accused(&self, accused: HashSet<IpAddr>) {
+        self.accused.store(Arc::new(accused));
+    }
+
+    /// Ends [`Server::run`].
+    pub fn stop(&self) {
+        let _ = self.notes.send(Note::Stop);
+    }
+
+    fn tell(&self, note: Note) {
+        if self.notes.try_send(note).is_err() {
+            self.missed.store(true, SeqCst);
+        }
+    }
+}
+
+/// See [`Denied::new`].
+pub struct Ear(Receiver<Note>);
+
+/// The thread that keeps the kernel's set.
+pub struct Server<S> {
+    /// What it is told about.
+    pub denied: Arc<Denied>,
+    /// How it is told.
+    pub ear: Ear,
+    /// The kernel's set.
+    pub sets: S,
+    /// Whom it asks and tells.
+    pub hooks: Hooks,
+    /// How long the kernel keeps a refusal.
+    pub timeout: Duration,
+}
+
+impl<S: Sets> Server<S> {
+    /// Serves until [`Denied::stop`].
+    pub fn run(mut self) {
+        let (mut failing, mut count) = (false, 0);
+        while let Ok(first) = self.ear.0.recv() {
+            let mut work = Work::new(&self.denied, &self.hooks, self.timeout, &mut count);
+            let mut stop = work.take(first);
+            for note in self.ear.0.try_iter().take(BATCH_MAX) {
+                stop |= work.take(note);
+            }
+            if self.denied.missed.swap(false, SeqCst) {
+                work.look_again();
+            }
+            match work.done(&mut self.sets) {
+                Ok(()) => failing = false,
+                Err(error) if !std::mem::replace(&mut failing, true) => {
+                    tracing::warn!("retries of refused flows come back to the queue: {error:#}");
+                }
+                Err(_) => {}
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+}
+
+/// One transaction in the making.
+struct Work<'a> {
+    denied: &'a Denied,
+    hooks: &'a Hooks,
+    timeout: Duration,
+    /// Pairs remembered; only this thread changes them.
+    count: &'a mut usize,
+    out: Vec<Pair>,
+    into: Vec<Pair>,
+}
+
+impl<'a> Work<'a> {
+    fn new(
+        denied: &'a Denied,
+        hooks: &'a Hooks,
+        timeout: Duration,
+        count: &'a mut usize,
+    ) -> Work<'a> {
+        Work { denied, hooks, timeout, count, out: Vec::new(), into: Vec::new() }
+    }
+
+    /// True if this was the last note.
+    fn take(&mut self, note: Note) -> bool {
+        match note {
+            Note::Refused(flow, reason) => self.refuse(flow, reason),
+            Note::Resolved(address) => self.resolve(address),
+            Note::Again => self.look_again(),
+            Note::Stop => return true,
+        }
+        false
+    }
+
+    fn refuse(&mut self, flow: Flow, reason: Reason) {
+        let (src, dst) = (flow.src.ip(), flow.dst.ip());
+        let room = self.has_room();
+        if room {
+            let until = clock::mono() + self.timeout;
+            let before = self.denied.pairs.entry(dst).or_default().insert(src, until);
+            *self.count += usize::from(before.is_none());
+        }
+        fence(SeqCst);
+        if (self.hooks.accepts)((src, dst)) {
+            return self.forget((src, dst));
+        }
+        if room {
+            self.into.push((src, dst));
+        }
+        if reason == Reason::NeverResolved {
+            (self.hooks.accused)(Accused(flow));
+        }
+    }
+
+    fn resolve(&mut self, address: IpAddr) {
+        let sources = self.denied.pairs.get(&address).map(|pairs| pairs.keys().copied().collect());
+        let sources: Vec<IpAddr> = sources.unwrap_or_default();
+        for src in sources.into_iter().filter(|src| (self.hooks.accepts)((*src, address))) {
+            self.forget((src, address));
+        }
+        if self.denied.accused.load().contains(&address) {
+            (self.hooks.forgiven)(address);
+        }
+    }
+
+    fn look_again(&mut self) {
+        let destinations: Vec<IpAddr> =
+            self.denied.pairs.iter().map(|entry| *entry.key()).collect();
+        for address in destinations {
+            self.resolve(address);
+        }
+    }
+
+    fn forget(&mut self, pair: Pair) {
+        let (src, dst) = pair;
+        let known = self.denied.pairs.get_mut(&dst).and_then(|mut sources| sources.remove(&src));
+        self.denied.pairs.remove_if(&dst, |_, sources| sources.is_empty());
+        let Some(until) = known else { return };
+        *self.count -= 1;
+        if let Some(place) = self.into.iter().position(|put| *put == pair) {
+            // An earlier refusal may have put it in all the same.
+            self.into.swap_remove(place);
+        }
+        if until > clock::mono() {
+            self.out.push(pair);
+        }
+    }
+
+    /// Whether one more pair can be remembered, if need be once those are forgotten that the kernel let expire.
+    fn has_room(&mut self) -> bool {
+        if *self.count >= PAIRS_MAX {
+            let (now, mut left) = (clock::mono(), 0);
+            self.denied.pairs.retain(|_, sources| {
+                sources.retain(|_, until| *until > now);
+                left += sources.len();
+                !sources.is_empty()
+            });
+            *self.count = left;
+        }
+        *self.count < PAIRS_MAX
+    }
+
+    fn done(self, sets: &mut impl Sets) -> anyhow::Result<()> {
+        if self.out.is_empty() && self.into.is_empty() {
+            return Ok(());
+        }
+        sets.change(&self.out, &self.into, self.timeout)
+    }
+}
+
+#[cfg(test)]
+#[path = "denied_test.rs"]
+mod tests;

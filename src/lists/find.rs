@@ -1,0 +1,173 @@
+//! Which entries of which lists speak about an address or a name: one walk through the files, no index in memory.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Kind;
+use super::entry::Entry;
+use super::hold::{Guard, Protected, Standing};
+use super::item::{Item, Line};
+use super::source::Source;
+use super::text::excerpt;
+use crate::engine::intervals::Span;
+use crate::engine::limits::NAME_BYTES_MAX;
+use crate::engine::name::normalise;
+use crate::engine::net::{Family, number};
+use crate::engine::ranges::RangeSet;
+use crate::engine::{Name, Wall};
+
+/// Entries found for one query. More than a screenful explains nothing.
+pub const FOUND_PER_QUERY_MAX: usize = 16;
+
+/// What is looked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Query {
+    /// Entries that hold an address.
+    Address(IpAddr),
+    /// Entries that share an address with a range, such as an element of a set.
+    Range(Family, Span),
+    /// Domains that stand for a name.
+    Name(Name),
+}
+
+/// An entry that was found, and what it says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Found {
+    /// Place of the query it answers.
+    pub query: usize,
+    /// The list.
+    pub list: String,
+    /// What its entries mean.
+    pub kind: Kind,
+    /// Line of the list, from 1.
+    pub line: u32,
+    /// The entry as it is written.
+    pub entry: String,
+    /// The comment, or the number of the case.
+    pub note: Option<String>,
+    /// When it ends.
+    #[serde(with = "super::text::serde_time")]
+    pub until: Option<Wall>,
+    /// The only source address it holds for.
+    pub from: Option<IpAddr>,
+}
+
+/// What was found, and what could not be looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// By query, then in the order of the lists.
+    pub found: Vec<Found>,
+    /// Lists that could not be read to their end, and why.
+    pub errors: Vec<String>,
+}
+
+/// Finds the entries that hold (not expired, not refused) for each query, at most [`FOUND_PER_QUERY_MAX`] each.
+pub fn find(sources: &[Source], wanted: &[Query], protected: &[Protected], now: Wall) -> Findings {
+    let guard = Guard::new(protected, now);
+    let mut search = Search::new(wanted);
+    let mut errors = Vec::new();
+    for source in sources {
+        let read = source.read(&mut |line| {
+            if let Line::Item(item) = line {
+                search.look(source, &item, &guard);
+            }
+        });
+        if let Err(error) = read {
+            errors.push(format!("{}: {}", source.label(), excerpt(&error.to_string())));
+        }
+    }
+    search.found.sort_by_key(|found| found.query);
+    Findings { found: search.found, errors }
+}
+
+struct Search {
+    /// Ranges asked for, with the place of their query.
+    spans: Vec<(Family, Span, usize)>,
+    /// The same merged, so that an entry nobody asked for costs one look-up.
+    ranges: RangeSet,
+    /// Every name asked for and all its parents.
+    suffixes: HashMap<String, Vec<usize>>,
+    /// Entries found for each query.
+    taken: Vec<usize>,
+    found: Vec<Found>,
+}
+
+impl Search {
+    fn new(wanted: &[Query]) -> Search {
+        let mut spans = Vec::new();
+        let mut suffixes: HashMap<String, Vec<usize>> = HashMap::new();
+        for (place, query) in wanted.iter().enumerate() {
+            match query {
+                Query::Address(address) => {
+                    let at = number(*address);
+                    spans.push((Family::of(*address), Span::new(at, at), place));
+                }
+                Query::Range(family, span) => spans.push((*family, *span, place)),
+                Query::Name(name) => {
+                    for suffix in parents(name.as_str()) {
+                        suffixes.entry(suffix.to_owned()).or_default().push(place);
+                    }
+                }
+            }
+        }
+        let ranges = RangeSet::new(spans.iter().map(|(family, span, _)| (*family, *span)));
+        Search { spans, ranges, suffixes, taken: vec![0; wanted.len()], found: Vec::new() }
+    }
+
+    fn look(&mut self, source: &Source, item: &Item<'_>, guard: &Guard<'_>) {
+        let places = match item.entry {
+            Entry::Addresses(family, span) if self.ranges.touches(family, span) => {
+                self.asked(family, span)
+            }
+            Entry::Domain(text) if !self.suffixes.is_empty() => self.asked_name(text),
+            Entry::Addresses(..) | Entry::Domain(_) => return,
+        };
+        if places.is_empty() || !matches!(guard.judge(source, item), Standing::Holds) {
+            return;
+        }
+        for place in places {
+            if let Some(taken) = self.taken.get_mut(place).filter(|t| **t < FOUND_PER_QUERY_MAX) {
+                *taken += 1;
+                self.found.push(found(place, source, item));
+            }
+        }
+    }
+
+    fn asked(&self, family: Family, span: Span) -> Vec<usize> {
+        let touching = self.spans.iter().filter(|(asked_family, asked, _)| {
+            *asked_family == family && asked.first() <= span.last() && span.first() <= asked.last()
+        });
+        touching.map(|(.., place)| *place).collect()
+    }
+
+    fn asked_name(&self, text: &str) -> Vec<usize> {
+        let mut buffer = [0; NAME_BYTES_MAX];
+        let name = normalise(text, &mut buffer).ok();
+        name.and_then(|name| self.suffixes.get(name)).cloned().unwrap_or_default()
+    }
+}
+
+/// A name and everything it lies under.
+fn parents(name: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(name), |name| name.split_once('.').map(|(_, parent)| parent))
+}
+
+fn found(query: usize, source: &Source, item: &Item<'_>) -> Found {
+    Found {
+        query,
+        list: source.name.clone(),
+        kind: source.kind,
+        line: item.line,
+        entry: excerpt(item.text),
+        note: item.note.map(excerpt),
+        until: item.until,
+        from: item.from,
+    }
+}
+
+#[cfg(test)]
+#[path = "find_test.rs"]
+mod tests;

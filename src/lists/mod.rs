@@ -1,0 +1,43 @@
+//! What the user's lists and feeds say: read, fetched, watched, edited, and compiled for the engine.
+//!
+//! Files are read line by line and nothing but the compiled ranges stays in memory. A line that cannot be understood is
+//! reported with its number and skipped; an edit keeps every other byte of the file as it is.
+
+mod compile;
+mod csv;
+mod entry;
+mod find;
+mod folder;
+mod format;
+mod hold;
+mod item;
+mod read;
+mod source;
+mod text;
+
+pub use compile::{Compiled, ListReport, MESSAGES_MAX, compile};
+pub use entry::{Entry, EntryError};
+pub use find::{FOUND_PER_QUERY_MAX, Findings, Found, Query, find};
+pub use folder::{Folder, Own};
+pub use format::{Column, Format};
+pub use hold::Protected;
+pub use item::{Item, Line, LineError};
+pub use read::{Counts, Dialect, ReadError, read};
+pub use source::{Content, DOH_SERVERS, Source};
+
+use serde::{Deserialize, Serialize};
+
+/// Bytes of one line; the longest lines of known feeds, with all their columns, are a tenth of this.
+pub const LINE_BYTES_MAX: usize = 4096;
+
+/// What an entry of a list means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Accepted, whatever else is said.
+    Allow,
+    /// Refused.
+    Block,
+    /// A container that is refused everything.
+    Quarantine,
+}
