@@ -25,6 +25,7 @@
 //! | [`nfq`] | adapter: the queue socket, and the guard that answers every packet once |
 //! | [`nftables`] | adapter: the rules as plain data, one netlink transaction to put them in, read-back and comparison |
 //! | `netlink` | framing for the adapters that speak netlink |
+//! | [`conntrack`] | adapter: ends flows that stand |
 //! | [`dns`] | adapter: dnsmasq's log from a file, a FIFO, standard input or a dnsmasq of our own; parser and correlator |
 //! | [`events`] | adapter: the event log, as JSON Lines and as lines for people |
 //! | [`store`] | adapter: the registry on disk |
@@ -69,6 +70,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod conntrack;
 pub mod daemon;
 pub mod dns;
 pub mod engine;

@@ -10,6 +10,7 @@
 
 mod bulk;
 mod bypass;
+mod conntrack;
 mod dns;
 mod evidence;
 mod failures;
