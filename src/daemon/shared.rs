@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::clock;
+use super::denied::Denied;
 use crate::engine::event::{Body, Event, Health, Totals, VerdictBody};
 use crate::engine::judge::{Answer, Decision, Engine, Mode};
 use crate::engine::packet::Malformed;
@@ -43,6 +44,8 @@ pub struct Shared {
     pub mailboxes: Vec<Mailbox>,
     /// The event log.
     pub events: EventSender,
+    /// Refusals of a moment ago.
+    pub denied: Arc<Denied>,
     /// Counters since start.
     pub tally: Tally,
     /// Losses seen on the queue sockets.
@@ -141,6 +144,7 @@ impl Shared {
         engine: Engine<Ticket>,
         mailboxes: Vec<Mailbox>,
         events: EventSender,
+        denied: Arc<Denied>,
         unanswered: Verdict,
         refuse: Disposition,
         queue_num: u16,
@@ -151,6 +155,7 @@ impl Shared {
             engine,
             mailboxes,
             events,
+            denied,
             tally,
             queue_stats,
             unanswered,
@@ -193,6 +198,9 @@ impl Shared {
     /// Counts and reports a verdict.
     pub fn report(&self, decision: Decision) {
         self.tally.count(&decision);
+        if self.mode() == Mode::Enforce {
+            self.denied.refused(&decision);
+        }
         let now = clock::now();
         let queue = self.queue_num + decision.lane;
         let body = VerdictBody::decided(decision, self.mode(), self.engine.evidence(now), queue);

@@ -92,6 +92,14 @@ impl Lists {
         }
     }
 
+    /// Single addresses blocked for good, in the family that has more of them.
+    pub fn hosts(&self) -> usize {
+        let single = |family: Family| {
+            self.block.lasting.spans(family).filter(|span| span.first() == span.last()).count()
+        };
+        Family::BOTH.map(single).into_iter().max().unwrap_or(0)
+    }
+
     fn has_pair(&self, src: IpAddr, dst: IpAddr) -> bool {
         self.pairs.binary_search_by_key(&(src, dst), |(pair, _)| *pair).is_ok()
     }
