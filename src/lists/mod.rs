@@ -3,8 +3,11 @@
 //! Files are read line by line and nothing but the compiled ranges stays in memory. A line that cannot be understood is
 //! reported with its number and skipped; an edit keeps every other byte of the file as it is.
 
+mod atomic;
 mod compile;
 mod csv;
+mod document;
+mod edit;
 mod entry;
 mod find;
 mod folder;
@@ -16,6 +19,8 @@ mod source;
 mod text;
 
 pub use compile::{Compiled, ListReport, MESSAGES_MAX, compile};
+pub use document::{Added, Addition, Removal};
+pub use edit::{EditError, OWN_BYTES_MAX, add, prune_expired, remove};
 pub use entry::{Entry, EntryError};
 pub use find::{FOUND_PER_QUERY_MAX, Findings, Found, Query, find};
 pub use folder::{Folder, Own};
