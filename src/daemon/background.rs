@@ -43,8 +43,7 @@ impl Background {
     /// If the system gives no descriptor.
     pub fn open(config: &Config, shared: &Arc<Shared>, ear: Ear) -> Result<Background> {
         let (notes, orders) = (library::notes()?, Truth::orders()?);
-        let library =
-            Library::open(config, shared, Arc::clone(&notes), Arc::clone(&orders));
+        let library = Library::open(config, shared, Arc::clone(&notes), Arc::clone(&orders));
         let shared = Arc::clone(shared);
         let auto_block = config.lists.auto_block;
         Ok(Background { shared, ear, library, notes, orders, auto_block })

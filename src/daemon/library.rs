@@ -269,7 +269,8 @@ impl Library {
             return;
         }
         if let Err(error) = lists::add(&self.folder, Own::Auto, &accused) {
-            let message = format!("{} refused destinations are not blocked further: {error}", accused.len());
+            let message =
+                format!("{} refused destinations are not blocked further: {error}", accused.len());
             self.shared.report_health("lists", false, message);
         }
         self.read_at = Some(Instant::now());
@@ -281,7 +282,9 @@ impl Library {
         let removal = Removal { entry, from: None };
         match lists::remove(&self.folder, Own::Auto, &[removal]) {
             Ok(_) => self.read_at = Some(Instant::now()),
-            Err(error) => tracing::warn!("{address} stays blocked although it is resolved now: {error}"),
+            Err(error) => {
+                tracing::warn!("{address} stays blocked although it is resolved now: {error}")
+            }
         }
     }
 
@@ -299,10 +302,9 @@ impl Library {
 }
 
 fn watch(folder: &Folder, writes: bool) -> Option<Watch> {
-    let opened = lists::make_folders(folder, writes).and_then(|()| Watch::open(folder, &[]));
-    opened
-        .inspect_err(|error| tracing::warn!("changed lists are not noticed: {error}"))
-        .ok()
+    let made = if writes { lists::make_folders(folder) } else { Ok(()) };
+    let opened = made.and_then(|()| Watch::open(folder, &[]));
+    opened.inspect_err(|error| tracing::warn!("changed lists are not noticed: {error}")).ok()
 }
 
 fn entries_of(compiled: &Compiled, own: Own) -> u64 {

@@ -11,6 +11,8 @@ mod lanes;
 mod library;
 mod lock;
 mod persist;
+mod protected;
+mod reporter;
 mod revoke;
 mod rules;
 mod saver;

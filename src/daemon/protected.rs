@@ -9,9 +9,11 @@ use crate::lists::Protected;
 
 /// This host's addresses, the gateways of its default routes, and the resolvers that names come from.
 pub fn all(config: &Config) -> Vec<Protected> {
-    let own = config.rules.host.iter().map(|own| {
-        (own.address, format!("this host's own address on {}", own.interface))
-    });
+    let own = config
+        .rules
+        .host
+        .iter()
+        .map(|own| (own.address, format!("this host's own address on {}", own.interface)));
     let gateways =
         host::gateways().into_iter().map(|address| (address, "the default gateway".to_owned()));
     let resolvers =

@@ -6,7 +6,9 @@ use crate::config::RuleConfig;
 use crate::engine::Mode;
 use crate::engine::ranges::RangeSet;
 use crate::nftables::ruleset::Set;
-use crate::nftables::{self, Family, HOSTS_SIZE_DEFAULT, Options, QueueVia, Ruleset, names, restorable};
+use crate::nftables::{
+    self, Family, HOSTS_SIZE_DEFAULT, Options, QueueVia, Ruleset, names, restorable,
+};
 
 /// The rules in the kernel, and what to do about them at stop. Dropped without a word, they are restored.
 pub struct Rules {

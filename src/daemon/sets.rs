@@ -87,7 +87,12 @@ impl Sets {
         Ok(Loaded { took: start.elapsed(), ..loaded })
     }
 
-    fn load_all(&mut self, wants: &[Want], now: crate::engine::Wall, transactions: &mut u32) -> Result<Loaded> {
+    fn load_all(
+        &mut self,
+        wants: &[Want],
+        now: crate::engine::Wall,
+        transactions: &mut u32,
+    ) -> Result<Loaded> {
         let mut loaded = self.load_differences(wants, now, transactions)?;
         for want in wants {
             if self.held.contains_key(want.set) {
@@ -103,7 +108,12 @@ impl Sets {
         Ok(loaded)
     }
 
-    fn load_differences(&mut self, wants: &[Want], now: crate::engine::Wall, transactions: &mut u32) -> Result<Loaded> {
+    fn load_differences(
+        &mut self,
+        wants: &[Want],
+        now: crate::engine::Wall,
+        transactions: &mut u32,
+    ) -> Result<Loaded> {
         let (mut bulk, mut loaded) = (Bulk::new(), Loaded::default());
         let (mut gone, mut come) = (Vec::new(), Vec::new());
         for want in wants {
@@ -134,7 +144,12 @@ impl Sets {
             }
             // Something expired, or somebody else was there: what they hold is not known any more.
             Err(Error::Stale { .. }) => {
-                known.iter().map(|want| want.set).collect::<Vec<_>>().into_iter().for_each(|set| self.forget(set));
+                known
+                    .iter()
+                    .map(|want| want.set)
+                    .collect::<Vec<_>>()
+                    .into_iter()
+                    .for_each(|set| self.forget(set));
                 Ok(Loaded::default())
             }
             Err(error) => Err(error).context("cannot change the list sets"),

@@ -122,7 +122,9 @@ impl Truth {
     /// If the kernel does not do it.
     pub fn stop(self, keep: bool) -> Result<()> {
         self.orders.put_always(Order::Stop { keep });
-        self.thread.join().unwrap_or_else(|_| Err(anyhow!("the thread that keeps the rules panicked")))
+        self.thread
+            .join()
+            .unwrap_or_else(|_| Err(anyhow!("the thread that keeps the rules panicked")))
     }
 }
 
@@ -185,7 +187,8 @@ impl Keeper {
         ];
         let left = until.saturating_duration_since(Instant::now());
         // A little late rather than a little early, and then again.
-        let left = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        let left =
+            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
         // An interrupted wait is a short wait.
         let _ = poll(&mut descriptors, left);
     }
@@ -232,7 +235,11 @@ impl Keeper {
                     took_ms: u64::try_from(loaded.took.as_millis()).unwrap_or(u64::MAX),
                 };
                 if tell || loaded.added + loaded.removed + ended_flows > 0 {
-                    let sets = self.wants(&lists).iter().map(|want| (want.set, want.len() as u64)).collect();
+                    let sets = self
+                        .wants(&lists)
+                        .iter()
+                        .map(|want| (want.set, want.len() as u64))
+                        .collect();
                     self.listener.loaded(reload, sets);
                 }
                 self.shared.denied.look_again();
@@ -256,7 +263,9 @@ impl Keeper {
 
     fn bring(&mut self, lists: &Lists) -> Result<Loaded> {
         if self.rules.make_room(lists.hosts())? {
-            [names::BLOCKHOSTS.v4, names::BLOCKHOSTS.v6].iter().for_each(|set| self.sets.forget(set));
+            [names::BLOCKHOSTS.v4, names::BLOCKHOSTS.v6]
+                .iter()
+                .for_each(|set| self.sets.forget(set));
         }
         let wants = self.wants(lists);
         self.sets.load(&wants, Some(&mut self.monitor))
@@ -306,11 +315,14 @@ impl Keeper {
         let by = named(who);
         if self.users {
             let advice = "`synhold rules install` with the same options puts them back";
-            return self.report(false, format!("`synhold rules` changed the rules: {drift}; {advice}"));
+            return self
+                .report(false, format!("`synhold rules` changed the rules: {drift}; {advice}"));
         }
         if !self.may_mend() {
             if !already {
-                let message = format!("{by} keeps changing the rules: {drift}; they are not put back for a minute");
+                let message = format!(
+                    "{by} keeps changing the rules: {drift}; they are not put back for a minute"
+                );
                 self.report(false, message);
             }
             return;
@@ -352,13 +364,18 @@ impl Keeper {
             Ok(loaded) if loaded.added + loaded.removed > 0 => {
                 let message = format!(
                     "{} changed the list sets: {} elements put back, {} taken out in {} ms",
-                    named(who), loaded.added, loaded.removed, loaded.took.as_millis()
+                    named(who),
+                    loaded.added,
+                    loaded.removed,
+                    loaded.took.as_millis()
                 );
                 self.report(false, message);
                 self.report(true, "the list sets are what the lists say again".to_owned());
             }
             Ok(_) => {}
-            Err(error) => self.report(false, format!("the list sets cannot be put back: {error:#}")),
+            Err(error) => {
+                self.report(false, format!("the list sets cannot be put back: {error:#}"))
+            }
         }
     }
 

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::engine::Wall;
+use crate::engine::intervals::Span;
 use crate::engine::lists::{Lists, Side};
 use crate::engine::net::{Family, number};
 use crate::engine::ranges::RangeSet;
-use crate::engine::intervals::Span;
 use crate::nftables::names::{self, Pair};
 use crate::nftables::{Element, Key};
 
@@ -37,7 +37,8 @@ impl Want {
             lists.allow.lasting.clone()
         } else {
             let spans = |set: &RangeSet| {
-                let of = |family| set.spans(family).map(move |span| (family, span)).collect::<Vec<_>>();
+                let of =
+                    |family| set.spans(family).map(move |span| (family, span)).collect::<Vec<_>>();
                 Family::BOTH.map(of).concat()
             };
             RangeSet::new([spans(&lists.allow.lasting), spans(&admitted)].concat())
@@ -84,7 +85,9 @@ impl Want {
     /// All elements that have not expired.
     pub fn elements(&self, now: Wall) -> impl Iterator<Item = Element> + Clone + '_ {
         let lasting = Spans { ranges: &self.ranges, family: self.family, place: 0 };
-        lasting.map(|span| self.lasting(span)).chain(self.timed.iter().filter_map(move |timed| living(timed, now)))
+        lasting
+            .map(|span| self.lasting(span))
+            .chain(self.timed.iter().filter_map(move |timed| living(timed, now)))
     }
 
     /// What has to go and what has to come, from `before`, which is what the set holds. What has expired since went by
@@ -112,8 +115,15 @@ impl Want {
             .filter_map(|timed| living(timed, now))
             .collect();
         (
-            before.ranges.not_in(&self.ranges, self.family).map(|span| before.lasting(span)).chain(gone),
-            self.ranges.not_in(&before.ranges, self.family).map(|span| self.lasting(span)).chain(come),
+            before
+                .ranges
+                .not_in(&self.ranges, self.family)
+                .map(|span| before.lasting(span))
+                .chain(gone),
+            self.ranges
+                .not_in(&before.ranges, self.family)
+                .map(|span| self.lasting(span))
+                .chain(come),
         )
     }
 
@@ -146,7 +156,8 @@ impl Iterator for Spans<'_> {
 fn split(set: &RangeSet) -> (RangeSet, RangeSet) {
     let pick = |single: bool| {
         let of = |family: Family| {
-            let spans = set.spans(family).filter(move |span| (span.first() == span.last()) == single);
+            let spans =
+                set.spans(family).filter(move |span| (span.first() == span.last()) == single);
             spans.map(move |span| (family, span))
         };
         RangeSet::new(of(Family::V4).chain(of(Family::V6)))
@@ -174,5 +185,9 @@ fn living((key, until): &(Key, Option<Wall>), now: Wall) -> Option<Element> {
 pub fn key_of(set: &str, address: IpAddr) -> Key {
     let exact = [names::QUARANTINE, names::BLOCKHOSTS].iter().any(|pair| pair.has(set));
     let number = number(address);
-    if exact { Key::Address(address) } else { Key::Span(Family::of(address), Span::new(number, number)) }
+    if exact {
+        Key::Address(address)
+    } else {
+        Key::Span(Family::of(address), Span::new(number, number))
+    }
 }

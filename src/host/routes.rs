@@ -46,7 +46,8 @@ fn gateway6(line: &str) -> Option<Ipv6Addr> {
     let address = |place: usize| u128::from_str_radix(words.get(place)?, 16).ok();
     let flags = u32::from_str_radix(words.get(8)?, 16).ok()?;
     let is_default = address(0)? == 0 && *words.get(1)? == "00";
-    (is_default && flags & UP_BY_GATEWAY == UP_BY_GATEWAY).then(|| address(4).map(Ipv6Addr::from))?
+    (is_default && flags & UP_BY_GATEWAY == UP_BY_GATEWAY)
+        .then(|| address(4).map(Ipv6Addr::from))?
 }
 
 #[cfg(test)]
@@ -66,7 +67,9 @@ mod tests {
         assert_eq!(gateway4("Iface\tDestination\tGateway"), None);
         let zeros = "0".repeat(32);
         let line = |length: &str, flags: &str| {
-            format!("{zeros} {length} {zeros} 00 20010db8000000000000000000000001 00000400 1 0 {flags} eth0")
+            format!(
+                "{zeros} {length} {zeros} 00 20010db8000000000000000000000001 00000400 1 0 {flags} eth0"
+            )
         };
         assert_eq!(gateway6(&line("00", "00000003")), Some("2001:db8::1".parse().unwrap()));
         assert_eq!(gateway6(&line("40", "00000003")), None);

@@ -16,7 +16,9 @@ mod hold;
 mod item;
 mod read;
 mod source;
+mod status;
 mod text;
+mod watch;
 
 pub use compile::{Compiled, ListReport, MESSAGES_MAX, compile};
 pub use document::{Added, Addition, Removal};
@@ -29,6 +31,8 @@ pub use hold::Protected;
 pub use item::{Item, Line, LineError};
 pub use read::{Counts, Dialect, ReadError, read};
 pub use source::{Content, DOH_SERVERS, Source};
+pub use status::{SetStatus, Status, make_folders};
+pub use watch::{DEBOUNCE, Watch};
 
 use serde::{Deserialize, Serialize};
 

@@ -50,7 +50,10 @@ impl Status {
     pub fn read(folder: &Folder) -> Option<Status> {
         let path = folder.status();
         let small = fs::metadata(&path).ok()?.len() <= STATUS_BYTES_MAX;
-        small.then(|| fs::read(&path).ok()).flatten().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        small
+            .then(|| fs::read(&path).ok())
+            .flatten()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
     }
 
     /// Writes it, whole or not at all.

@@ -1,19 +1,25 @@
 //! Notices that list files change: written, renamed over, deleted, made again, and their folders with them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 
-use super::folder::Folder;
+use super::folder::{Folder, Own};
 
 /// How long to wait after the first notice before reading: an editor truncates, writes and renames within a few
 /// milliseconds, and one reading of all lists should do for it.
 pub const DEBOUNCE: Duration = Duration::from_millis(150);
+
+/// A folder is not where it was.
+const GONE: AddWatchFlags = AddWatchFlags::IN_IGNORED
+    .union(AddWatchFlags::IN_MOVE_SELF)
+    .union(AddWatchFlags::IN_DELETE_SELF);
 
 /// Watches folders rather than files: a file that is renamed over is another file, its folder stays.
 #[derive(Debug)]
@@ -25,22 +31,31 @@ pub struct Watch {
 #[derive(Debug)]
 struct Watched {
     path: PathBuf,
+    /// What matters in it: other files there, such as the registry, change all the time.
+    names: BTreeSet<OsString>,
     /// None while it is not there; its parent is watched for its return.
     at: Option<WatchDescriptor>,
 }
 
 impl Watch {
-    /// Watches the folder of lists, that of each file of `others`, and the parents of all these.
+    /// Watches our own lists and `others` in their folders, and those folders in their parents.
     ///
     /// # Errors
     /// If the system gives no inotify instance.
     pub fn open(folder: &Folder, others: &[PathBuf]) -> io::Result<Watch> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        let direct = others.iter().filter_map(|file| file.parent()).map(Path::to_path_buf);
-        let direct: BTreeSet<PathBuf> = direct.chain([folder.lists()]).collect();
-        let parents = direct.iter().filter_map(|folder| folder.parent()).map(Path::to_path_buf);
-        let all: BTreeSet<PathBuf> = parents.chain(direct.iter().cloned()).collect();
-        let folders = all.into_iter().map(|path| Watched { path, at: None }).collect();
+        let mut folders: BTreeMap<PathBuf, BTreeSet<OsString>> = BTreeMap::new();
+        for file in Own::ALL.map(|own| folder.own(own)).iter().chain(others) {
+            let mut path = file.as_path();
+            // The file in its folder, and the folder in its parent.
+            for _ in 0..2 {
+                let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { break };
+                folders.entry(parent.to_path_buf()).or_default().insert(name.to_owned());
+                path = parent;
+            }
+        }
+        let folders =
+            folders.into_iter().map(|(path, names)| Watched { path, names, at: None }).collect();
         let mut watch = Watch { inotify, folders };
         watch.follow();
         Ok(watch)
@@ -53,14 +68,11 @@ impl Watch {
             match self.inotify.read_events() {
                 Ok(events) => {
                     for event in &events {
-                        let gone = AddWatchFlags::IN_IGNORED
-                            | AddWatchFlags::IN_MOVE_SELF
-                            | AddWatchFlags::IN_DELETE_SELF;
-                        if event.mask.intersects(gone) {
+                        changed |= self.matters(event);
+                        if event.mask.intersects(GONE) {
                             self.lose(event.wd);
                         }
                     }
-                    changed |= !events.is_empty();
                 }
                 Err(Errno::EAGAIN) => break,
                 Err(Errno::EINTR) => {}
@@ -68,10 +80,18 @@ impl Watch {
                 Err(_) => break,
             }
         }
-        if changed {
-            self.follow();
-        }
+        // A folder that was not there may be now.
+        self.follow();
         changed
+    }
+
+    /// Without a name it is about the folder itself, or about notices that were lost.
+    fn matters(&self, event: &InotifyEvent) -> bool {
+        let Some(name) = &event.name else {
+            return !event.mask.contains(AddWatchFlags::IN_IGNORED);
+        };
+        let mut here = self.folders.iter().filter(|folder| folder.at == Some(event.wd));
+        here.any(|folder| folder.names.contains(name))
     }
 
     fn lose(&mut self, at: WatchDescriptor) {
@@ -135,7 +155,9 @@ mod tests {
         assert!(noticed(&mut watch), "renamed over");
         fs::remove_file(&file).unwrap();
         assert!(noticed(&mut watch), "deleted");
-        assert!(!watch.changed(), "and then it is quiet");
+        fs::write(folder.status(), "{}").unwrap();
+        fs::write(state.path().join("registry.json"), "{}").unwrap();
+        assert!(!watch.changed(), "what is not a list does not matter");
     }
 
     #[test]
@@ -159,7 +181,8 @@ mod tests {
     fn a_feed_elsewhere_is_watched_too() {
         let (state, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let feed = elsewhere.path().join("feed.netset");
-        let mut watch = Watch::open(&Folder::new(state.path()), std::slice::from_ref(&feed)).unwrap();
+        let mut watch =
+            Watch::open(&Folder::new(state.path()), std::slice::from_ref(&feed)).unwrap();
         fs::write(&feed, "192.0.2.0/24\n").unwrap();
         assert!(noticed(&mut watch));
     }
