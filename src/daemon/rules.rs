@@ -95,7 +95,7 @@ impl Rules {
             nftables::remove()?;
         } else if self.own {
             tracing::info!("the rules stay: `synhold rules install` has made them the user's");
-        } else if current != self.applied {
+        } else if !nftables::check(&self.applied, Some(&current)).is_empty() {
             tracing::warn!("the rules stay as they are: somebody changed them while synhold ran");
         } else if let Some(previous) = &self.previous {
             nftables::apply(previous, Some(&current))?;

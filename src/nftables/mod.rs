@@ -31,6 +31,8 @@ pub use drift::{Change, Drift, check};
 pub use error::Error;
 pub use foreign::{Restorable, restorable};
 pub use kernel::{Applied, apply, generation, probe, read, remove};
-pub use options::{HOSTS_SIZE_DEFAULT, Options, Posture, QueueVia, Refuse};
+pub use options::{
+    DnsRedirect, HOSTS_SIZE_DEFAULT, LocalPolicy, Options, Posture, QueueVia, Refuse,
+};
 pub use render::render;
 pub use ruleset::Ruleset;
