@@ -27,6 +27,13 @@ fn every_flag_of_run_is_a_key_of_the_file() {
         fail = "open"
         refuse = "drop"
         dry-run = false
+        dns-redirect = "10.1.0.53,fd00:1::53"
+        refuse-dot = true
+        refuse-doh = true
+        local-policy = "judge"
+        auto-block = "container"
+        auto-block-for = "12h"
+        auto-block-forgive = true
         state-dir = "/tmp/x"
         dns-source = ["file:/var/log/dnsmasq.log"]
         hold-ms = 500
@@ -52,7 +59,42 @@ fn every_flag_of_run_is_a_key_of_the_file() {
     assert_eq!((config.engine.scope, config.engine.bounds.budget), (Scope::Container, 9));
     assert_eq!(config.engine.bounds.hold, Duration::from_millis(500));
     assert!(config.memory_only && config.keep_rules);
+    let (v4, v6) = (Some([10, 1, 0, 53].into()), Some("fd00:1::53".parse().unwrap()));
+    assert_eq!(config.rules.dns_redirect, DnsRedirect::To { v4, v6 });
+    assert_eq!(config.rules.local_policy, LocalPolicy::Judge);
+    assert!(config.rules.refuse_dot && config.refuse_doh && config.auto_block_forgive);
+    assert_eq!(config.auto_block, AutoBlock::Container);
+    assert_eq!(config.auto_block_for, Duration::from_secs(12 * 60 * 60));
+    let kernel = config.rules.options(QueueVia::Native);
+    assert_eq!(
+        (kernel.dns_redirect, kernel.refuse_dot, kernel.local_policy),
+        (config.rules.dns_redirect, true, LocalPolicy::Judge)
+    );
     assert_eq!(config.log_format, LogFormat::Json);
+}
+
+#[test]
+fn a_table_holds_the_keys_that_begin_with_its_name() {
+    let config = resolved(
+        "fail = \"open\"\n\
+         [dns]\nredirect = \"gateway\"\nlisten = [\"10.1.0.1\"]\n\
+         [auto]\nblock-for = \"2h\"\n\
+         [hold]\nms = 300",
+    );
+    let config = config.unwrap();
+    assert_eq!(config.rules.dns_redirect, DnsRedirect::Gateway);
+    assert_eq!(config.dnsmasq.listen, [("10.1.0.1".parse().unwrap(), 53)]);
+    assert_eq!(config.auto_block_for, Duration::from_secs(7_200));
+    assert_eq!(config.engine.bounds.hold, Duration::from_millis(300));
+    for (text, says) in [
+        ("[dns]\nredirct = \"off\"", "unknown key \"dns-redirct\""),
+        ("[dns.redirect]\nto = \"off\"", "expected a string"),
+        ("dns-redirect = \"off\"\n[dns]\nredirect = \"off\"", "\"dns-redirect\" is there twice"),
+        ("[[dns]]\nredirect = \"off\"", "unknown key \"dns\""),
+    ] {
+        let error = format!("{:#}", resolved(text).unwrap_err());
+        assert!(error.contains(says) && error.lines().count() == 1, "{text}: {error}");
+    }
 }
 
 #[test]
@@ -83,6 +125,10 @@ fn values_that_cannot_be_are_refused_in_one_line() {
         ("dns-source = [\"docker:dns\"]", "docker"),
         ("dns-source = [\"http:x\"]", "--dns-source http:x"),
         ("fail = \"maybe\"", "maybe"),
+        ("dns-redirect = \"here\"", "--dns-redirect here: write off, gateway"),
+        ("local-policy = \"deny\"", "deny"),
+        ("auto-block = \"all\"", "all"),
+        ("auto-block-for = \"10s\"", "--auto-block-for: it must be between one minute"),
     ] {
         let error = format!("{:#}", resolved(text).unwrap_err());
         assert!(error.contains(says), "{text}: {error}");

@@ -1,6 +1,7 @@
 //! Configuration: the file under the command line, checked, with every default filled in.
 
 mod options;
+mod values;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args as _;
 
-pub use options::{DaemonOptions, Fail, Options, RefuseBy, RuleOptions};
+pub use options::{AutoBlock, DaemonOptions, Fail, LocalAs, Options, RefuseBy, RuleOptions};
 
 use crate::dns::{self, SpawnConfig};
 use crate::engine::hold::Bounds;
@@ -22,7 +23,7 @@ use crate::engine::limits::{
 use crate::engine::{Mode, Settings};
 use crate::events::LogFormat;
 use crate::host::{self, InterfaceAddress};
-use crate::nftables::{self, Net, Posture, QueueVia, Refuse};
+use crate::nftables::{self, DnsRedirect, LocalPolicy, Net, Posture, QueueVia, Refuse};
 
 /// Read if it is there and no other file is named.
 pub const DEFAULT_FILE: &str = "/etc/synhold/synhold.toml";
@@ -49,6 +50,12 @@ pub struct RuleConfig {
     pub refuse: Refuse,
     /// Nothing is refused, only counted.
     pub dry_run: bool,
+    /// Where containers' port 53 goes.
+    pub dns_redirect: DnsRedirect,
+    /// True if DNS over TLS and over QUIC is refused.
+    pub refuse_dot: bool,
+    /// Whether private and container networks are judged.
+    pub local_policy: LocalPolicy,
     /// This host's own addresses.
     pub host: Vec<InterfaceAddress>,
 }
@@ -62,6 +69,14 @@ pub struct Config {
     pub engine: Settings,
     /// Where the registry is kept.
     pub state_dir: PathBuf,
+    /// True if well-known servers of DNS over HTTPS are refused.
+    pub refuse_doh: bool,
+    /// Who is kept from a destination that nobody had resolved.
+    pub auto_block: AutoBlock,
+    /// For how long.
+    pub auto_block_for: Duration,
+    /// True if a later DNS answer undoes it.
+    pub auto_block_forgive: bool,
     /// True if nothing but the event file may be written.
     pub memory_only: bool,
     /// True if rules this process put in stay at stop.
@@ -115,9 +130,9 @@ fn read(file: Option<&Path>) -> Result<Options> {
     parse(&text).with_context(|| path.display().to_string())
 }
 
-/// Keys are the long flags of `run`; anything else is an error, since a misspelt key would protect nobody.
+/// Keys are the long flags of `run`, or parts of them in a table named by the part before a dash; anything else is an error, since a misspelt key would protect nobody.
 fn parse(text: &str) -> Result<Options> {
-    let table: toml::Table = text.parse().map_err(|error| one_line(&error, text))?;
+    let table = flat(text.parse().map_err(|error| one_line(&error, text))?)?;
     let command = Options::augment_args(clap::Command::new("run"));
     let known: BTreeSet<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
     if let Some(unknown) = table.keys().find(|key| !known.contains(key.as_str())) {
@@ -130,6 +145,23 @@ fn parse(text: &str) -> Result<Options> {
         rules: value.clone().try_into().map_err(into)?,
         daemon: value.try_into().map_err(into)?,
     })
+}
+
+/// `[dns] redirect` says `dns-redirect`.
+fn flat(table: toml::Table) -> Result<toml::Table> {
+    let mut flat = toml::Table::new();
+    for (key, value) in table {
+        let parts = match value {
+            toml::Value::Table(parts) => {
+                parts.into_iter().map(|(part, value)| (format!("{key}-{part}"), value)).collect()
+            }
+            value => vec![(key, value)],
+        };
+        for (key, value) in parts {
+            ensure!(flat.insert(key.clone(), value).is_none(), "key {key:?} is there twice");
+        }
+    }
+    Ok(flat)
 }
 
 /// The parser draws a picture of several lines; an error here is one.
@@ -159,6 +191,13 @@ fn resolve_rules(options: &RuleOptions) -> Result<RuleConfig> {
         RefuseBy::Reset => Refuse::Reset,
         RefuseBy::Drop => Refuse::Drop,
     };
+    let local_policy = match options.local_policy.unwrap_or(LocalAs::Allow) {
+        LocalAs::Allow => LocalPolicy::Allow,
+        LocalAs::Judge => LocalPolicy::Judge,
+    };
+    let redirect = options.dns_redirect.as_deref().unwrap_or("off");
+    let dns_redirect =
+        values::dns_redirect(redirect).with_context(|| format!("--dns-redirect {redirect}"))?;
     let containers_named = !options.container_net.is_empty();
     let containers = if containers_named { named(&options.container_net)? } else { found(&host)? };
     Ok(RuleConfig {
@@ -169,6 +208,9 @@ fn resolve_rules(options: &RuleOptions) -> Result<RuleConfig> {
         posture,
         refuse,
         dry_run,
+        dns_redirect,
+        refuse_dot: options.refuse_dot,
+        local_policy,
         host,
     })
 }
@@ -209,12 +251,18 @@ fn resolve(options: DaemonOptions, rules: RuleConfig) -> Result<Config> {
     if sources.contains(&dns::Spec::Spawn) {
         dnsmasq.arguments()?;
     }
+    let auto_block_for =
+        values::auto_block_for(options.auto_block_for.as_deref()).context("--auto-block-for")?;
     let mode = if rules.dry_run { Mode::DryRun } else { Mode::Enforce };
     let bounds = Bounds { hold, budget, total: HELD_MAX };
     Ok(Config {
         rules,
         engine: Settings { mode, scope: options.scope.unwrap_or_default(), bounds },
         state_dir: options.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
+        refuse_doh: options.refuse_doh,
+        auto_block: options.auto_block.unwrap_or_default(),
+        auto_block_for,
+        auto_block_forgive: options.auto_block_forgive,
         memory_only: options.memory_only,
         keep_rules: options.keep_rules,
         sources,
@@ -271,6 +319,9 @@ impl RuleConfig {
             containers: self.containers.clone(),
             host_addresses: self.host.iter().map(|on| on.address).collect(),
             hosts_size: nftables::HOSTS_SIZE_DEFAULT,
+            dns_redirect: self.dns_redirect,
+            refuse_dot: self.refuse_dot,
+            local_policy: self.local_policy,
             dry_run: self.dry_run,
             owned: false,
         }

@@ -28,6 +28,29 @@ pub enum RefuseBy {
     Drop,
 }
 
+/// What private networks and the container networks are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LocalAs {
+    /// No egress: never judged.
+    Allow,
+    /// Judged as any other destination.
+    Judge,
+}
+
+/// Who is kept from a destination that was refused because nobody had resolved it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AutoBlock {
+    /// Nobody: the next try is judged anew.
+    #[default]
+    Off,
+    /// The container that tried.
+    Container,
+    /// Every container.
+    Global,
+}
+
 /// Options that decide what the kernel's rules look like; shared by `run` and `rules`.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -53,6 +76,17 @@ pub struct RuleOptions {
     /// How a refused container learns of it [default: reset]
     #[arg(long, value_name = "HOW")]
     pub refuse: Option<RefuseBy>,
+    /// Where containers' port 53 goes, whatever server they ask: off, gateway (this host), or a resolver's address, one
+    /// for each family [default: off]
+    #[arg(long, value_name = "off|gateway|ADDR[,ADDR6]")]
+    pub dns_redirect: Option<String>,
+    /// Refuse DNS over TLS and over QUIC (port 853) unless the server is local or allowed
+    #[arg(long)]
+    #[serde(default)]
+    pub refuse_dot: bool,
+    /// Whether private and container networks are judged [default: allow]
+    #[arg(long, value_name = "POLICY")]
+    pub local_policy: Option<LocalAs>,
 }
 
 /// Everything `run` takes. Keys of the file are the long flags without the dashes.
@@ -94,6 +128,20 @@ pub struct DaemonOptions {
     #[arg(long, value_name = "ADDR[#PORT]")]
     #[serde(default)]
     pub dns_upstream: Vec<String>,
+    /// Refuse the addresses of well-known servers of DNS over HTTPS
+    #[arg(long)]
+    #[serde(default)]
+    pub refuse_doh: bool,
+    /// Whom to keep from a destination that nobody had resolved, beyond the next minute [default: off]
+    #[arg(long, value_name = "WHOM")]
+    pub auto_block: Option<AutoBlock>,
+    /// How long such a destination stays blocked, as 12h or 30d [default: 30d]
+    #[arg(long, value_name = "TIME")]
+    pub auto_block_for: Option<String>,
+    /// Unblock such a destination when a DNS answer names it later
+    #[arg(long)]
+    #[serde(default)]
+    pub auto_block_forgive: bool,
     /// Write nothing to disk but the event file
     #[arg(long)]
     #[serde(default)]
@@ -132,6 +180,9 @@ impl RuleOptions {
             fail: self.fail.or(file.fail),
             dry_run: self.dry_run || file.dry_run,
             refuse: self.refuse.or(file.refuse),
+            dns_redirect: self.dns_redirect.or(file.dns_redirect),
+            refuse_dot: self.refuse_dot || file.refuse_dot,
+            local_policy: self.local_policy.or(file.local_policy),
         }
     }
 }
@@ -147,6 +198,10 @@ impl DaemonOptions {
             scope: self.scope.or(file.scope),
             dns_listen: or(self.dns_listen, file.dns_listen),
             dns_upstream: or(self.dns_upstream, file.dns_upstream),
+            refuse_doh: self.refuse_doh || file.refuse_doh,
+            auto_block: self.auto_block.or(file.auto_block),
+            auto_block_for: self.auto_block_for.or(file.auto_block_for),
+            auto_block_forgive: self.auto_block_forgive || file.auto_block_forgive,
             memory_only: self.memory_only || file.memory_only,
             no_docker: self.no_docker || file.no_docker,
             keep_rules: self.keep_rules || file.keep_rules,

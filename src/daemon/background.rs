@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::denied::{Ear, Hooks, Server};
+use super::library;
 use super::library::{Library, Messenger, Note, Notes};
 use super::rules::Rules;
 use super::sets::DeniedSets;
 use super::shared::Shared;
-use super::truth::{Orders, Truth};
-use super::{library, truth};
+use super::truth::Truth;
 use crate::config::{AutoBlock, Config};
 use crate::engine::{Mode, Verdict};
 use crate::nftables::names::DENIED_TIMEOUT_MS;
@@ -23,7 +23,6 @@ pub struct Background {
     ear: Ear,
     library: Library,
     notes: Notes,
-    orders: Orders,
     auto_block: AutoBlock,
 }
 
@@ -42,11 +41,11 @@ impl Background {
     /// # Errors
     /// If the system gives no descriptor.
     pub fn open(config: &Config, shared: &Arc<Shared>, ear: Ear) -> Result<Background> {
-        let (notes, orders) = (library::notes()?, Truth::orders()?);
-        let library = Library::open(config, shared, Arc::clone(&notes), Arc::clone(&orders));
+        let notes = library::notes()?;
+        let library = Library::open(config, shared, Arc::clone(&notes));
         let shared = Arc::clone(shared);
-        let auto_block = config.lists.auto_block;
-        Ok(Background { shared, ear, library, notes, orders, auto_block })
+        let auto_block = config.auto_block;
+        Ok(Background { shared, ear, library, notes, auto_block })
     }
 
     /// Starts the threads; they now keep `rules`.
@@ -54,11 +53,11 @@ impl Background {
     /// # Errors
     /// If the system gives no thread or socket; the rules are then as they were.
     pub fn start(self, rules: Rules) -> Result<Running> {
-        let Background { shared, ear, library, notes, orders, auto_block } = self;
+        let Background { shared, ear, library, notes, auto_block } = self;
         let sets = DeniedSets::open()?;
         let port = sets.port()?;
         let messenger = Messenger(Arc::clone(&notes));
-        let truth = Truth::start(rules, &shared, orders, port, messenger)?;
+        let truth = Truth::start(rules, &shared, port, messenger)?;
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let denied = match shared.mode() {
             Mode::DryRun => None,

@@ -16,7 +16,7 @@ use super::protected;
 use super::reporter::Reporter;
 use super::shared::Shared;
 use super::tell::Teller;
-use super::truth::{self, Order, Orders};
+use super::truth::{self, Order};
 use crate::config::{AutoBlock, Config};
 use crate::engine::event::{Body, ListsReload, Reload};
 use crate::engine::{Flow, Wall};
@@ -44,6 +44,7 @@ pub enum Note {
     /// The kernel has what the lists say.
     Loaded(ListsReload, Vec<(&'static str, u64)>),
     /// A feed was fetched, or could not be.
+    #[expect(dead_code, reason = "feeds are fetched by a thread of their own")]
     Fetched,
     /// End.
     Stop,
@@ -79,7 +80,6 @@ pub struct Library {
     folder: Folder,
     shared: Arc<Shared>,
     notes: Notes,
-    orders: Orders,
     /// None where nothing may be written, so that there may be no folder to watch.
     watch: Option<Watch>,
     protected: Vec<Protected>,
@@ -107,7 +107,7 @@ struct Settings {
 
 impl Library {
     /// Reads all lists and gives them to the engine.
-    pub fn open(config: &Config, shared: &Arc<Shared>, notes: Notes, orders: Orders) -> Library {
+    pub fn open(config: &Config, shared: &Arc<Shared>, notes: Notes) -> Library {
         let folder = Folder::new(&config.state_dir);
         let writes = !config.memory_only;
         let settings = Settings {
@@ -124,7 +124,6 @@ impl Library {
             folder,
             shared: Arc::clone(shared),
             notes,
-            orders,
             protected: protected::all(config),
             teller: Teller::default(),
             accused: Vec::new(),
@@ -140,7 +139,7 @@ impl Library {
 
     /// Serves until [`Note::Stop`].
     pub fn run(mut self) {
-        self.orders.put_always(Order::Lists(self.shared.engine.lists()));
+        self.shared.orders.put_always(Order::Lists(self.shared.engine.lists()));
         while !self.stop {
             self.wait();
             for note in self.notes.take() {
@@ -217,10 +216,11 @@ impl Library {
         if *self.shared.engine.lists() == compiled.lists {
             return;
         }
+        // The kernel's thread starts with what the engine has by then.
         let lists = Arc::new(compiled.lists);
         let answers = self.shared.engine.set_lists(Arc::clone(&lists), clock::mono());
         self.shared.deliver(answers);
-        self.orders.put_always(Order::Lists(lists));
+        self.shared.orders.put_always(Order::Lists(lists));
     }
 
     fn sources(&self) -> Vec<Source> {

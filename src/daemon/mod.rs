@@ -24,8 +24,7 @@ mod wants;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -37,16 +36,20 @@ use crate::dns;
 use crate::engine::event::{Body, Ready, Reload, Stop};
 use crate::engine::health::SourceHealth;
 use crate::engine::limits::HEALTH_INTERVAL;
-use crate::engine::{Engine, Mode, Verdict};
+use crate::engine::{Engine, Verdict};
 use crate::events::{EventWriter, Outputs};
-use crate::nfq::{self, Disposition, KernelLink};
-use crate::nftables::{Posture, QueueVia, Refuse, names::REFUSE_MARK};
+use crate::nfq::Disposition;
+use crate::nftables::{Posture, QueueVia, Refuse};
+use background::{Background, Running};
+use denied::{Denied, Ear};
 use evidence::{Readers, SourceState};
-use lane::{Lane, Opener};
+use lanes::Lanes;
 use lock::Lock;
 use persist::Keeper;
 use rules::Rules;
-use shared::{Mailbox, Phase, Shared};
+use saver::Saver;
+use shared::{Mailbox, Shared};
+use truth::Truth;
 use watch::Watch;
 
 /// How long our own dnsmasq may take to come up before that counts as a failed start.
@@ -195,6 +198,7 @@ fn share(
         mailboxes,
         writer.sender(),
         Arc::new(denied),
+        Truth::orders()?,
         unanswered,
         refuse,
         config.rules.queue_num,

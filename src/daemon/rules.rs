@@ -86,7 +86,7 @@ impl Rules {
     pub fn make_room(&mut self, hosts: usize) -> Result<bool> {
         let size = size_for(hosts);
         let small = |set: &Set| names::BLOCKHOSTS.has(&set.name) && set.size < size;
-        if !self.applied.sets.iter().any(|set| small(set)) {
+        if !self.applied.sets.iter().any(small) {
             return Ok(false);
         }
         let mut wanted = self.applied.clone();
@@ -135,7 +135,7 @@ impl Rules {
             nftables::remove()?;
         } else if self.own {
             tracing::info!("the rules stay: `synhold rules install` has made them the user's");
-        } else if current != self.applied {
+        } else if !nftables::check(&self.applied, Some(&current)).is_empty() {
             tracing::warn!("the rules stay as they are: somebody changed them while synhold ran");
         } else if let Some(previous) = &self.previous {
             nftables::apply(previous, Some(&current))?;

@@ -9,7 +9,6 @@ use anyhow::{Context, Result};
 use super::clock;
 use super::denied::{self, Pair};
 use super::wants::Want;
-use crate::engine::lists::Lists;
 use crate::nftables::{Bulk, Channel, Element, Error, Key, Monitor, names, replace};
 
 /// Changes from which the kernel's notices are switched off meanwhile: it would make one for each, for us alone.

@@ -7,6 +7,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::clock;
 use super::denied::Denied;
+use super::truth::Orders;
 use crate::engine::event::{Body, Event, Health, Totals, VerdictBody};
 use crate::engine::judge::{Answer, Decision, Engine, Mode};
 use crate::engine::packet::Malformed;
@@ -46,6 +47,8 @@ pub struct Shared {
     pub events: EventSender,
     /// Refusals of a moment ago.
     pub denied: Arc<Denied>,
+    /// The way to the thread that keeps the kernel true.
+    pub orders: Orders,
     /// Counters since start.
     pub tally: Tally,
     /// Losses seen on the queue sockets.
@@ -140,11 +143,16 @@ impl Mailbox {
 
 impl Shared {
     /// Puts the parts together.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a part, and they come from all over the daemon"
+    )]
     pub fn new(
         engine: Engine<Ticket>,
         mailboxes: Vec<Mailbox>,
         events: EventSender,
         denied: Arc<Denied>,
+        orders: Orders,
         unanswered: Verdict,
         refuse: Disposition,
         queue_num: u16,
@@ -156,6 +164,7 @@ impl Shared {
             mailboxes,
             events,
             denied,
+            orders,
             tally,
             queue_stats,
             unanswered,

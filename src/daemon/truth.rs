@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::clock;
 use super::hits::{Hit, Hits};
 use super::inbox::Inbox;
 use super::revoke::Revoker;
@@ -35,6 +34,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(60);
 const MENDS_A_MINUTE: usize = 10;
 
 /// What the thread is told.
+#[derive(Debug)]
 pub enum Order {
     /// These lists hold from now on.
     Lists(Arc<Lists>),
@@ -80,7 +80,6 @@ impl Truth {
     pub fn start(
         rules: Rules,
         shared: &Arc<Shared>,
-        orders: Orders,
         denied_port: u32,
         listener: impl Listener + 'static,
     ) -> Result<Truth> {
@@ -94,7 +93,7 @@ impl Truth {
             sets,
             monitor,
             shared: Arc::clone(shared),
-            orders: Arc::clone(&orders),
+            orders: Arc::clone(&shared.orders),
             listener: Box::new(listener),
             hits: Hits::default(),
             hits_seen: false,
@@ -108,7 +107,7 @@ impl Truth {
             .name("rules".to_owned())
             .spawn(move || keeper.run())
             .context("cannot start the thread that keeps the rules")?;
-        Ok(Truth { orders, thread })
+        Ok(Truth { orders: Arc::clone(&shared.orders), thread })
     }
 
     /// True if it ended although nobody told it to.
@@ -194,8 +193,8 @@ impl Keeper {
     }
 
     fn set_lists(&mut self, lists: Arc<Lists>) {
-        self.lists = Some(Arc::clone(&lists));
         self.named = self.named_of(&lists);
+        self.lists = Some(lists);
         self.load(true);
     }
 
@@ -206,12 +205,7 @@ impl Keeper {
         }
         let registry = self.shared.engine.registry();
         let admitted = |address: &IpAddr| {
-            lists.block.has_address(*address)
-                && registry
-                    .with_names(*address, |names| {
-                        names.into_iter().any(|seen| lists.allow.names.find(&seen.name).is_some())
-                    })
-                    .unwrap_or(false)
+            lists.block.has_address(*address) && lists.allows_by_name(*address, registry)
         };
         registry.addresses().into_iter().filter(admitted).take(NAMED_MAX).collect()
     }

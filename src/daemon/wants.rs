@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::engine::Wall;
 use crate::engine::intervals::Span;
 use crate::engine::lists::{Lists, Side};
-use crate::engine::net::{Family, number};
+use crate::engine::net::Family;
 use crate::engine::ranges::RangeSet;
 use crate::nftables::names::{self, Pair};
 use crate::nftables::{Element, Key};
@@ -179,15 +179,4 @@ fn living((key, until): &(Key, Option<Wall>), now: Wall) -> Option<Element> {
     let Some(until) = until else { return Some(Element::new(*key)) };
     let left = until.0.checked_sub(now.0).filter(|left| *left > 0)?;
     Some(Element { key: *key, timeout_ms: Some((left / 1000).max(1)) })
-}
-
-/// The element of an address in one of the sets.
-pub fn key_of(set: &str, address: IpAddr) -> Key {
-    let exact = [names::QUARANTINE, names::BLOCKHOSTS].iter().any(|pair| pair.has(set));
-    let number = number(address);
-    if exact {
-        Key::Address(address)
-    } else {
-        Key::Span(Family::of(address), Span::new(number, number))
-    }
 }

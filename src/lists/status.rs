@@ -5,7 +5,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::atomic;
+use super::atomic::{self, Access};
 use super::compile::ListReport;
 use super::folder::Folder;
 use super::text::serde_time;
@@ -63,7 +63,7 @@ impl Status {
     pub fn write(&self, folder: &Folder) -> io::Result<()> {
         let mut bytes = serde_json::to_vec_pretty(self)?;
         bytes.push(b'\n');
-        atomic::write(&folder.status(), &bytes)
+        atomic::replace(&folder.status(), &bytes, Access::new(0o640))
     }
 }
 

@@ -86,10 +86,11 @@ fn head(transaction: &Transaction) -> Batch {
 
 fn rustables_chain(table: &rustables::Table, chain: &Chain) -> rustables::Chain {
     let regular = rustables::Chain::new(table).with_name(chain.name.as_str());
-    let Some(Hook { num, priority, policy_drop, .. }) = chain.hook else { return regular };
-    let policy = if policy_drop { ChainPolicy::Drop } else { ChainPolicy::Accept };
-    let hook = rustables::Hook::default().with_class(num).with_priority(priority.cast_unsigned());
-    regular.with_hook(hook).with_type(ChainType::Filter).with_policy(policy)
+    let Some(Hook { kind, num, priority, policy_drop }) = &chain.hook else { return regular };
+    let kind = if kind == "nat" { ChainType::Nat } else { ChainType::Filter };
+    let policy = if *policy_drop { ChainPolicy::Drop } else { ChainPolicy::Accept };
+    let hook = rustables::Hook::default().with_class(*num).with_priority(priority.cast_unsigned());
+    regular.with_hook(hook).with_type(kind).with_policy(policy)
 }
 
 fn message(step: &Step, seq: u32) -> (u32, u32, Vec<Attr>) {

@@ -4,8 +4,9 @@ use libc::{NF_ACCEPT, NF_DROP};
 use rustables::sys;
 
 use super::encode::{
-    self, NFQUEUE, NFTA_TARGET_INFO, NFTA_TARGET_NAME, NFTA_TARGET_REV, QUEUE_BYPASS, QUEUE_FANOUT,
-    TYPE_BITS, TYPE_IPV4, TYPE_IPV6, UDATA_RULE_COMMENT,
+    self, DIRECTION_ORIGINAL, NFQUEUE, NFTA_TARGET_INFO, NFTA_TARGET_NAME, NFTA_TARGET_REV,
+    QUEUE_BYPASS, QUEUE_FANOUT, RANGE_ADDRESS, RANGE_PORT, TYPE_BITS, TYPE_IPV4, TYPE_IPV6,
+    UDATA_RULE_COMMENT,
 };
 use super::expr::{Base, CmpOp, CtKey, Expr, MetaKey, QueueTo, Reg, Reject, Rule, Verdict};
 use super::ruleset::{Chain, Hook, Key, Set};
@@ -174,7 +175,12 @@ fn expr(bytes: &[u8]) -> Result<Expr, Garbled> {
         "lookup" => lookup(&data)?,
         "dynset" => update(&data)?,
         "counter" => Some(Expr::Counter),
-        "immediate" => verdict(&data)?.map(Expr::Verdict),
+        "immediate" => match reg(&data, sys::NFTA_IMMEDIATE_DREG)? {
+            Some(Reg(sys::NFT_REG_VERDICT)) | None => verdict(&data)?.map(Expr::Verdict),
+            Some(into) => Some(Expr::Load { into, data: value(&data, sys::NFTA_IMMEDIATE_DATA)? }),
+        },
+        "redir" => redirect(&data)?,
+        "nat" => dnat(&data)?,
         "reject" => reject(&data)?,
         "queue" => queue(&data)?,
         "target" => target(&data)?,
@@ -200,8 +206,13 @@ fn meta(attrs: &Attrs<'_>) -> Result<Option<Expr>, Garbled> {
 
 fn ct(attrs: &Attrs<'_>) -> Result<Option<Expr>, Garbled> {
     let key = attrs.be32(sys::NFTA_CT_KEY, "ct key")?;
-    let keys = [CtKey::State, CtKey::Direction, CtKey::Status, CtKey::Protocol];
+    let keys = [CtKey::State, CtKey::Direction, CtKey::Status, CtKey::Protocol, CtKey::ProtoDst];
     let known = keys.into_iter().find(|known| Some(encode::ct_number(*known)) == key);
+    let direction = attrs.get(sys::NFTA_CT_DIRECTION);
+    // The port the other side sends from is another question.
+    if known == Some(CtKey::ProtoDst) && direction != Some(&[DIRECTION_ORIGINAL]) {
+        return Ok(None);
+    }
     Ok(known.zip(reg(attrs, sys::NFTA_CT_DREG)?).map(|(key, into)| Expr::Ct(key, into)))
 }
 
@@ -264,6 +275,30 @@ fn update(attrs: &Attrs<'_>) -> Result<Option<Expr>, Garbled> {
     }
     let set = attrs.text(sys::NFTA_DYNSET_SET_NAME, "updated set")?;
     Ok(reg(attrs, sys::NFTA_DYNSET_SREG_KEY)?.map(|from| Expr::Update { set, from }))
+}
+
+/// One port, no range.
+fn redirect(attrs: &Attrs<'_>) -> Result<Option<Expr>, Garbled> {
+    let flags = attrs.be32(sys::NFTA_REDIR_FLAGS, "redirection flags")?.unwrap_or(0);
+    let port = reg(attrs, sys::NFTA_REDIR_REG_PROTO_MIN)?;
+    let last = reg(attrs, sys::NFTA_REDIR_REG_PROTO_MAX)?;
+    let plain = flags & !RANGE_PORT == 0 && last.is_none_or(|last| Some(last) == port);
+    Ok(port.filter(|_| plain).map(|port| Expr::Redirect { port }))
+}
+
+/// A destination, one address, no port.
+fn dnat(attrs: &Attrs<'_>) -> Result<Option<Expr>, Garbled> {
+    let kind = attrs.be32(sys::NFTA_NAT_TYPE, "translation")?;
+    let number = attrs.be32(sys::NFTA_NAT_FAMILY, "translated family")?;
+    let family = Family::BOTH.into_iter().find(|known| Some(encode::nfproto(*known)) == number);
+    let flags = attrs.be32(sys::NFTA_NAT_FLAGS, "translation flags")?.unwrap_or(0);
+    let to = reg(attrs, sys::NFTA_NAT_REG_ADDR_MIN)?;
+    let last = reg(attrs, sys::NFTA_NAT_REG_ADDR_MAX)?;
+    let plain = kind == Some(sys::NFT_NAT_DNAT)
+        && flags & !RANGE_ADDRESS == 0
+        && last.is_none_or(|last| Some(last) == to)
+        && attrs.get(sys::NFTA_NAT_REG_PROTO_MIN).is_none();
+    Ok(family.zip(to).filter(|_| plain).map(|(family, to)| Expr::Dnat { family, to }))
 }
 
 fn verdict(attrs: &Attrs<'_>) -> Result<Option<Verdict>, Garbled> {

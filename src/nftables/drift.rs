@@ -73,6 +73,7 @@ pub enum Drift {
 /// Names everything that is missing, changed or extra. Empty means in order.
 pub fn check(wanted: &Ruleset, actual: Option<&Ruleset>) -> Vec<Drift> {
     let Some(actual) = actual else { return vec![Drift::Table(Change::Missing)] };
+    let wanted = &wanted.in_place_of(actual);
     let mut drift = Vec::new();
     if wanted.dormant != actual.dormant {
         drift.push(Drift::Table(differs(sleep_word(actual.dormant), sleep_word(wanted.dormant))));

@@ -17,6 +17,9 @@ pub const NFTA_TARGET_INFO: u16 = 3;
 pub const NFQUEUE: (&str, u32) = ("NFQUEUE", 3);
 /// libnftnl's user data: comment of a rule.
 pub const UDATA_RULE_COMMENT: u8 = 0;
+/// NF_NAT_RANGE_MAP_IPS and NF_NAT_RANGE_PROTO_SPECIFIED: which of the registers a translation uses.
+pub const RANGE_ADDRESS: u32 = 1;
+pub const RANGE_PORT: u32 = 2;
 /// IP_CT_DIR_ORIGINAL.
 pub const DIRECTION_ORIGINAL: u8 = 0;
 /// nft's numbers for data types, and how a concatenation packs them.
@@ -157,6 +160,9 @@ fn expr_parts(expr: &Expr) -> Vec<Attr> {
         Expr::Lookup { set, from, inverted } => ("lookup", lookup(set, *from, *inverted)),
         Expr::Update { set, from } => ("dynset", update(set, *from)),
         Expr::Counter => ("counter", Vec::new()),
+        Expr::Load { into, data } => ("immediate", load(*into, data)),
+        Expr::Redirect { port } => ("redir", redirect(*port)),
+        Expr::Dnat { family, to } => ("nat", dnat(*family, *to)),
         Expr::Verdict(what) => ("immediate", verdict(what)),
         Expr::Reject(how) => ("reject", reject(*how)),
         Expr::Queue(to) => ("queue", queue(*to)),
@@ -189,14 +195,15 @@ pub fn ct_number(key: CtKey) -> u32 {
         CtKey::Direction => sys::NFT_CT_DIRECTION,
         CtKey::Status => sys::NFT_CT_STATUS,
         CtKey::Protocol => sys::NFT_CT_PROTOCOL,
+        CtKey::ProtoDst => sys::NFT_CT_PROTO_DST,
     }
 }
 
 fn ct(key: CtKey, into: Reg) -> Vec<Attr> {
     let mut attrs =
         vec![Attr::be32(sys::NFTA_CT_KEY, ct_number(key)), Attr::be32(sys::NFTA_CT_DREG, into.0)];
-    // Both directions of a flow have one protocol: new kernels neither need nor repeat this, old ones insist.
-    if key == CtKey::Protocol {
+    // Both directions of a flow have one protocol: there, new kernels neither need nor repeat this, old ones insist.
+    if matches!(key, CtKey::Protocol | CtKey::ProtoDst) {
         attrs.push(Attr::Value(sys::NFTA_CT_DIRECTION, vec![DIRECTION_ORIGINAL]));
     }
     attrs
@@ -253,6 +260,32 @@ fn update(set: &str, from: Reg) -> Vec<Attr> {
         Attr::be32(sys::NFTA_DYNSET_SREG_KEY, from.0),
         Attr::Nest(sys::NFTA_DYNSET_EXPR, expr_parts(&Expr::Counter)),
     ]
+}
+
+fn load(into: Reg, bytes: &[u8]) -> Vec<Attr> {
+    vec![Attr::be32(sys::NFTA_IMMEDIATE_DREG, into.0), data(sys::NFTA_IMMEDIATE_DATA, bytes)]
+}
+
+fn redirect(port: Reg) -> Vec<Attr> {
+    vec![
+        Attr::be32(sys::NFTA_REDIR_REG_PROTO_MIN, port.0),
+        Attr::be32(sys::NFTA_REDIR_FLAGS, RANGE_PORT),
+    ]
+}
+
+fn dnat(family: Family, to: Reg) -> Vec<Attr> {
+    vec![
+        Attr::be32(sys::NFTA_NAT_TYPE, sys::NFT_NAT_DNAT),
+        Attr::be32(sys::NFTA_NAT_FAMILY, nfproto(family)),
+        Attr::be32(sys::NFTA_NAT_REG_ADDR_MIN, to.0),
+    ]
+}
+
+pub fn nfproto(family: Family) -> u32 {
+    match family {
+        Family::V4 => libc::NFPROTO_IPV4.cast_unsigned(),
+        Family::V6 => libc::NFPROTO_IPV6.cast_unsigned(),
+    }
 }
 
 fn verdict(verdict: &Verdict) -> Vec<Attr> {

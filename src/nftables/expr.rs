@@ -41,6 +41,8 @@ pub enum CtKey {
     Status,
     /// Transport protocol of the flow, as conntrack keys it: what an accepted packet opens the way for.
     Protocol,
+    /// The port its first packet asked for, likewise.
+    ProtoDst,
 }
 
 /// Where `payload` counts from.
@@ -154,6 +156,25 @@ pub enum Expr {
     },
     /// Count packets and bytes. The counts are no part of a rule's identity.
     Counter,
+    /// Put a value into a register.
+    Load {
+        /// Which register.
+        into: Reg,
+        /// The bytes.
+        data: Vec<u8>,
+    },
+    /// Lead the flow to this host, to the port in the register.
+    Redirect {
+        /// Which register.
+        port: Reg,
+    },
+    /// Lead the flow to the address in the register.
+    Dnat {
+        /// Of the address.
+        family: Family,
+        /// Which register.
+        to: Reg,
+    },
     /// End here.
     Verdict(Verdict),
     /// Refuse and say so.

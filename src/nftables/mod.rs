@@ -42,7 +42,9 @@ pub use foreign::{Restorable, restorable};
 pub use inspect::{RuleCount, SetInfo, counters, dump};
 pub use kernel::{Applied, apply, apply_by, generation, probe, read, remove};
 pub use monitor::{Changes, Monitor, Who};
-pub use options::{HOSTS_SIZE_DEFAULT, Options, Posture, QueueVia, Refuse};
+pub use options::{
+    DnsRedirect, HOSTS_SIZE_DEFAULT, LocalPolicy, Options, Posture, QueueVia, Refuse,
+};
 pub use render::render;
 pub use replace::{Replaced, replace};
 pub use ruleset::Ruleset;

@@ -15,21 +15,26 @@ pub const REFUSE: &str = "refuse";
 pub const BLOCKED: &str = "blocked";
 /// Regular chain: first packets from outside, which could open anew what a list has closed.
 pub const INBOUND: &str = "inbound";
+/// Base chain, where it is asked for: leads containers' DNS to our resolver. (nft reads no chain named `redirect`.)
+pub const REDIRECT: &str = "dns_redirect";
 /// Regular chain without rules that nothing leads to: the mark of rules that `synhold run` put in.
 pub const OWNED: &str = "installed_by_run";
 /// Regular chains that nothing leads to: copies of the user's own rules while `synhold run` has changed them.
-pub const COPIES: [(&str, &str); 5] = [
+pub const COPIES: [(&str, &str); 6] = [
     (FORWARD, "before_run_forward"),
     (VERDICT, "before_run_verdict"),
     (REFUSE, "before_run_refuse"),
     (BLOCKED, "before_run_blocked"),
     (INBOUND, "before_run_inbound"),
+    (REDIRECT, "before_run_redirect"),
 ];
 /// Chains in the order they are shown; copies come behind them.
-const CHAINS: [&str; 6] = [FORWARD, VERDICT, REFUSE, BLOCKED, INBOUND, OWNED];
+const CHAINS: [&str; 7] = [FORWARD, VERDICT, REFUSE, BLOCKED, INBOUND, REDIRECT, OWNED];
 
 /// Just before `filter` (0), so that no accept of somebody else's chain goes first.
 pub const PRIORITY: i32 = -1;
+/// Just before `dstnat` (-100), so that a published port of somebody else's is no way past our resolver.
+pub const REDIRECT_PRIORITY: i32 = -101;
 /// A packet repeated (NF_REPEAT) with this mark has been refused in userspace. The bytes spell "synh".
 pub const REFUSE_MARK: u32 = 0x7379_6e68;
 /// How long a verdict of a moment ago refuses without a queue trip: a client's next tries, not its next job.

@@ -1,6 +1,6 @@
 //! What the rules follow from.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::expr::QueueTo;
 use crate::engine::net::Net;
@@ -32,6 +32,33 @@ pub enum QueueVia {
     Compat,
 }
 
+/// Where containers' questions to port 53 go, whatever server they ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DnsRedirect {
+    /// Where they are sent.
+    #[default]
+    Off,
+    /// To port 53 of this host, on the address the container's network has for it.
+    Gateway,
+    /// To a resolver elsewhere; a family without an address is left alone.
+    To {
+        /// Its IPv4 address.
+        v4: Option<Ipv4Addr>,
+        /// Its IPv6 address.
+        v6: Option<Ipv6Addr>,
+    },
+}
+
+/// What private networks and the container networks are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LocalPolicy {
+    /// No egress: never judged.
+    #[default]
+    Allow,
+    /// Judged as any other destination.
+    Judge,
+}
+
 /// Room in each set of blocked single addresses unless a list needs more; takes 1 MB in the kernel.
 pub const HOSTS_SIZE_DEFAULT: u32 = 65_536;
 
@@ -54,6 +81,12 @@ pub struct Options {
     pub host_addresses: Vec<IpAddr>,
     /// Room in each set of blocked single addresses. A set in the kernel with more room is fine as it is.
     pub hosts_size: u32,
+    /// Where containers' questions to port 53 go. Also in a dry run.
+    pub dns_redirect: DnsRedirect,
+    /// DNS over TLS and over QUIC (port 853) is refused, unless the destination is local or allowed.
+    pub refuse_dot: bool,
+    /// Whether private and container networks are judged.
+    pub local_policy: LocalPolicy,
     /// Nothing is refused: what sets would refuse is counted and goes on to be judged, and an absent listener
     /// means accept whatever the posture.
     pub dry_run: bool,
@@ -74,6 +107,9 @@ impl Default for Options {
             containers: docker.into_iter().collect(),
             host_addresses: Vec::new(),
             hosts_size: HOSTS_SIZE_DEFAULT,
+            dns_redirect: DnsRedirect::Off,
+            refuse_dot: false,
+            local_policy: LocalPolicy::Allow,
             dry_run: false,
             owned: false,
         }

@@ -1,6 +1,9 @@
 //! One rule in nft's words, from its expressions.
 
+use std::net::IpAddr;
+
 use super::expr::{Base, CmpOp, CtKey, Expr, MetaKey, QueueTo, Reg, Reject, Verdict};
+use crate::engine::net::Family;
 
 /// The rule as nft would write it, or, where nft has no words for it, as near as we can say.
 pub fn phrase(exprs: &[Expr]) -> Result<String, String> {
@@ -52,6 +55,16 @@ fn clause(exprs: &[Expr]) -> Option<(String, &[Expr])> {
         {
             l4_clause(l4_word(data)?, rest)
         }
+        [Expr::Load { into, data }, Expr::Redirect { port }, rest @ ..] if into == port => {
+            (format!("redirect to :{}", port_word(data)?), rest)
+        }
+        [Expr::Load { into, data }, Expr::Dnat { family, to }, rest @ ..] if into == to => {
+            let word = match family {
+                Family::V4 => "ip",
+                Family::V6 => "ip6",
+            };
+            (format!("dnat {word} to {}", ip_word(*family, data)?), rest)
+        }
         [expr, rest @ ..] => (statement(expr)?, rest),
         [] => return None,
     })
@@ -70,6 +83,10 @@ fn address_clause<'e>(family: &str, exprs: &'e [Expr]) -> Option<(String, &'e [E
             format!("{fields} {}@{set}", if *inverted { "!= " } else { "" })
         }
         Expr::Update { set, .. } => format!("update @{set} {{ {fields} counter }}"),
+        Expr::Cmp { op, data, .. } if loads == 1 => {
+            let family = if family == "ip" { Family::V4 } else { Family::V6 };
+            format!("{fields} {}{}", op_word(*op, false), ip_word(family, data)?)
+        }
         _ => return None,
     };
     Some((words, rest))
@@ -151,6 +168,9 @@ fn nearest(expr: &Expr) -> String {
             format!("[{}@{set}]", if *inverted { "!= " } else { "" })
         }
         Expr::Update { set, .. } => format!("[update @{set}]"),
+        Expr::Load { data, .. } => format!("[immediate {data:02x?}]"),
+        Expr::Redirect { .. } => "[redirect]".to_owned(),
+        Expr::Dnat { .. } => "[dnat]".to_owned(),
         Expr::Counter | Expr::Verdict(_) | Expr::Reject(_) | Expr::Queue(_) => {
             statement(expr).unwrap_or_default()
         }
@@ -163,6 +183,7 @@ fn ct_word(key: CtKey) -> &'static str {
         CtKey::Direction => "direction",
         CtKey::Status => "status",
         CtKey::Protocol => "protocol",
+        CtKey::ProtoDst => "original proto-dst",
     }
 }
 
@@ -184,6 +205,17 @@ fn op_word(op: CmpOp, explicit: bool) -> &'static str {
         (CmpOp::Eq, false) => "",
         (CmpOp::Neq, false) => "!= ",
     }
+}
+
+fn port_word(data: &[u8]) -> Option<u16> {
+    Some(u16::from_be_bytes(data.try_into().ok()?))
+}
+
+fn ip_word(family: Family, data: &[u8]) -> Option<IpAddr> {
+    Some(match family {
+        Family::V4 => <[u8; 4]>::try_from(data).ok()?.into(),
+        Family::V6 => <[u8; 16]>::try_from(data).ok()?.into(),
+    })
 }
 
 fn family_word(data: &[u8]) -> Option<&'static str> {

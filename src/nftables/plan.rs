@@ -64,6 +64,7 @@ const SPANS_PER_MESSAGE: usize = 512;
 pub fn plan(wanted: &Ruleset, current: Option<&Ruleset>) -> Result<Transaction, Error> {
     let nothing = Ruleset::default();
     let current = current.unwrap_or(&nothing);
+    let wanted = &wanted.in_place_of(current);
     check_hooks(wanted, current)?;
     let reshaped = |set: &&Set| current.set(&set.name).is_some_and(|have| !serves_as(set, have));
     // A set can only be deleted when no rule asks it any more.

@@ -158,10 +158,11 @@ pub fn hook(hook: &Hook) -> String {
     const HOOKS: [&str; 6] = ["prerouting", "input", "forward", "output", "postrouting", "ingress"];
     let place =
         usize::try_from(hook.num).ok().and_then(|num| HOOKS.get(num)).copied().unwrap_or("unknown");
-    let priority = match hook.priority {
-        0 => "filter".to_owned(),
-        below if below < 0 => format!("filter - {}", below.unsigned_abs()),
-        above => format!("filter + {above}"),
+    let (base, place_of_base) = if hook.kind == "nat" { ("dstnat", -100) } else { ("filter", 0) };
+    let priority = match hook.priority.saturating_sub(place_of_base) {
+        0 => base.to_owned(),
+        below if below < 0 => format!("{base} - {}", below.unsigned_abs()),
+        above => format!("{base} + {above}"),
     };
     let policy = if hook.policy_drop { "drop" } else { "accept" };
     format!("type {} hook {place} priority {priority}; policy {policy};", hook.kind)
@@ -170,7 +171,7 @@ pub fn hook(hook: &Hook) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nftables::options::{Options, QueueVia, Refuse};
+    use crate::nftables::options::{DnsRedirect, Options, QueueVia, Refuse};
 
     const HEADER: &str = "\
 # The rules of `synhold rules install` with default options, as text; `synhold rules show` prints yours.
@@ -198,10 +199,33 @@ mod tests {
     }
 
     #[test]
+    fn a_resolver_is_named_in_nfts_words() {
+        let dns_redirect =
+            DnsRedirect::To { v4: Some([10, 0, 0, 53].into()), v6: "fd00::53".parse().ok() };
+        let text = render(&Ruleset::new(&Options { dns_redirect, ..Options::default() }));
+        for line in [
+            "chain dns_redirect {",
+            "type nat hook prerouting priority dstnat - 1; policy accept;",
+            "ip saddr @quarantine4 return comment \"quarantined, IPv4\"",
+            "ip saddr 10.0.0.53 return comment \"our resolver, IPv4\"",
+            "ip6 daddr fd00::53 return comment \"asks our resolver, IPv6\"",
+            "ip saddr @containers4 udp dport 53 counter dnat ip to 10.0.0.53 \
+             comment \"dns over udp to our resolver, IPv4\"",
+            "ip6 saddr @containers6 tcp dport 53 counter dnat ip6 to fd00::53 \
+             comment \"dns over tcp to our resolver, IPv6\"",
+        ] {
+            assert!(text.contains(&format!("\t{line}\n")), "{line} in {text}");
+        }
+    }
+
+    #[test]
     fn every_other_rule_has_words() {
+        let to = |v4, v6| DnsRedirect::To { v4, v6 };
+        let (v4, v6) = (Some([10, 0, 0, 53].into()), Some("fd00::53".parse().unwrap()));
+        let redirects = [DnsRedirect::Off, DnsRedirect::Gateway, to(v4, None), to(v4, v6)];
         for refuse in [Refuse::Reset, Refuse::Drop] {
-            for queues in [1, 4] {
-                let options = Options { refuse, queues, ..Options::default() };
+            for (queues, dns_redirect) in [1, 4, 1, 4].into_iter().zip(redirects) {
+                let options = Options { refuse, queues, dns_redirect, ..Options::default() };
                 let rules = Ruleset::new(&options).chains.into_iter().flat_map(|chain| chain.rules);
                 for rule in rules {
                     assert!(phrase(&rule.exprs).is_ok(), "{rule:?}");

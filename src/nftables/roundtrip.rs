@@ -47,7 +47,8 @@ fn expr() -> impl Strategy<Value = Expr> {
         Just(CtKey::State),
         Just(CtKey::Direction),
         Just(CtKey::Status),
-        Just(CtKey::Protocol)
+        Just(CtKey::Protocol),
+        Just(CtKey::ProtoDst)
     ];
     let base = prop_oneof![Just(Base::Network), Just(Base::Transport)];
     let op = prop_oneof![Just(CmpOp::Eq), Just(CmpOp::Neq)];
@@ -69,6 +70,9 @@ fn expr() -> impl Strategy<Value = Expr> {
             inverted
         }),
         (name(), reg()).prop_map(|(set, from)| Expr::Update { set, from }),
+        (1..u32::MAX, bytes()).prop_map(|(into, data)| Expr::Load { into: Reg(into), data }),
+        reg().prop_map(|port| Expr::Redirect { port }),
+        (family(), reg()).prop_map(|(family, to)| Expr::Dnat { family, to }),
         Just(Expr::Counter),
         verdict().prop_map(Expr::Verdict),
         prop_oneof![Just(Reject::TcpReset), Just(Reject::AdminProhibited)].prop_map(Expr::Reject),

@@ -4,32 +4,38 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::expr::Expr;
 use super::names;
-use super::options::Options;
+use super::options::{LocalPolicy, Options};
 use super::ruleset::{DYNAMIC, INTERVAL, Key, Set, TIMEOUT};
 use crate::engine::intervals::{Span, merge, without};
-use crate::engine::net::{Family, Net, number};
+use crate::engine::net::{Family, Net, NetError, number};
 
-/// IPv4 networks that are never egress: first address and prefix length.
-const LOCAL4: [(Ipv4Addr, u8); 9] = [
+/// IPv4 networks that lead to nobody else, whatever is judged: first address and prefix length.
+const NOWHERE4: [(Ipv4Addr, u8); 5] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),          // this network (RFC 1122)
-    (Ipv4Addr::new(10, 0, 0, 0), 8),         // private (RFC 1918)
-    (Ipv4Addr::new(100, 64, 0, 0), 10),      // carrier NAT (RFC 6598)
     (Ipv4Addr::new(127, 0, 0, 0), 8),        // loopback
     (Ipv4Addr::new(169, 254, 0, 0), 16),     // link-local (RFC 3927)
-    (Ipv4Addr::new(172, 16, 0, 0), 12),      // private
-    (Ipv4Addr::new(192, 168, 0, 0), 16),     // private
     (Ipv4Addr::new(224, 0, 0, 0), 4),        // multicast
     (Ipv4Addr::new(255, 255, 255, 255), 32), // broadcast
 ];
 
-/// IPv6 networks that are never egress.
-const LOCAL6: [(Ipv6Addr, u8); 5] = [
+/// IPv4 networks that are not egress unless they are to be judged.
+const PRIVATE4: [(Ipv4Addr, u8); 4] = [
+    (Ipv4Addr::new(10, 0, 0, 0), 8),     // private (RFC 1918)
+    (Ipv4Addr::new(100, 64, 0, 0), 10),  // carrier NAT (RFC 6598)
+    (Ipv4Addr::new(172, 16, 0, 0), 12),  // private
+    (Ipv4Addr::new(192, 168, 0, 0), 16), // private
+];
+
+/// IPv6 networks that lead to nobody else.
+const NOWHERE6: [(Ipv6Addr, u8); 4] = [
     (Ipv6Addr::UNSPECIFIED, 128),
     (Ipv6Addr::LOCALHOST, 128),
-    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7), // unique local (RFC 4193)
     (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10), // link-local
-    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8), // multicast
+    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),  // multicast
 ];
+
+/// IPv6 networks that are not egress unless they are to be judged.
+const PRIVATE6: [(Ipv6Addr, u8); 1] = [(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7)]; // unique local (RFC 4193)
 
 /// Cloud metadata services hand out the machine's credentials. They look local, and are judged all the same,
 /// whatever else is called local.
@@ -95,14 +101,23 @@ fn containers(family: Family, options: &Options) -> impl Iterator<Item = Span> {
 }
 
 fn local(family: Family, options: &Options) -> Vec<Span> {
-    let fixed4 = LOCAL4.iter().map(|(address, prefix)| Net::new(IpAddr::V4(*address), *prefix));
-    let fixed6 = LOCAL6.iter().map(|(address, prefix)| Net::new(IpAddr::V6(*address), *prefix));
+    let judged = options.local_policy == LocalPolicy::Judge;
     let host = options.host_addresses.iter().map(|address| Ok(Net::from(*address)));
-    let nets = fixed4.chain(fixed6).chain(host).flatten().filter(|net| net.family() == family);
-    let spans = merge(nets.map(Net::span).chain(containers(family, options)));
+    let private = fixed(&PRIVATE4, &PRIVATE6).filter(|_| !judged);
+    let nets = fixed(&NOWHERE4, &NOWHERE6).chain(host).chain(private).flatten();
+    let nets = nets.filter(|net| net.family() == family).map(Net::span);
+    let spans = merge(nets.chain(containers(family, options).filter(|_| !judged)));
     let metadata =
         METADATA.into_iter().filter(|address| Family::of(*address) == family).map(number);
     metadata.fold(spans, |spans, address| without(&spans, Span::new(address, address)))
+}
+
+fn fixed(
+    v4: &'static [(Ipv4Addr, u8)],
+    v6: &'static [(Ipv6Addr, u8)],
+) -> impl Iterator<Item = Result<Net, NetError>> {
+    let v4 = v4.iter().map(|(address, prefix)| Net::new(IpAddr::V4(*address), *prefix));
+    v4.chain(v6.iter().map(|(address, prefix)| Net::new(IpAddr::V6(*address), *prefix)))
 }
 
 #[cfg(test)]
@@ -126,12 +141,7 @@ mod tests {
 
     #[test]
     fn every_constant_is_a_network() {
-        assert!(
-            LOCAL4.iter().all(|(address, prefix)| Net::new(IpAddr::V4(*address), *prefix).is_ok())
-        );
-        assert!(
-            LOCAL6.iter().all(|(address, prefix)| Net::new(IpAddr::V6(*address), *prefix).is_ok())
-        );
+        assert!(fixed(&NOWHERE4, &NOWHERE6).chain(fixed(&PRIVATE4, &PRIVATE6)).all(|n| n.is_ok()));
         assert_eq!(Options::default().containers.len(), 1);
     }
 
@@ -174,6 +184,27 @@ mod tests {
         for address in ["::2", "2001:db8::8", "fec0::1", "2606:4700::1111"] {
             assert!(!covers("local6", &options, address), "{address}");
         }
+    }
+
+    #[test]
+    fn judged_local_networks_leave_what_leads_to_nobody_else() {
+        let options = Options {
+            local_policy: LocalPolicy::Judge,
+            ..options(&["172.17.0.0/16", "fd00:1::/64"], &["172.17.0.1", "fd00:1::1"])
+        };
+        for address in ["0.0.0.1", "127.0.0.1", "169.254.0.9", "239.1.2.3", "255.255.255.255"] {
+            assert!(covers("local4", &options, address), "{address}");
+        }
+        for address in ["10.1.2.3", "100.64.0.1", "172.17.0.2", "192.168.1.1", "169.254.169.254"] {
+            assert!(!covers("local4", &options, address), "{address}");
+        }
+        for address in ["::", "::1", "fe80::1", "ff02::1", "fd00:1::1"] {
+            assert!(covers("local6", &options, address), "{address}");
+        }
+        for address in ["fc00::1", "fd00:1::2", "fd00:ec2::254"] {
+            assert!(!covers("local6", &options, address), "{address}");
+        }
+        assert!(covers("local4", &options, "172.17.0.1"), "the host's own");
     }
 
     #[test]

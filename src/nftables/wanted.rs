@@ -1,27 +1,103 @@
 //! The rules that options ask for.
 
-use super::options::Options;
+use rustables::HookClass;
+
+use super::expr::Rule;
+use super::options::{DnsRedirect, Options};
 use super::ruleset::{Chain, Hook, Ruleset};
 use super::{names, rules, sets};
 
 impl Ruleset {
     /// The rules these options ask for.
     pub fn new(options: &Options) -> Ruleset {
-        let hook = Hook {
-            kind: "filter".to_owned(),
-            num: rustables::HookClass::Forward as u32,
-            priority: names::PRIORITY,
-            policy_drop: false,
-        };
-        let chain = |name: &str, hook, rules| Chain { name: name.to_owned(), hook, rules };
         let mut chains = vec![
-            chain(names::FORWARD, Some(hook), rules::forward(options)),
+            chain(names::FORWARD, hook_of(names::FORWARD), rules::forward(options)),
             chain(names::VERDICT, None, rules::verdict(options)),
             chain(names::REFUSE, None, rules::refuse(options.refuse)),
             chain(names::BLOCKED, None, rules::blocked(options.dry_run)),
             chain(names::INBOUND, None, rules::inbound(options.dry_run)),
         ];
+        if options.dns_redirect != DnsRedirect::Off {
+            let rules = rules::dns_redirect(options.dns_redirect);
+            chains.push(chain(names::REDIRECT, hook_of(names::REDIRECT), rules));
+        }
         chains.extend(options.owned.then(|| chain(names::OWNED, None, Vec::new())));
         Ruleset { dormant: false, sets: sets::wanted(options), chains }
+    }
+}
+
+impl Ruleset {
+    /// What is wanted in place of `current`: a base chain of ours that is there and not wanted stays, empty. Deleting
+    /// it would drop every packet waiting in any queue of the network namespace.
+    pub fn in_place_of(&self, current: &Ruleset) -> Ruleset {
+        let is_base = |chain: &&Chain| chain.hook.is_some() && self.chain(&chain.name).is_none();
+        let resting = current.chains.iter().filter(is_base).filter_map(|there| {
+            hook_of(&there.name).map(|hook| chain(&there.name, Some(hook), Vec::new()))
+        });
+        let chains = self.chains.iter().cloned().chain(resting).collect();
+        Ruleset { chains, ..self.clone() }
+    }
+}
+
+fn chain(name: &str, hook: Option<Hook>, rules: Vec<Rule>) -> Chain {
+    Chain { name: name.to_owned(), hook, rules }
+}
+
+/// Where a base chain of ours hangs.
+fn hook_of(name: &str) -> Option<Hook> {
+    let (kind, class, priority) = match name {
+        names::FORWARD => ("filter", HookClass::Forward, names::PRIORITY),
+        names::REDIRECT => ("nat", HookClass::PreRouting, names::REDIRECT_PRIORITY),
+        _ => return None,
+    };
+    Some(Hook { kind: kind.to_owned(), num: class as u32, priority, policy_drop: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nftables::drift::{Drift, check};
+    use crate::nftables::expr::{Expr, Verdict};
+    use crate::nftables::plan::{Step, plan};
+
+    fn with(dns_redirect: DnsRedirect) -> Ruleset {
+        Ruleset::new(&Options { dns_redirect, ..Options::default() })
+    }
+
+    fn lines(wanted: &Ruleset, actual: &Ruleset) -> Vec<String> {
+        check(wanted, Some(actual)).iter().map(Drift::to_string).collect()
+    }
+
+    #[test]
+    fn a_base_chain_no_longer_wanted_stays_empty() {
+        let (off, mut on) = (with(DnsRedirect::Off), with(DnsRedirect::Gateway));
+        assert_eq!(lines(&on, &off), ["chain dns_redirect: missing"]);
+        let rules = on.chains.last().unwrap().rules.len();
+        assert_eq!(lines(&off, &on).len(), rules);
+        let steps: Vec<String> =
+            plan(&off, Some(&on)).unwrap().steps.iter().map(Step::to_string).collect();
+        assert_eq!(steps, ["the flush of chain dns_redirect"]);
+        on.chains.last_mut().unwrap().rules.clear();
+        assert_eq!(lines(&off, &on), Vec::<String>::new());
+        assert!(plan(&off, Some(&on)).unwrap().steps.is_empty());
+    }
+
+    #[test]
+    fn what_somebody_did_to_it_is_undone_all_the_same() {
+        let (off, mut on) = (with(DnsRedirect::Off), with(DnsRedirect::Gateway));
+        let chain = on.chains.last_mut().unwrap();
+        chain.hook.as_mut().unwrap().policy_drop = true;
+        let exprs = vec![Expr::Verdict(Verdict::Drop)];
+        chain.rules = vec![Rule { comment: "theirs".to_owned(), exprs }];
+        assert_eq!(lines(&off, &on).len(), 2);
+        assert_eq!(plan(&off, Some(&on)).unwrap().chains.len(), 1, "its policy is set");
+
+        // One that is not where ours hangs cannot be changed; a regular one can go.
+        on.chains.last_mut().unwrap().hook.as_mut().unwrap().priority = 0;
+        assert!(plan(&off, Some(&on)).is_err());
+        on.chains.last_mut().unwrap().hook = None;
+        assert_eq!(lines(&off, &on), ["chain dns_redirect: should not be there"]);
+        let steps = plan(&off, Some(&on)).unwrap().steps;
+        assert!(steps.contains(&Step::DeleteChain(names::REDIRECT.to_owned())));
     }
 }

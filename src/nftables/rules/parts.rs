@@ -1,5 +1,7 @@
 //! The pieces rules are made of: matches, statements, and a rule for each family.
 
+use std::net::IpAddr;
+
 use crate::engine::net::Family;
 use crate::nftables::encode::DIRECTION_ORIGINAL;
 use crate::nftables::expr::{Base, CmpOp, CtKey, Expr, MetaKey, Reg, Rule, Verdict};
@@ -12,6 +14,8 @@ pub const STATE_INVALID: u32 = 1 << 0;
 /// `ct status confirmed`: the flow is in the table, so one packet of it has already left.
 pub const STATUS_CONFIRMED: u32 = 1 << 3;
 pub const DNS_PORT: u16 = 53;
+/// DNS over TLS (RFC 7858) and over QUIC (RFC 9250).
+pub const DOT_PORT: u16 = 853;
 /// Transport header bytes before the destination port, TCP and UDP alike.
 const DPORT_OFFSET: u32 = 2;
 
@@ -102,6 +106,11 @@ pub fn flow_is(l4: L4) -> Vec<Expr> {
     vec![Expr::Ct(CtKey::Protocol, Reg::ONE), cmp(CmpOp::Eq, &[l4.number()])]
 }
 
+/// By what conntrack keys, as [`flow_is`]: the port that was asked for, whatever header stands before it.
+pub fn flow_port_is(port: u16) -> Vec<Expr> {
+    vec![Expr::Ct(CtKey::ProtoDst, Reg::ONE), cmp(CmpOp::Eq, &port.to_be_bytes())]
+}
+
 pub fn dport_is(port: u16) -> Vec<Expr> {
     let load =
         Expr::Payload { base: Base::Transport, offset: DPORT_OFFSET, len: 2, into: Reg::ONE };
@@ -126,6 +135,21 @@ fn address(field: Field, family: Family, into: Reg) -> Expr {
         (Family::V6, Field::Daddr) => (24, 16),
     };
     Expr::Payload { base: Base::Network, offset, len, into }
+}
+
+/// The source, or the destination, is that address.
+pub fn address_is(field: Field, is: IpAddr) -> Vec<Expr> {
+    let family = Family::of(is);
+    let compared = match is {
+        IpAddr::V4(v4) => cmp(CmpOp::Eq, &v4.octets()),
+        IpAddr::V6(v6) => cmp(CmpOp::Eq, &v6.octets()),
+    };
+    family_is(family).into_iter().chain([address(field, family, Reg::ONE), compared]).collect()
+}
+
+/// Puts a value where the next expression looks for it.
+pub fn load(data: &[u8]) -> Expr {
+    Expr::Load { into: Reg::ONE, data: data.to_vec() }
 }
 
 pub fn lookup(set: Pair, family: Family, inverted: bool) -> Expr {
