@@ -24,6 +24,8 @@ mod schedule;
 mod shrink;
 mod source;
 mod status;
+#[cfg(test)]
+mod testing;
 mod text;
 mod watch;
 
