@@ -4,6 +4,7 @@ mod background;
 pub mod clock;
 mod denied;
 mod evidence;
+mod feeds;
 mod hits;
 mod inbox;
 mod lane;

@@ -5,18 +5,27 @@
 
 mod atomic;
 mod compile;
+mod copy;
 mod csv;
 mod document;
 mod edit;
 mod entry;
+mod feed;
+mod feeds;
+mod fetch;
 mod find;
 mod folder;
 mod format;
 mod hold;
 mod item;
+mod own;
 mod read;
+mod schedule;
+mod shrink;
 mod source;
 mod status;
+#[cfg(test)]
+mod testing;
 mod text;
 mod watch;
 
@@ -24,14 +33,22 @@ pub use compile::{Compiled, ListReport, MESSAGES_MAX, compile};
 pub use document::{Added, Addition, Removal};
 pub use edit::{EditError, OWN_BYTES_MAX, add, prune_expired, remove};
 pub use entry::{Entry, EntryError};
+pub use feed::{
+    FEED_BYTES_DEFAULT, FEED_BYTES_MAX, FEEDS_MAX, Feed, FeedConfig, Origin, REFRESH_DEFAULT,
+    REFRESH_MAX, REFRESH_MIN,
+};
+pub use feeds::{FeedReport, Feeds, News, RefreshError, Refreshed};
+pub use fetch::FetchError;
 pub use find::{FOUND_PER_QUERY_MAX, Findings, Found, Query, find};
 pub use folder::{Folder, Own};
 pub use format::{Column, Format};
 pub use hold::Protected;
 pub use item::{Item, Line, LineError};
+pub use own::{Loaded, OwnLists};
 pub use read::{Counts, Dialect, ReadError, read};
+pub use shrink::{SHRINK_ENTRIES_MIN, SHRINK_SETTLE, accept_shrink, is_suspicious};
 pub use source::{Content, DOH_SERVERS, Source};
-pub use status::{SetStatus, Status, make_folders};
+pub use status::{ListStatus, SetStatus, Status};
 pub use watch::{DEBOUNCE, Watch};
 
 use serde::{Deserialize, Serialize};
