@@ -8,11 +8,14 @@
     reason = "a test that meets the unexpected is to fail"
 )]
 
+mod blocked;
 mod bypass;
 mod conntrack;
 mod dns;
+mod doors;
 mod evidence;
 mod failures;
+mod inbound;
 mod lab;
 mod lab_test;
 mod lifecycle;
