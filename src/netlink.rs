@@ -1,5 +1,7 @@
 //! Netlink framing for the adapters that speak netfilter: attributes and messages, on netlink-packet-core.
 
+pub mod stream;
+
 use netlink_packet_core::{
     Emitable, NLA_F_NESTED, NetlinkBuffer, NetlinkHeader, Nla, NlasIterator,
 };
@@ -158,6 +160,8 @@ pub struct Message<'a> {
     pub flags: u16,
     /// Sequence number of the request it answers.
     pub seq: u32,
+    /// Socket whose request it answers or tells of; netlink's port id.
+    pub port: u32,
     /// Everything behind the netlink header.
     pub payload: &'a [u8],
 }
@@ -177,7 +181,7 @@ pub fn messages(mut bytes: &[u8]) -> Result<Vec<Message<'_>>, Garbled> {
         let len = usize::try_from(header.length()).map_err(|_| Garbled("message length"))?;
         let payload = bytes.get(HEADER_LEN..len).ok_or(Garbled("message length"))?;
         let (kind, flags, seq) = (header.message_type(), header.flags(), header.sequence_number());
-        found.push(Message { kind, flags, seq, payload });
+        found.push(Message { kind, flags, seq, port: header.port_number(), payload });
         bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
     Ok(found)

@@ -32,6 +32,7 @@ pub type Pair = (IpAddr, IpAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accused(pub Flow);
 
+#[derive(Clone, Copy)]
 enum Note {
     Refused(Flow, Reason),
     Resolved(IpAddr),

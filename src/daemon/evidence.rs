@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use super::clock;
 use super::shared::Shared;
+use super::truth::Order;
 use crate::dns::{self, Answer, SpawnConfig, Stop};
 use crate::engine::event::{Body, RecordBody};
 use crate::engine::health::{Batch, SourceHealth};
@@ -108,6 +109,11 @@ impl dns::Sink for Reader {
         let Some(record) = answer.to_record(clock::wall()) else { return };
         let recorded = self.shared.engine.record(&record, clock::mono());
         self.shared.deliver(recorded.released);
+        self.shared.denied.resolved(record.address);
+        if self.shared.engine.unblocks(&record) {
+            // What does not fit waits for its next answer.
+            self.shared.orders.put(Order::Named(record.address));
+        }
         if recorded.inserted == Inserted::New {
             self.shared.event(Body::Record(RecordBody::from(&record)));
         }

@@ -55,8 +55,21 @@ impl Bench {
         let engine = Engine::new(Settings { mode, bounds, ..Settings::default() }, vec![source]);
         engine.record(&record(1), clock::mono());
         let mailboxes = vec![Mailbox::new().unwrap()];
-        let shared =
-            Shared::new(engine, mailboxes, writer.sender(), unanswered, Disposition::Refuse, 0);
+        let shared = {
+            let denied = Arc::new(crate::daemon::denied::Denied::new().0);
+            let orders = crate::daemon::truth::Truth::orders().unwrap();
+            let sender = writer.sender();
+            Shared::new(
+                engine,
+                mailboxes,
+                sender,
+                denied,
+                orders,
+                unanswered,
+                Disposition::Refuse,
+                0,
+            )
+        };
         let shared = Arc::new(shared);
         let (tell, drained) = channel();
         let next = AtomicUsize::new(0);

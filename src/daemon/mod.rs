@@ -1,18 +1,30 @@
 //! The daemon: wires the adapters to the engine, in a numbered order, and takes it apart in reverse.
 
+mod background;
 pub mod clock;
 mod denied;
 mod evidence;
+mod hits;
+mod inbox;
 mod lane;
+mod lanes;
+mod library;
 mod lock;
 mod persist;
+mod protected;
+mod reporter;
+mod revoke;
 mod rules;
+mod saver;
+mod sets;
 mod shared;
+mod tell;
+mod truth;
+mod wants;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -24,24 +36,24 @@ use crate::dns;
 use crate::engine::event::{Body, Ready, Reload, Stop};
 use crate::engine::health::SourceHealth;
 use crate::engine::limits::HEALTH_INTERVAL;
-use crate::engine::{Engine, Mode, Verdict};
+use crate::engine::{Engine, Verdict};
 use crate::events::{EventWriter, Outputs};
-use crate::nfq::{self, Disposition, KernelLink};
-use crate::nftables::{Posture, QueueVia, Refuse, names::REFUSE_MARK};
+use crate::nfq::Disposition;
+use crate::nftables::{Posture, QueueVia, Refuse};
+use background::{Background, Running};
+use denied::{Denied, Ear};
 use evidence::{Readers, SourceState};
-use lane::{Lane, Opener};
+use lanes::Lanes;
 use lock::Lock;
 use persist::Keeper;
 use rules::Rules;
-use shared::{Mailbox, Phase, Shared};
+use saver::Saver;
+use shared::{Mailbox, Shared};
+use truth::Truth;
 use watch::Watch;
 
 /// How long our own dnsmasq may take to come up before that counts as a failed start.
 const SOURCE_PATIENCE: Duration = Duration::from_secs(10);
-/// How long the verdict threads may take to answer what is held at stop; they need microseconds.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
-/// How long the last save may take at stop; a disk that hangs must not keep us.
-const SAVE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs until SIGTERM or SIGINT; `on_ready` is called once verdicts are being given.
 ///
@@ -56,11 +68,13 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
     let _lock = Lock::acquire()?;
     // 3. The event log.
     let writer = EventWriter::start(outputs(config))?;
-    // 4. The engine with what it knew before.
+    // 4. The engine with what it knew before, and what the lists say.
     let sources = sources(config);
-    let shared = Arc::new(share(config, &sources, &writer)?);
+    let (shared, ear) = share(config, &sources, &writer)?;
+    let shared = Arc::new(shared);
     let keeper = Keeper::load(&config.state_dir, config.memory_only, &shared)?;
     let saver = Saver::start(keeper, Arc::clone(&shared))?;
+    let background = Background::open(config, &shared, ear)?;
     // 5. Evidence before verdicts.
     let (states, changes) = channel();
     let readers = Readers::start(&sources, &config.dnsmasq, &shared, &states)?;
@@ -68,22 +82,24 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
     drop(changes);
     // 6. Queues before rules: what the rules send must find somebody.
     let lanes = Lanes::start(config, &shared)?;
-    // 7. Rules. From here on nothing returns early.
-    let mut rules = Rules::install(&config.rules, config.engine.mode)
+    // 7. Rules, and those who keep them. From here on nothing returns early.
+    let rules = Rules::install(&config.rules, config.engine.mode, shared.engine.lists().hosts())
         .context("cannot install the rules, so nothing is protected")?;
+    let ready = ready(config, &shared, &rules);
+    let background = background.start(rules)?;
     if let Err(error) = on_ready() {
         tracing::warn!("{error:#}");
     }
-    shared.event(Body::Ready(ready(config, &shared, &rules)));
+    shared.event(Body::Ready(ready));
     notify(&[sd_notify::NotifyState::Ready]);
 
     let served =
-        runtime.block_on(serve(config, &shared, &writer, &lanes, &mut rules, &mut signals));
+        runtime.block_on(serve(config, &shared, &writer, &lanes, &background, &mut signals));
 
     // The reverse: nothing held, no rules, no queues, no evidence, everything saved, everything said.
     notify(&[sd_notify::NotifyState::Stopping]);
     lanes.drain();
-    let restored = if config.keep_rules { rules.keep() } else { rules.restore() };
+    let restored = background.stop(config.keep_rules);
     drop(lanes);
     drop(readers);
     drop(saver);
@@ -98,7 +114,7 @@ async fn serve(
     shared: &Arc<Shared>,
     writer: &EventWriter,
     lanes: &Lanes,
-    rules: &mut Rules,
+    background: &Running,
     signals: &mut Signals,
 ) -> Result<()> {
     let mut watch = Watch::default();
@@ -108,9 +124,11 @@ async fn serve(
         tokio::select! {
             _ = tick.tick() => {
                 watch.look(shared, config.rules.queues);
-                watch.report_rules(shared, rules.look());
                 if lanes.any_ended() {
                     break Err(anyhow::anyhow!("a verdict thread ended, so its queue is not served"));
+                }
+                if background.any_ended() {
+                    break Err(anyhow::anyhow!("a thread that keeps rules and lists ended"));
                 }
             }
             _ = signals.reload.recv() => {
@@ -125,39 +143,6 @@ async fn serve(
     };
     watch.look(shared, config.rules.queues);
     ended
-}
-
-/// Saving a large registry takes a while, so it has a thread of its own; dropped, it saves once more.
-struct Saver {
-    stop: Option<Sender<()>>,
-    ended: Receiver<()>,
-}
-
-impl Saver {
-    fn start(mut keeper: Keeper, shared: Arc<Shared>) -> Result<Saver> {
-        let (stop, stopped) = channel::<()>();
-        let (alive, ended) = channel();
-        std::thread::Builder::new()
-            .name("save".to_owned())
-            .spawn(move || {
-                while stopped.recv_timeout(keeper.pause()) == Err(RecvTimeoutError::Timeout) {
-                    keeper.save(&shared);
-                }
-                keeper.save(&shared);
-                drop(alive);
-            })
-            .context("cannot start the thread that saves the registry")?;
-        Ok(Saver { stop: Some(stop), ended })
-    }
-}
-
-impl Drop for Saver {
-    fn drop(&mut self) {
-        self.stop = None;
-        if self.ended.recv_timeout(SAVE_PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            tracing::error!("the disk does not take the registry; what is new in it is lost");
-        }
-    }
 }
 
 struct Signals {
@@ -194,7 +179,7 @@ fn share(
     config: &Config,
     sources: &[(dns::Spec, Arc<SourceHealth>)],
     writer: &EventWriter,
-) -> Result<Shared> {
+) -> Result<(Shared, Ear)> {
     let healths = sources.iter().map(|(_, health)| Arc::clone(health)).collect();
     let engine = Engine::new(config.engine, healths);
     let mailboxes = (0..config.rules.queues).map(|_| Mailbox::new()).collect::<nix::Result<_>>()?;
@@ -207,7 +192,18 @@ fn share(
         Refuse::Reset => Disposition::Refuse,
         Refuse::Drop => Disposition::Drop,
     };
-    Ok(Shared::new(engine, mailboxes, writer.sender(), unanswered, refuse, config.rules.queue_num))
+    let (denied, ear) = Denied::new();
+    let shared = Shared::new(
+        engine,
+        mailboxes,
+        writer.sender(),
+        Arc::new(denied),
+        Truth::orders()?,
+        unanswered,
+        refuse,
+        config.rules.queue_num,
+    );
+    Ok((shared, ear))
 }
 
 /// Our own dnsmasq must come up: without it every name would fail to resolve, and every connection with it.
@@ -252,72 +248,6 @@ fn ready(config: &Config, shared: &Shared, rules: &Rules) -> Ready {
         records: u64::try_from(shared.engine.registry().len()).unwrap_or(u64::MAX),
         own_rules: rules.own,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-    }
-}
-
-/// The verdict threads. Dropping them closes the queues.
-struct Lanes {
-    shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
-    drained: Receiver<()>,
-    ended: Receiver<()>,
-}
-
-impl Lanes {
-    fn start(config: &Config, shared: &Arc<Shared>) -> Result<Lanes> {
-        let (tell, drained) = channel();
-        let fail_open = config.rules.posture == Posture::Open || config.engine.mode == Mode::DryRun;
-        let opened: Vec<Lane<KernelLink>> = (0..config.rules.queues)
-            .map(|number| {
-                let queue = config.rules.queue_num + number;
-                let options = nfq::Options { number: queue, fail_open, refuse_mark: REFUSE_MARK };
-                let open: Opener<KernelLink> = Box::new(move || KernelLink::open(options));
-                Lane::open(number, open, Arc::clone(shared), tell.clone())
-            })
-            .collect::<std::io::Result<_>>()?;
-        let (alive, ended) = channel::<()>();
-        let mut lanes = Lanes { shared: Arc::clone(shared), threads: Vec::new(), drained, ended };
-        let mut failed = None;
-        for lane in opened {
-            let alive = alive.clone();
-            let run = move || {
-                lane.run();
-                drop(alive);
-            };
-            match std::thread::Builder::new().name("verdict".to_owned()).spawn(run) {
-                Ok(thread) => lanes.threads.push(thread),
-                Err(error) => failed = Some(error),
-            }
-        }
-        // Before `lanes` can be dropped: it waits until nobody has a sender any more.
-        drop(alive);
-        failed.map_or(Ok(lanes), Err).context("cannot start a verdict thread")
-    }
-
-    /// True if a verdict thread has ended although nobody told it to.
-    fn any_ended(&self) -> bool {
-        self.threads.iter().any(JoinHandle::is_finished)
-    }
-
-    /// Answers everything held; new packets are answered at once from here on.
-    fn drain(&self) {
-        self.shared.set_phase(Phase::Drain);
-        for _ in &self.threads {
-            if self.drained.recv_timeout(DRAIN_PATIENCE).is_err() {
-                return tracing::error!(
-                    "a verdict thread does not answer; its packets are dropped with its queue"
-                );
-            }
-        }
-    }
-}
-
-impl Drop for Lanes {
-    fn drop(&mut self) {
-        self.shared.set_phase(Phase::Close);
-        if self.ended.recv_timeout(DRAIN_PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            tracing::error!("a verdict thread does not end; its queue goes with the process");
-        }
     }
 }
 

@@ -4,7 +4,11 @@ use anyhow::Result;
 
 use crate::config::RuleConfig;
 use crate::engine::Mode;
-use crate::nftables::{self, Options, QueueVia, Ruleset, restorable};
+use crate::engine::ranges::RangeSet;
+use crate::nftables::ruleset::Set;
+use crate::nftables::{
+    self, Family, HOSTS_SIZE_DEFAULT, Options, QueueVia, Ruleset, names, restorable,
+};
 
 /// The rules in the kernel, and what to do about them at stop. Dropped without a word, they are restored.
 pub struct Rules {
@@ -16,7 +20,6 @@ pub struct Rules {
     /// What others' rules are put back to.
     previous: Option<Ruleset>,
     armed: bool,
-    generation: Option<u32>,
 }
 
 /// Differences told at a time.
@@ -28,12 +31,17 @@ impl Rules {
     ///
     /// # Errors
     /// If the kernel does not take them; nothing is changed then.
-    pub fn install(config: &RuleConfig, mode: Mode) -> Result<Rules> {
+    pub fn install(config: &RuleConfig, mode: Mode, hosts: usize) -> Result<Rules> {
         let queue_via = nftables::probe()?;
         let current = nftables::read()?;
         let own = current.as_ref().is_none_or(Ruleset::is_owned);
         let dry_run = config.dry_run || mode == Mode::DryRun;
-        let wanted = Ruleset::new(&Options { owned: own, dry_run, ..config.options(queue_via) });
+        let wanted = Ruleset::new(&Options {
+            owned: own,
+            dry_run,
+            hosts_size: size_for(hosts),
+            ..config.options(queue_via)
+        });
         // A killed run may have left the user's rules changed; what they were stands beside them.
         let before = current.as_ref().map(|now| now.remembered().unwrap_or_else(|| now.clone()));
         let back = before.filter(|_| !own).map(|before| restorable(&before, &wanted));
@@ -46,24 +54,56 @@ impl Rules {
             _ => wanted,
         };
         nftables::apply(&applied, current.as_ref())?;
-        Ok(Rules { queue_via, own, applied, previous, armed: true, generation: None })
+        Ok(Rules { queue_via, own, applied, previous, armed: true })
     }
 
-    /// Compares the kernel with what was put in, if anything changed there since the last look: some words if it
-    /// differs, an empty text if it is as it should be again.
-    pub fn look(&mut self) -> Option<String> {
-        let generation = nftables::generation().ok()?;
-        if generation == self.generation {
-            return None;
-        }
-        let actual = nftables::read().ok()?.map(|actual| actual.unmarked());
-        let first = self.generation.is_none();
-        self.generation = generation;
+    /// How the kernel differs from what was put in, in some words; `None` if it does not.
+    ///
+    /// # Errors
+    /// If the kernel does not answer.
+    pub fn drift(&self) -> Result<Option<String>> {
+        let actual = nftables::read()?.map(|actual| actual.unmarked());
         let drift = nftables::check(&self.applied.unmarked(), actual.as_ref());
         let words: Vec<String> = drift.iter().take(DRIFT_SHOWN).map(ToString::to_string).collect();
         let more = drift.len().saturating_sub(words.len());
         let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
-        (!first || !words.is_empty()).then(|| words.join("; ") + &rest)
+        Ok((!words.is_empty()).then(|| words.join("; ") + &rest))
+    }
+
+    /// Puts back what was put in.
+    ///
+    /// # Errors
+    /// If the kernel does not take it.
+    pub fn mend(&mut self) -> Result<()> {
+        nftables::apply(&self.applied, nftables::read()?.as_ref())?;
+        Ok(())
+    }
+
+    /// Makes the sets of single addresses large enough for `hosts`; true if they had to be made anew, and are empty.
+    ///
+    /// # Errors
+    /// If the kernel does not take it.
+    pub fn make_room(&mut self, hosts: usize) -> Result<bool> {
+        let size = size_for(hosts);
+        let small = |set: &Set| names::BLOCKHOSTS.has(&set.name) && set.size < size;
+        if !self.applied.sets.iter().any(small) {
+            return Ok(false);
+        }
+        let mut wanted = self.applied.clone();
+        wanted.sets.iter_mut().filter(|set| small(set)).for_each(|set| set.size = size);
+        nftables::apply(&wanted, nftables::read()?.as_ref())?;
+        self.applied = wanted;
+        Ok(true)
+    }
+
+    /// The ranges of a set that follows from the options.
+    pub fn elements(&self, pair: names::Pair) -> RangeSet {
+        let of = |family: Family| {
+            let set = self.applied.set(pair.of(family));
+            let spans = set.and_then(|set| set.elements.as_deref()).unwrap_or_default();
+            spans.iter().map(move |span| (family, *span))
+        };
+        RangeSet::new(of(Family::V4).chain(of(Family::V6)))
     }
 
     /// Takes our own rules away, unless somebody made them theirs meanwhile; puts rules that were there before
@@ -102,6 +142,12 @@ impl Rules {
         }
         Ok(())
     }
+}
+
+/// Room for this many single addresses, and for the list to grow.
+fn size_for(hosts: usize) -> u32 {
+    let needed = u32::try_from(hosts).unwrap_or(u32::MAX).checked_next_power_of_two();
+    needed.unwrap_or(u32::MAX).max(HOSTS_SIZE_DEFAULT)
 }
 
 impl Drop for Rules {

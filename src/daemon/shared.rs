@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::clock;
+use super::denied::Denied;
+use super::truth::Orders;
 use crate::engine::event::{Body, Event, Health, Totals, VerdictBody};
 use crate::engine::judge::{Answer, Decision, Engine, Mode};
 use crate::engine::packet::Malformed;
@@ -43,6 +45,10 @@ pub struct Shared {
     pub mailboxes: Vec<Mailbox>,
     /// The event log.
     pub events: EventSender,
+    /// Refusals of a moment ago.
+    pub denied: Arc<Denied>,
+    /// The way to the thread that keeps the kernel true.
+    pub orders: Orders,
     /// Counters since start.
     pub tally: Tally,
     /// Losses seen on the queue sockets.
@@ -137,10 +143,16 @@ impl Mailbox {
 
 impl Shared {
     /// Puts the parts together.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a part, and they come from all over the daemon"
+    )]
     pub fn new(
         engine: Engine<Ticket>,
         mailboxes: Vec<Mailbox>,
         events: EventSender,
+        denied: Arc<Denied>,
+        orders: Orders,
         unanswered: Verdict,
         refuse: Disposition,
         queue_num: u16,
@@ -151,6 +163,8 @@ impl Shared {
             engine,
             mailboxes,
             events,
+            denied,
+            orders,
             tally,
             queue_stats,
             unanswered,
@@ -193,6 +207,9 @@ impl Shared {
     /// Counts and reports a verdict.
     pub fn report(&self, decision: Decision) {
         self.tally.count(&decision);
+        if self.mode() == Mode::Enforce {
+            self.denied.refused(&decision);
+        }
         let now = clock::now();
         let queue = self.queue_num + decision.lane;
         let body = VerdictBody::decided(decision, self.mode(), self.engine.evidence(now), queue);

@@ -11,7 +11,6 @@ use crate::nfq::counters::{self, Counters};
 pub struct Watch {
     last: HashMap<u16, Counters>,
     registry_full: bool,
-    rules_differ: bool,
 }
 
 impl Watch {
@@ -36,25 +35,6 @@ impl Watch {
             let message =
                 if full { "is full: what resolves now is left out" } else { "has room again" };
             shared.report_health("registry", !full, format!("the registry {message}"));
-        }
-    }
-}
-
-impl Watch {
-    /// Reports what `Rules::look` found, if it found anything new.
-    pub fn report_rules(&mut self, shared: &Shared, found: Option<String>) {
-        match found {
-            Some(drift) if !drift.is_empty() => {
-                self.rules_differ = true;
-                let advice = "`synhold rules install` with the same options puts them back";
-                let message = format!("somebody changed the rules: {drift}; {advice}");
-                shared.report_health("rules", false, message);
-            }
-            Some(_) if std::mem::take(&mut self.rules_differ) => {
-                let message = "the rules are as they should be again".to_owned();
-                shared.report_health("rules", true, message);
-            }
-            _ => {}
         }
     }
 }

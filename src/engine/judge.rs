@@ -198,6 +198,13 @@ impl<T> Engine<T> {
         left.into_iter().map(|left| self.release(left)).collect()
     }
 
+    /// Whether a record is about a blocked address and gives it a name under an allowed domain, so that the kernel has to
+    /// let it through.
+    pub fn unblocks(&self, record: &Record) -> bool {
+        let lists = self.lists.load();
+        lists.allow.names.find(&record.name).is_some() && lists.block.has_address(record.address)
+    }
+
     /// What a first packet from `src` to `dst` would meet without being held: a verdict, or nothing that decides.
     pub fn outlook(&self, src: IpAddr, dst: IpAddr) -> Option<Verdict> {
         match self.lists.load().judge(src, dst, &self.registry) {

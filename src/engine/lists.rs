@@ -92,6 +92,22 @@ impl Lists {
         }
     }
 
+    /// Single addresses blocked for good, in the family that has more of them.
+    pub fn hosts(&self) -> usize {
+        let single = |family: Family| {
+            self.block.lasting.spans(family).filter(|span| span.first() == span.last()).count()
+        };
+        Family::BOTH.map(single).into_iter().max().unwrap_or(0)
+    }
+
+    /// Whether `dst` has a name under an allowed domain.
+    pub fn allows_by_name(&self, dst: IpAddr, registry: &Registry) -> bool {
+        let allowed = |names: &mut dyn Iterator<Item = &Seen>| {
+            names.filter_map(|seen| self.allow.names.find(&seen.name)).next().is_some()
+        };
+        !self.allow.names.is_empty() && registry.with_names(dst, allowed).unwrap_or(false)
+    }
+
     fn has_pair(&self, src: IpAddr, dst: IpAddr) -> bool {
         self.pairs.binary_search_by_key(&(src, dst), |(pair, _)| *pair).is_ok()
     }

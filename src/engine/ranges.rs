@@ -35,10 +35,16 @@ impl RangeSet {
         }
     }
 
+    /// Whether one of the ranges is this address and nothing else.
+    pub fn has_single(&self, address: IpAddr) -> bool {
+        let (family, number) = (Family::of(address), number(address));
+        self.span(family, self.reaching(family, number)) == Some(Span::new(number, number))
+    }
+
     /// Whether any address of `span` lies in one of the ranges.
     pub fn touches(&self, family: Family, span: Span) -> bool {
         let from = self.reaching(family, span.first());
-        self.at(family, from).is_some_and(|found| found.first() <= span.last())
+        self.span(family, from).is_some_and(|found| found.first() <= span.last())
     }
 
     /// The parts of `span` outside all ranges, in order.
@@ -46,7 +52,7 @@ impl RangeSet {
         let mut left = Vec::new();
         let mut next = Some(span.first());
         let mut place = self.reaching(family, span.first());
-        while let (Some(first), Some(found)) = (next, self.at(family, place)) {
+        while let (Some(first), Some(found)) = (next, self.span(family, place)) {
             if found.first() > span.last() {
                 break;
             }
@@ -75,7 +81,7 @@ impl RangeSet {
 
     /// The ranges of one family, lowest first.
     pub fn spans(&self, family: Family) -> impl Iterator<Item = Span> {
-        (0..self.len(family)).filter_map(move |place| self.at(family, place))
+        (0..self.len(family)).filter_map(move |place| self.span(family, place))
     }
 
     /// The ranges of one family that are not, as they stand, in `other`.
@@ -92,7 +98,8 @@ impl RangeSet {
         })
     }
 
-    fn at(&self, family: Family, place: usize) -> Option<Span> {
+    /// The range at a place among those of its family, lowest first.
+    pub fn span(&self, family: Family, place: usize) -> Option<Span> {
         match family {
             Family::V4 => {
                 self.v4.get(place).map(|(first, last)| Span::new((*first).into(), (*last).into()))

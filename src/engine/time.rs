@@ -34,6 +34,14 @@ impl Wall {
     }
 }
 
+impl Add<Duration> for Wall {
+    type Output = Wall;
+    fn add(self, duration: Duration) -> Wall {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        Wall(self.0.saturating_add(micros))
+    }
+}
+
 impl Add<Duration> for Mono {
     type Output = Mono;
     fn add(self, duration: Duration) -> Mono {

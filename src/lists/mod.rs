@@ -3,8 +3,11 @@
 //! Files are read line by line and nothing but the compiled ranges stays in memory. A line that cannot be understood is
 //! reported with its number and skipped; an edit keeps every other byte of the file as it is.
 
+mod atomic;
 mod compile;
 mod csv;
+mod document;
+mod edit;
 mod entry;
 mod find;
 mod folder;
@@ -13,9 +16,13 @@ mod hold;
 mod item;
 mod read;
 mod source;
+mod status;
 mod text;
+mod watch;
 
 pub use compile::{Compiled, ListReport, MESSAGES_MAX, compile};
+pub use document::{Added, Addition, Removal};
+pub use edit::{EditError, OWN_BYTES_MAX, add, prune_expired, remove};
 pub use entry::{Entry, EntryError};
 pub use find::{FOUND_PER_QUERY_MAX, Findings, Found, Query, find};
 pub use folder::{Folder, Own};
@@ -24,6 +31,8 @@ pub use hold::Protected;
 pub use item::{Item, Line, LineError};
 pub use read::{Counts, Dialect, ReadError, read};
 pub use source::{Content, DOH_SERVERS, Source};
+pub use status::{SetStatus, Status, make_folders};
+pub use watch::{DEBOUNCE, Watch};
 
 use serde::{Deserialize, Serialize};
 

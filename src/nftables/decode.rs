@@ -151,7 +151,7 @@ pub fn rule(attrs: &Attrs<'_>) -> Result<(String, Rule), Garbled> {
 }
 
 /// The comment among a rule's user data. That is anybody's bytes: what does not fit is no comment.
-fn comment(mut data: &[u8]) -> String {
+pub fn comment(mut data: &[u8]) -> String {
     while let [kind, len, rest @ ..] = data {
         let (value, others) = rest.split_at_checked(usize::from(*len)).unwrap_or_default();
         if *kind == UDATA_RULE_COMMENT {

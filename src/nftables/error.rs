@@ -52,6 +52,22 @@ pub enum Error {
         /// How it said no.
         errno: String,
     },
+    /// A set does not hold what it was thought to hold; nothing of the transaction was done.
+    #[error(
+        "{what} does not fit what is in the kernel ({errno}): somebody changed the set, or it expired"
+    )]
+    Stale {
+        /// The message, and the element where the kernel named it.
+        what: String,
+        /// How it said no.
+        errno: String,
+    },
+    /// A set of fixed size is full; nothing of the transaction was done.
+    #[error("{what} is more than the set's size allows: shorten the lists")]
+    Full {
+        /// The message.
+        what: String,
+    },
     /// Others kept changing rules, or the answers did not fit the socket.
     #[error("nftables rules kept changing while synhold worked on them ({0}): try again")]
     Busy(&'static str),
@@ -77,6 +93,8 @@ pub enum Purpose {
     Transaction,
     /// Bringing in something that names kernel features.
     Add,
+    /// Changing elements of a set that should be there.
+    Elements,
     /// Anything else.
     Other,
 }
@@ -91,7 +109,7 @@ impl Error {
         match (errno, purpose) {
             // Without rights the kernel refuses a transaction whole, by its first message; with them only what
             // belongs to another socket.
-            (Errno::EPERM, Purpose::Add | Purpose::Other) => Error::Owned,
+            (Errno::EPERM, Purpose::Add | Purpose::Elements | Purpose::Other) => Error::Owned,
             (Errno::EPERM | Errno::EACCES, _) => Error::NotPermitted,
             // nfnetlink itself answers so when it cannot find or load the nf_tables subsystem.
             (Errno::EOPNOTSUPP | Errno::EINVAL, Purpose::Transaction) => Error::NoNfTables,
@@ -99,6 +117,10 @@ impl Error {
             (Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT, Purpose::Add) => {
                 Error::Unsupported { what: what.to_owned(), errno: text }
             }
+            (Errno::ENOENT | Errno::EEXIST | Errno::ENOTEMPTY, Purpose::Elements) => {
+                Error::Stale { what: what.to_owned(), errno: text }
+            }
+            (Errno::ENFILE, Purpose::Elements) => Error::Full { what: what.to_owned() },
             (Errno::ERESTART | Errno::EINTR | Errno::EAGAIN, _) => {
                 Error::Busy("transaction restarted")
             }

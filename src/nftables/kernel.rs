@@ -74,7 +74,7 @@ pub fn generation() -> Result<Option<u32>, Error> {
     generation_by(&mut Channel::open()?)
 }
 
-fn generation_by(channel: &mut Channel) -> Result<Option<u32>, Error> {
+pub(super) fn generation_by(channel: &mut Channel) -> Result<Option<u32>, Error> {
     let mut generation = None;
     channel.ask(sys::NFT_MSG_GETGEN, 0, &[], |attrs| {
         generation = attrs.be32(sys::NFTA_GEN_ID, "generation")?;
@@ -94,7 +94,7 @@ fn read_once(channel: &mut Channel) -> Result<Option<Option<Ruleset>>, Error> {
     match answer {
         Answer::Absent => return Ok(Some(None)),
         Answer::Torn => return Ok(None),
-        Answer::Complete => {}
+        Answer::Complete | Answer::Stopped => {}
     }
     let whole = read_chains(channel, &mut found)? && read_sets(channel, &mut found)?;
     Ok(whole.then_some(Some(found)))
@@ -167,10 +167,21 @@ fn read_elements(channel: &mut Channel, set: &mut Set) -> Result<bool, Error> {
 /// a table asleep without our base chain is woken before. Where nothing differs nothing is sent. Table and base
 /// chains that exist stay, with all queued packets; elements of quarantine, allow, block and denied sets stay.
 pub fn apply(wanted: &Ruleset, current: Option<&Ruleset>) -> Result<Applied, Error> {
+    apply_by(&mut Channel::open()?, wanted, current)
+}
+
+/// [`apply`] through a channel that is there, in its network namespace, so that a monitor knows whose change it was.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_by(
+    channel: &mut Channel,
+    wanted: &Ruleset,
+    current: Option<&Ruleset>,
+) -> Result<Applied, Error> {
     let changes = check(wanted, current);
     if !changes.is_empty() {
         let transaction = plan(wanted, current)?;
-        let mut channel = Channel::open()?;
         if let Some(first) = wake(wanted, current) {
             channel.transact(&Batch::new(&first, Ending::Commit))?;
         }

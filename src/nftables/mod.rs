@@ -1,22 +1,29 @@
 //! nftables adapter: the one table of ours, put in, compared and taken out by netlink.
 //!
 //! [`Ruleset::new`] says what is wanted, [`read`] what the kernel has, [`check`] how they differ, [`apply`]
-//! makes them one. All work in the network namespace of the calling thread.
+//! makes them one. Elements by the million go in by [`Bulk`] and [`Channel::send_bulk`]; [`Channel::get`], [`dump`] and
+//! [`counters`] ask for some; [`Monitor`] hears of what others change. All work in the network namespace of the calling thread.
 
 mod batch;
+mod bulk;
 mod decode;
 pub mod drift;
+pub mod element;
 mod encode;
 pub mod error;
 pub mod expr;
 mod foreign;
+mod inspect;
 pub mod kernel;
+mod load;
 mod marks;
+mod monitor;
 pub mod names;
 mod options;
 mod phrase;
 mod plan;
 pub mod render;
+mod replace;
 #[cfg(test)]
 mod roundtrip;
 mod rules;
@@ -27,12 +34,18 @@ mod wanted;
 mod wire;
 
 pub use crate::engine::net::{Family, Net, NetError};
+pub use bulk::Bulk;
 pub use drift::{Change, Drift, check};
+pub use element::{Count, Element, Found, Key};
 pub use error::Error;
 pub use foreign::{Restorable, restorable};
-pub use kernel::{Applied, apply, generation, probe, read, remove};
+pub use inspect::{RuleCount, SetInfo, counters, dump};
+pub use kernel::{Applied, apply, apply_by, generation, probe, read, remove};
+pub use monitor::{Changes, Monitor, Who};
 pub use options::{
     DnsRedirect, HOSTS_SIZE_DEFAULT, LocalPolicy, Options, Posture, QueueVia, Refuse,
 };
 pub use render::render;
+pub use replace::{Replaced, replace};
 pub use ruleset::Ruleset;
+pub use socket::Channel;

@@ -60,6 +60,11 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// Whether this is the name of one of the two.
+    pub fn has(self, set: &str) -> bool {
+        self.v4 == set || self.v6 == set
+    }
+
     /// The name for one family.
     pub fn of(self, family: Family) -> &'static str {
         match family {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::ControlFlow;
 
 use libc::{MSG_DONTWAIT, MSG_TRUNC, NETLINK_NETFILTER};
 use netlink_sys::{Socket, SocketAddr};
@@ -19,7 +20,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 10;
 const ANSWERS_MAX: usize = 65_536;
 /// Receive buffer: every message of a transaction is answered before we can read the first answer, at about
 /// 1 KiB of accounting each.
-const RCVBUF: usize = 4 << 20;
+pub(super) const RCVBUF: usize = 4 << 20;
 /// Send buffer needed beyond the bytes themselves, for the kernel's accounting.
 const SNDBUF_SLACK: usize = 256 << 10;
 
@@ -31,13 +32,15 @@ pub struct Channel {
 
 /// How a question was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(super) enum Answer {
     /// Fully.
     Complete,
     /// Rules changed halfway: what was seen may be torn.
     Torn,
     /// There is no such thing.
     Absent,
+    /// Enough was seen.
+    Stopped,
 }
 
 impl Channel {
@@ -54,15 +57,15 @@ impl Channel {
     }
 
     /// Sends one transaction. On any error nothing of it was done.
-    pub fn transact(&mut self, batch: &Batch) -> Result<(), Error> {
+    pub(super) fn transact(&mut self, batch: &Batch) -> Result<(), Error> {
         self.send(&batch.bytes)?;
-        let mut answers: BTreeMap<u32, Option<(Errno, Option<String>)>> = BTreeMap::new();
+        let mut answers: BTreeMap<u32, Option<Refusal>> = BTreeMap::new();
         // The kernel has done everything, answers included, when send returns: nothing left means all read.
         for _ in 0..ANSWERS_MAX {
             let Some(bytes) = self.receive()? else { break };
             for message in wire::messages(&bytes)? {
                 if message.kind == flag(sys::NLMSG_ERROR) {
-                    let answer = error_of(&message)?;
+                    let answer = refusal_of(&message)?;
                     let known = answers.entry(message.seq).or_default();
                     *known = known.take().or(answer);
                 }
@@ -72,12 +75,33 @@ impl Channel {
     }
 
     /// Asks for one thing, or with `NLM_F_DUMP` for all of a kind, and hands over each message about it.
-    pub fn ask(
+    pub(super) fn ask(
         &mut self,
         kind: u32,
         flags: u32,
         attrs: &[Attr],
         mut each: impl FnMut(&Attrs<'_>) -> Result<(), Garbled>,
+    ) -> Result<Answer, Error> {
+        self.answers(kind, flags, attrs, |attrs| each(attrs).map(ControlFlow::Continue))
+    }
+
+    /// The same, until enough was seen: the kernel stops when the socket goes.
+    pub(super) fn ask_until(
+        mut self,
+        kind: u32,
+        flags: u32,
+        attrs: &[Attr],
+        each: impl FnMut(&Attrs<'_>) -> Result<ControlFlow<()>, Garbled>,
+    ) -> Result<Answer, Error> {
+        self.answers(kind, flags, attrs, each)
+    }
+
+    fn answers(
+        &mut self,
+        kind: u32,
+        flags: u32,
+        attrs: &[Attr],
+        mut each: impl FnMut(&Attrs<'_>) -> Result<ControlFlow<()>, Garbled>,
     ) -> Result<Answer, Error> {
         self.seq = self.seq.wrapping_add(1);
         let mut request = Vec::new();
@@ -95,14 +119,29 @@ impl Channel {
                 torn |= message.flags & flag(sys::NLM_F_DUMP_INTR) != 0;
                 match u32::from(message.kind) {
                     sys::NLMSG_ERROR | sys::NLMSG_DONE => return finish(&message, torn),
-                    _ => each(&message.attrs()?)?,
+                    _ if each(&message.attrs()?)?.is_break() => return Ok(Answer::Stopped),
+                    _ => {}
                 }
             }
         }
         Err(Error::Busy("answer without end"))
     }
 
-    fn send(&self, bytes: &[u8]) -> Result<(), Error> {
+    /// The socket's port id: what others see as the sender of its transactions.
+    ///
+    /// # Errors
+    /// If the socket fails.
+    pub fn port(&self) -> Result<u32, Error> {
+        let mut address = SocketAddr::new(0, 0);
+        self.socket.get_address(&mut address).map_err(Error::socket)?;
+        Ok(address.port_number())
+    }
+
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    pub(super) fn send(&self, bytes: &[u8]) -> Result<(), Error> {
         if bytes.len() > SNDBUF_SLACK / 4 {
             let _ =
                 setsockopt(&self.socket, sockopt::SndBufForce, &(2 * bytes.len() + SNDBUF_SLACK));
@@ -115,7 +154,7 @@ impl Channel {
     }
 
     /// The next answer, if there is one.
-    fn receive(&self) -> Result<Option<Vec<u8>>, Error> {
+    pub(super) fn receive(&self) -> Result<Option<Vec<u8>>, Error> {
         let mut bytes: Vec<u8> = Vec::with_capacity(ANSWER_BYTES_MAX);
         loop {
             let received = self.socket.recv_from(&mut bytes, MSG_DONTWAIT | MSG_TRUNC);
@@ -136,16 +175,13 @@ impl Channel {
 }
 
 /// What the answers to a transaction mean. The first message refused is the cause; later ones only follow.
-fn judge(
-    batch: &Batch,
-    answers: &BTreeMap<u32, Option<(Errno, Option<String>)>>,
-) -> Result<(), Error> {
+fn judge(batch: &Batch, answers: &BTreeMap<u32, Option<Refusal>>) -> Result<(), Error> {
     for (seq, answer) in answers {
-        let Some((errno, detail)) = answer else { continue };
+        let Some(Refusal { errno, words, .. }) = answer else { continue };
         let place = usize::try_from(*seq).ok();
         return Err(match place.and_then(|place| batch.messages.get(place)) {
-            Some((purpose, what)) => Error::refused(*errno, *purpose, what, detail.as_deref()),
-            None => Error::refused(*errno, Purpose::Other, "the transaction", detail.as_deref()),
+            Some((purpose, what)) => Error::refused(*errno, *purpose, what, words.as_deref()),
+            None => Error::refused(*errno, Purpose::Other, "the transaction", words.as_deref()),
         });
     }
     // The opening message (0) is answered by new kernels only.
@@ -158,37 +194,48 @@ fn judge(
 }
 
 fn finish(message: &Message<'_>, torn: bool) -> Result<Answer, Error> {
-    match error_of(message)? {
+    match refusal_of(message)? {
         None if torn => Ok(Answer::Torn),
         None => Ok(Answer::Complete),
-        Some((Errno::ENOENT, _)) => Ok(Answer::Absent),
-        Some((Errno::EINTR | Errno::EAGAIN, _)) => Ok(Answer::Torn),
-        Some((errno, detail)) => {
-            Err(Error::refused(errno, Purpose::Transaction, "a question", detail.as_deref()))
+        Some(Refusal { errno: Errno::ENOENT, .. }) => Ok(Answer::Absent),
+        Some(Refusal { errno: Errno::EINTR | Errno::EAGAIN, .. }) => Ok(Answer::Torn),
+        Some(Refusal { errno, words, .. }) => {
+            Err(Error::refused(errno, Purpose::Transaction, "a question", words.as_deref()))
         }
     }
 }
 
-/// The error code of an answer, `None` for zero, with the kernel's own words if it has any.
-fn error_of(message: &Message<'_>) -> Result<Option<(Errno, Option<String>)>, Garbled> {
+/// How the kernel said no to a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// The code.
+    pub errno: Errno,
+    /// The kernel's own words, if it has any.
+    pub words: Option<String>,
+    /// Where in the message the attribute at fault begins, if the kernel says so.
+    pub offset: Option<usize>,
+}
+
+/// Reads an answer; `None` is yes.
+pub(super) fn refusal_of(message: &Message<'_>) -> Result<Option<Refusal>, Garbled> {
     let code = message.payload.first_chunk::<4>().ok_or(Garbled("error code"))?;
-    match i32::from_ne_bytes(*code) {
-        code if code < 0 => {
-            Ok(Some((Errno::from_raw(code.saturating_neg()), kernel_words(message))))
-        }
-        _ => Ok(None),
-    }
+    let code = i32::from_ne_bytes(*code);
+    Ok((code < 0).then(|| {
+        let (words, offset) = kernel_words(message);
+        Refusal { errno: Errno::from_raw(code.saturating_neg()), words, offset }
+    }))
 }
 
-fn kernel_words(message: &Message<'_>) -> Option<String> {
+fn kernel_words(message: &Message<'_>) -> (Option<String>, Option<usize>) {
     const MESSAGE: u16 = 1; // NLMSGERR_ATTR_MSG
+    const OFFSET: u16 = 2; // NLMSGERR_ATTR_OFFS
     let told = flag(sys::NLM_F_CAPPED | sys::NLM_F_ACK_TLVS);
-    if message.flags & told != told {
-        return None;
-    }
     // Behind the code comes the header of our message, without the rest of it.
-    let attrs = Attrs::parse(message.payload.get(4 + HEADER_LEN..)?).ok()?;
-    attrs.text(MESSAGE, "kernel's words").ok()
+    let behind = message.payload.get(4 + HEADER_LEN..).filter(|_| message.flags & told == told);
+    let Some(Ok(attrs)) = behind.map(Attrs::parse) else { return (None, None) };
+    let offset = attrs.get(OFFSET).and_then(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes);
+    let words = attrs.text(MESSAGE, "kernel's words").ok();
+    (words, offset.and_then(|offset| usize::try_from(offset).ok()))
 }
 
 #[cfg(test)]
@@ -202,7 +249,7 @@ mod tests {
 
     #[test]
     fn the_first_refusal_is_the_cause() {
-        let refused = |errno| Some((errno, None));
+        let refused = |errno| Some(Refusal { errno, words: None, offset: None });
         let answers =
             BTreeMap::from([(1, None), (2, refused(Errno::EBUSY)), (3, refused(Errno::EEXIST))]);
         let text = judge(&batch(4), &answers).unwrap_err().to_string();
@@ -221,12 +268,20 @@ mod tests {
         let mut payload = (-2_i32).to_ne_bytes().to_vec();
         payload.extend([0; HEADER_LEN]);
         payload.extend([8, 0, 1, 0, b'w', b'h', b'y', 0]);
+        let words = payload.len();
+        payload.extend([8, 0, 2, 0]);
+        payload.extend(77_u32.to_ne_bytes());
         let flags = flag(sys::NLM_F_CAPPED | sys::NLM_F_ACK_TLVS);
         for end in 0..=payload.len() {
-            let message = Message { kind: 2, flags, seq: 1, payload: &payload[..end] };
-            let words =
-                error_of(&message).ok().flatten().map(|(errno, words)| (errno, words.is_some()));
-            assert_eq!(words, (end >= 4).then_some((Errno::ENOENT, end == payload.len())));
+            let message = Message { kind: 2, flags, seq: 1, port: 0, payload: &payload[..end] };
+            let refusal = refusal_of(&message).ok().flatten();
+            assert_eq!(
+                refusal.as_ref().map(|found| found.errno),
+                (end >= 4).then_some(Errno::ENOENT)
+            );
+            let (text, offset) = refusal.map_or((None, None), |found| (found.words, found.offset));
+            assert_eq!(text.is_some(), end == words || end == payload.len(), "{end}");
+            assert_eq!(offset, (end == payload.len()).then_some(77), "{end}");
         }
     }
 }

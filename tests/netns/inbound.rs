@@ -129,8 +129,8 @@ fn an_allowed_or_merely_watched_far_end_goes_on() {
 #[test]
 fn a_connection_to_a_container_is_no_egress_whoever_opens_it() {
     let lab = installed("published", &[]);
+    let _listener = Server::tcp(&lab.ct, &everywhere(PORT));
     for Cast { container, server, .. } in casts() {
-        let _listener = Server::tcp(&lab.ct, &everywhere(PORT));
         for set in ["block", "blockhosts"] {
             add(&lab, set, server.ip());
         }

@@ -9,6 +9,7 @@
 )]
 
 mod blocked;
+mod bulk;
 mod bypass;
 mod conntrack;
 mod dns;

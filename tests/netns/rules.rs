@@ -22,7 +22,7 @@ use synhold::nftables::{
 };
 
 /// Runs in a fresh network namespace, which goes with its thread.
-fn in_netns<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
+pub fn in_netns<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
         test()
@@ -33,7 +33,7 @@ fn in_netns<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
     }
 }
 
-fn run(command: &mut Command, input: &str) -> Output {
+pub fn run(command: &mut Command, input: &str) -> Output {
     let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = pipes.spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
@@ -41,14 +41,14 @@ fn run(command: &mut Command, input: &str) -> Output {
 }
 
 #[track_caller]
-fn nft(args: &str) -> String {
+pub fn nft(args: &str) -> String {
     let output = run(Command::new("nft").args(args.split(' ')), "");
     assert!(output.status.success(), "nft {args}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
 #[track_caller]
-fn nft_load(text: &str) {
+pub fn nft_load(text: &str) {
     let output = run(Command::new("nft").args(["-f", "-"]), text);
     assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));
 }

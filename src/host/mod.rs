@@ -1,10 +1,14 @@
 //! This host's own interfaces: its addresses, and the bridges containers are on.
 
+mod routes;
+
 use std::io;
 use std::net::IpAddr;
 
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
+
+pub use routes::{gateways, resolvers};
 
 /// One address of one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

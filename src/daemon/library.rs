@@ -1,0 +1,335 @@
+//! The thread that reads the user's lists: compiled for the engine, handed to the kernel, read again when they change.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::clock;
+use super::hits::Hit;
+use super::inbox::Inbox;
+use super::protected;
+use super::reporter::Reporter;
+use super::shared::Shared;
+use super::tell::Teller;
+use super::truth::{self, Order};
+use crate::config::{AutoBlock, Config};
+use crate::engine::event::{Body, ListsReload, Reload};
+use crate::engine::{Flow, Wall};
+use crate::lists::{
+    self, Addition, Compiled, DEBOUNCE, Entry, Folder, Own, Protected, Removal, Source, Watch,
+};
+
+/// Notes waiting: refusals to be listed, hits to be told.
+const NOTES_MAX: usize = 4096;
+/// Entries of `auto.txt`; a container that dials random addresses must not fill the disk.
+const AUTO_MAX: u64 = 10_000;
+/// Refusals are written down together, at most this often: each writing is of the whole file.
+const AUTO_EVERY: Duration = Duration::from_secs(1);
+/// No nap is longer, so that a clock that was set is noticed.
+const NAP_MAX: Duration = Duration::from_secs(60);
+
+/// What the thread is told.
+pub enum Note {
+    /// Nobody ever resolved this destination.
+    Accused(Flow),
+    /// Somebody did now.
+    Forgiven(IpAddr),
+    /// The kernel's sets refused these.
+    Hits(Vec<Hit>),
+    /// The kernel has what the lists say.
+    Loaded(ListsReload, Vec<(&'static str, u64)>),
+    /// A feed was fetched, or could not be.
+    #[expect(dead_code, reason = "feeds are fetched by a thread of their own")]
+    Fetched,
+    /// End.
+    Stop,
+}
+
+/// Where notes go.
+pub type Notes = Arc<Inbox<Note>>;
+
+/// An empty place for notes.
+///
+/// # Errors
+/// If the kernel gives no descriptor.
+pub fn notes() -> Result<Notes> {
+    Ok(Arc::new(Inbox::new(NOTES_MAX)?))
+}
+
+/// Hands what the kernel's thread tells to this one.
+pub struct Messenger(pub Notes);
+
+impl truth::Listener for Messenger {
+    fn loaded(&mut self, reload: ListsReload, sets: Vec<(&'static str, u64)>) {
+        self.0.put_always(Note::Loaded(reload, sets));
+    }
+
+    fn hits(&mut self, hits: Vec<Hit>) {
+        self.0.put(Note::Hits(hits));
+    }
+}
+
+/// The lists of one daemon.
+pub struct Library {
+    settings: Settings,
+    folder: Folder,
+    shared: Arc<Shared>,
+    notes: Notes,
+    /// None where nothing may be written, so that there may be no folder to watch.
+    watch: Option<Watch>,
+    protected: Vec<Protected>,
+    teller: Teller,
+    reporter: Reporter,
+    /// Refusals not written down yet, and when they are to be.
+    accused: Vec<Addition>,
+    write_at: Option<Instant>,
+    auto_entries: u64,
+    next_expiry: Option<Wall>,
+    /// When changed files are to be read.
+    read_at: Option<Instant>,
+    stop: bool,
+}
+
+/// What is configured about lists.
+#[derive(Clone, Debug)]
+struct Settings {
+    refuse_doh: bool,
+    auto_block: AutoBlock,
+    auto_block_for: Duration,
+    forgive: bool,
+    writes: bool,
+}
+
+impl Library {
+    /// Reads all lists and gives them to the engine.
+    pub fn open(config: &Config, shared: &Arc<Shared>, notes: Notes) -> Library {
+        let folder = Folder::new(&config.state_dir);
+        let writes = !config.memory_only;
+        let settings = Settings {
+            refuse_doh: config.refuse_doh,
+            auto_block: config.auto_block,
+            auto_block_for: config.auto_block_for,
+            forgive: config.auto_block_forgive,
+            writes,
+        };
+        let mut library = Library {
+            settings,
+            watch: watch(&folder, writes),
+            reporter: Reporter::new(&folder, writes),
+            folder,
+            shared: Arc::clone(shared),
+            notes,
+            protected: protected::all(config),
+            teller: Teller::default(),
+            accused: Vec::new(),
+            write_at: None,
+            auto_entries: 0,
+            next_expiry: None,
+            read_at: None,
+            stop: false,
+        };
+        library.read();
+        library
+    }
+
+    /// Serves until [`Note::Stop`].
+    pub fn run(mut self) {
+        self.shared.orders.put_always(Order::Lists(self.shared.engine.lists()));
+        while !self.stop {
+            self.wait();
+            for note in self.notes.take() {
+                self.take(note);
+            }
+            if self.watch.as_mut().is_some_and(Watch::changed) {
+                self.read_at.get_or_insert(Instant::now() + DEBOUNCE);
+            }
+            self.do_what_is_due();
+        }
+        self.write_accused();
+    }
+
+    fn wait(&self) {
+        let now = Instant::now();
+        let due = [self.read_at, self.write_at, self.teller.next()].into_iter().flatten().min();
+        let until_due = due.map(|due| due.saturating_duration_since(now));
+        let until_expiry = self.next_expiry.map(|end| until(end, clock::wall()));
+        let nap = [until_due, until_expiry].into_iter().flatten().min().unwrap_or(NAP_MAX);
+        // A little late rather than a little early, and then again.
+        let nap = PollTimeout::try_from(nap.min(NAP_MAX) + Duration::from_millis(1));
+        let mut descriptors = vec![PollFd::new(self.notes.as_fd(), PollFlags::POLLIN)];
+        descriptors
+            .extend(self.watch.as_ref().map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
+        // An interrupted wait is a short wait.
+        let _ = poll(&mut descriptors, nap.unwrap_or(PollTimeout::ZERO));
+    }
+
+    fn take(&mut self, note: Note) {
+        match note {
+            Note::Accused(flow) => self.accuse(flow),
+            Note::Forgiven(address) => self.forgive(address),
+            Note::Hits(hits) => {
+                let sources = self.sources();
+                self.teller.take(&hits, &sources, &self.protected, &self.shared);
+            }
+            Note::Loaded(reload, sets) => self.loaded(reload, &sets),
+            Note::Fetched => self.read_at = Some(Instant::now()),
+            Note::Stop => self.stop = true,
+        }
+    }
+
+    fn do_what_is_due(&mut self) {
+        let now = Instant::now();
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if self.next_expiry.is_some_and(|end| end <= clock::wall()) {
+            self.prune();
+            self.read_at = Some(now);
+        }
+        if is_due(self.write_at) {
+            self.write_accused();
+        }
+        if is_due(self.read_at) || self.read_at == Some(now) {
+            self.read_at = None;
+            self.read();
+        }
+        if is_due(self.teller.next()) {
+            let sources = self.sources();
+            self.teller.tell_due(&sources, &self.protected, &self.shared);
+        }
+    }
+
+    /// Reads and compiles all lists; engine and kernel are told if they say something else than before.
+    fn read(&mut self) {
+        let sources = self.sources();
+        let compiled = lists::compile(&sources, &self.protected, clock::wall());
+        self.next_expiry = compiled.next_expiry;
+        self.auto_entries = entries_of(&compiled, Own::Auto);
+        self.reporter.compiled(&compiled, &self.shared);
+        self.teller.forget_entries();
+        if self.settings.forgive {
+            self.shared.denied.set_accused(auto_addresses(&self.folder));
+        }
+        if *self.shared.engine.lists() == compiled.lists {
+            return;
+        }
+        // The kernel's thread starts with what the engine has by then.
+        let lists = Arc::new(compiled.lists);
+        let answers = self.shared.engine.set_lists(Arc::clone(&lists), clock::mono());
+        self.shared.deliver(answers);
+        self.shared.orders.put_always(Order::Lists(lists));
+    }
+
+    fn sources(&self) -> Vec<Source> {
+        let mut sources = Source::all_own(&self.folder);
+        if self.settings.refuse_doh {
+            sources.push(Source::doh_servers());
+        }
+        sources
+    }
+
+    fn loaded(&mut self, reload: ListsReload, sets: &[(&'static str, u64)]) {
+        self.reporter.loaded(reload, sets);
+        let is_news = reload.added + reload.removed + reload.ended_flows > 0;
+        if is_news {
+            let what = "lists".to_owned();
+            self.shared.event(Body::Reload(Reload { what, lists: Some(reload) }));
+        }
+    }
+
+    /// Notes that nobody resolved a destination, if that is to have consequences.
+    fn accuse(&mut self, flow: Flow) {
+        let from = match self.settings.auto_block {
+            AutoBlock::Off => return,
+            AutoBlock::Container => Some(flow.src.ip()),
+            AutoBlock::Global => None,
+        };
+        let room = AUTO_MAX.saturating_sub(self.auto_entries);
+        if !self.settings.writes || self.accused.len() as u64 >= room {
+            return self.reporter.auto_full(self.settings.writes, &self.shared);
+        }
+        let entry = Entry::from(flow.dst.ip());
+        if self.accused.iter().any(|known| known.entry == entry && known.from == from) {
+            return;
+        }
+        let note = format!("never-resolved: {} from {}", flow_text(&flow), flow.src.ip());
+        let until = Some(clock::wall() + self.settings.auto_block_for);
+        let note = Some(note);
+        self.accused.push(Addition { entry, until, from, force: false, note });
+        self.write_at.get_or_insert(Instant::now() + AUTO_EVERY);
+    }
+
+    fn write_accused(&mut self) {
+        self.write_at = None;
+        let accused = std::mem::take(&mut self.accused);
+        if accused.is_empty() {
+            return;
+        }
+        if let Err(error) = lists::add(&self.folder, Own::Auto, &accused) {
+            let message =
+                format!("{} refused destinations are not blocked further: {error}", accused.len());
+            self.shared.report_health("lists", false, message);
+        }
+        self.read_at = Some(Instant::now());
+    }
+
+    fn forgive(&mut self, address: IpAddr) {
+        let entry = Entry::from(address);
+        self.accused.retain(|accused| accused.entry != entry);
+        let removal = Removal { entry, from: None };
+        match lists::remove(&self.folder, Own::Auto, &[removal]) {
+            Ok(_) => self.read_at = Some(Instant::now()),
+            Err(error) => {
+                tracing::warn!("{address} stays blocked although it is resolved now: {error}")
+            }
+        }
+    }
+
+    /// Takes lines whose time is over out of the files.
+    fn prune(&mut self) {
+        if !self.settings.writes {
+            return;
+        }
+        for own in Own::ALL {
+            if let Err(error) = lists::prune_expired(&self.folder, own, clock::wall()) {
+                tracing::warn!("expired lines stay in {}: {error}", own.file_name());
+            }
+        }
+    }
+}
+
+fn watch(folder: &Folder, writes: bool) -> Option<Watch> {
+    let made = if writes { lists::make_folders(folder) } else { Ok(()) };
+    let opened = made.and_then(|()| Watch::open(folder, &[]));
+    opened.inspect_err(|error| tracing::warn!("changed lists are not noticed: {error}")).ok()
+}
+
+fn entries_of(compiled: &Compiled, own: Own) -> u64 {
+    let report = compiled.per_list.iter().find(|report| report.name == own.name());
+    report.map_or(0, |report| report.entries)
+}
+
+/// The destinations of `auto.txt`.
+fn auto_addresses(folder: &Folder) -> HashSet<IpAddr> {
+    let mut addresses = HashSet::new();
+    let read = Source::own(folder, Own::Auto).read(&mut |line| {
+        if let lists::Line::Item(item) = line {
+            addresses.extend(item.entry.single());
+        }
+    });
+    if let Err(error) = read {
+        tracing::warn!("auto.txt: {error}");
+    }
+    addresses
+}
+
+fn until(end: Wall, now: Wall) -> Duration {
+    Duration::from_micros(end.0.saturating_sub(now.0))
+}
+
+fn flow_text(flow: &Flow) -> String {
+    format!("{}/{}", flow.proto.as_str(), flow.dst.port())
+}

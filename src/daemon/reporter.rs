@@ -1,0 +1,90 @@
+//! What is told about the lists: what is wrong with them once, what was loaded in a file for the command line.
+
+use std::collections::HashMap;
+
+use super::clock;
+use super::shared::Shared;
+use crate::engine::event::ListsReload;
+use crate::lists::{Compiled, Folder, ListReport, SetStatus, Status};
+
+/// Tells what is new, and keeps the status file.
+pub struct Reporter {
+    folder: Folder,
+    writes: bool,
+    /// What was said about each list last.
+    said: HashMap<String, Vec<String>>,
+    status: Status,
+    auto_full: bool,
+}
+
+impl Reporter {
+    /// Nothing told yet.
+    pub fn new(folder: &Folder, writes: bool) -> Reporter {
+        let status = Status { pid: std::process::id(), ..Status::default() };
+        let (said, auto_full) = Default::default();
+        Reporter { folder: folder.clone(), writes, said, status, auto_full }
+    }
+
+    /// The lists were read.
+    pub fn compiled(&mut self, compiled: &Compiled, shared: &Shared) {
+        for report in &compiled.per_list {
+            self.tell(report, shared);
+        }
+        self.auto_full = false;
+        self.status.lists.clone_from(&compiled.per_list);
+        self.write();
+    }
+
+    /// The kernel has them.
+    pub fn loaded(&mut self, reload: ListsReload, sets: &[(&'static str, u64)]) {
+        let loaded = Some(clock::wall());
+        let set = |(name, wanted): &(&'static str, u64)| SetStatus {
+            name: (*name).to_owned(),
+            wanted: *wanted,
+            loaded,
+            took_ms: reload.took_ms,
+        };
+        self.status.sets = sets.iter().map(set).collect();
+        self.status.loads += 1;
+        self.status.ended_flows = reload.ended_flows;
+        self.write();
+    }
+
+    /// A refused destination cannot be listed; told once until the lists are read again.
+    pub fn auto_full(&mut self, writes: bool, shared: &Shared) {
+        if std::mem::replace(&mut self.auto_full, true) {
+            return;
+        }
+        let why =
+            if writes { "auto.txt is full: unblock what it has" } else { "nothing may be written" };
+        let message = format!("refused destinations are not blocked further: {why}");
+        shared.report_health("lists", false, message);
+    }
+
+    fn tell(&mut self, report: &ListReport, shared: &Shared) {
+        let mut messages: Vec<String> = Vec::new();
+        messages.extend(report.error.iter().map(|error| format!("list {}: {error}", report.name)));
+        messages.extend(report.bad_lines.iter().chain(&report.refused_entries).cloned());
+        let more = (report.bad + report.refused)
+            .saturating_sub((report.bad_lines.len() + report.refused_entries.len()) as u64);
+        if more > 0 {
+            messages.push(format!("list {}: {more} more lines are left out", report.name));
+        }
+        let before = self.said.insert(report.name.clone(), messages.clone()).unwrap_or_default();
+        for message in messages.iter().filter(|message| !before.contains(message)) {
+            shared.report_health("lists", false, message.clone());
+        }
+        if messages.is_empty() && !before.is_empty() {
+            let message = format!("list {} is understood whole again", report.name);
+            shared.report_health("lists", true, message);
+        }
+    }
+
+    fn write(&self) {
+        if self.writes
+            && let Err(error) = self.status.write(&self.folder)
+        {
+            tracing::debug!("cannot write the status of the lists: {error}");
+        }
+    }
+}

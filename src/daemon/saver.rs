@@ -1,0 +1,50 @@
+//! The thread that saves the registry.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::persist::Keeper;
+use super::shared::Shared;
+
+/// How long the last save may take at stop; a disk that hangs must not keep us.
+const SAVE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Saving a large registry takes a while, so it has a thread of its own; dropped, it saves once more.
+pub struct Saver {
+    stop: Option<Sender<()>>,
+    ended: Receiver<()>,
+}
+
+impl Saver {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn start(mut keeper: Keeper, shared: Arc<Shared>) -> Result<Saver> {
+        let (stop, stopped) = channel::<()>();
+        let (alive, ended) = channel();
+        std::thread::Builder::new()
+            .name("save".to_owned())
+            .spawn(move || {
+                while stopped.recv_timeout(keeper.pause()) == Err(RecvTimeoutError::Timeout) {
+                    keeper.save(&shared);
+                }
+                keeper.save(&shared);
+                drop(alive);
+            })
+            .context("cannot start the thread that saves the registry")?;
+        Ok(Saver { stop: Some(stop), ended })
+    }
+}
+
+impl Drop for Saver {
+    fn drop(&mut self) {
+        self.stop = None;
+        if self.ended.recv_timeout(SAVE_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!("the disk does not take the registry; what is new in it is lost");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What each list set of the kernel is to hold, and what has to change when the lists do.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::engine::Wall;
+use crate::engine::intervals::Span;
+use crate::engine::lists::{Lists, Side};
+use crate::engine::net::Family;
+use crate::engine::ranges::RangeSet;
+use crate::nftables::names::{self, Pair};
+use crate::nftables::{Element, Key};
+
+/// What one set is to hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Want {
+    /// The set.
+    pub set: &'static str,
+    family: Family,
+    /// Its type takes single addresses only.
+    exact: bool,
+    /// For good.
+    ranges: Arc<RangeSet>,
+    /// Each until a time, or for good.
+    timed: Vec<(Key, Option<Wall>)>,
+}
+
+impl Want {
+    /// What all list sets are to hold. `named` are blocked addresses that an allowed domain admits.
+    pub fn all(lists: &Lists, named: &[IpAddr]) -> Vec<Want> {
+        let admitted = named.iter().filter(|address| !lists.allow.has_address(**address));
+        let admitted: RangeSet = admitted.copied().collect();
+        let (hosts, nets) = split(&lists.block.lasting);
+        let (hosts, nets) = (Arc::new(hosts), Arc::new(nets));
+        let allow = if admitted.is_empty() {
+            lists.allow.lasting.clone()
+        } else {
+            let spans = |set: &RangeSet| {
+                let of =
+                    |family| set.spans(family).map(move |span| (family, span)).collect::<Vec<_>>();
+                Family::BOTH.map(of).concat()
+            };
+            RangeSet::new([spans(&lists.allow.lasting), spans(&admitted)].concat())
+        };
+        let allow = Arc::new(allow);
+        let none = Arc::new(RangeSet::default());
+        Family::BOTH
+            .into_iter()
+            .flat_map(|family| {
+                let want = |pair: Pair, exact, ranges: &Arc<RangeSet>, timed| Want {
+                    set: pair.of(family),
+                    family,
+                    exact,
+                    ranges: Arc::clone(ranges),
+                    timed,
+                };
+                [
+                    want(names::QUARANTINE, true, &none, quarantine(lists, family)),
+                    want(names::ALLOW, false, &allow, timed(&lists.allow, family)),
+                    want(names::BLOCK, false, &nets, timed(&lists.block, family)),
+                    want(names::BLOCKHOSTS, true, &hosts, Vec::new()),
+                ]
+            })
+            .collect()
+    }
+
+    /// Source and destination refused for one source alone.
+    pub fn pairs(lists: &Lists) -> Vec<Want> {
+        let none = Arc::new(RangeSet::default());
+        let of = |family: Family| {
+            let here = lists.pairs.iter().filter(move |((src, _), _)| Family::of(*src) == family);
+            let timed = here.map(|((src, dst), until)| (Key::Pair(*src, *dst), *until)).collect();
+            let set = names::DENIED.of(family);
+            Want { set, family, exact: true, ranges: Arc::clone(&none), timed }
+        };
+        Family::BOTH.map(of).into()
+    }
+
+    /// Elements.
+    pub fn len(&self) -> usize {
+        self.ranges.len(self.family) + self.timed.len()
+    }
+
+    /// All elements that have not expired.
+    pub fn elements(&self, now: Wall) -> impl Iterator<Item = Element> + Clone + '_ {
+        let lasting = Spans { ranges: &self.ranges, family: self.family, place: 0 };
+        lasting
+            .map(|span| self.lasting(span))
+            .chain(self.timed.iter().filter_map(move |timed| living(timed, now)))
+    }
+
+    /// What has to go and what has to come, from `before`, which is what the set holds. What has expired since went by
+    /// itself.
+    pub fn difference<'a>(
+        &'a self,
+        before: &'a Want,
+        now: Wall,
+    ) -> (impl Iterator<Item = Element> + 'a, impl Iterator<Item = Element> + 'a) {
+        let (old, new): (HashMap<Key, Option<Wall>>, HashMap<Key, Option<Wall>>) =
+            (before.timed.iter().copied().collect(), self.timed.iter().copied().collect());
+        let differs = |timed: &&(Key, Option<Wall>), other: &HashMap<Key, Option<Wall>>| {
+            other.get(&timed.0) != Some(&timed.1)
+        };
+        let gone: Vec<Element> = before
+            .timed
+            .iter()
+            .filter(|timed| differs(timed, &new))
+            .filter_map(|timed| living(timed, now))
+            .collect();
+        let come: Vec<Element> = self
+            .timed
+            .iter()
+            .filter(|timed| differs(timed, &old))
+            .filter_map(|timed| living(timed, now))
+            .collect();
+        (
+            before
+                .ranges
+                .not_in(&self.ranges, self.family)
+                .map(|span| before.lasting(span))
+                .chain(gone),
+            self.ranges
+                .not_in(&before.ranges, self.family)
+                .map(|span| self.lasting(span))
+                .chain(come),
+        )
+    }
+
+    fn lasting(&self, span: Span) -> Element {
+        Element::new(if self.exact {
+            Key::Address(self.family.address(span.first()))
+        } else {
+            Key::Span(self.family, span)
+        })
+    }
+}
+
+/// The ranges of one family, as an iterator that can be begun anew.
+#[derive(Clone)]
+struct Spans<'a> {
+    ranges: &'a RangeSet,
+    family: Family,
+    place: usize,
+}
+
+impl Iterator for Spans<'_> {
+    type Item = Span;
+    fn next(&mut self) -> Option<Span> {
+        self.place += 1;
+        self.ranges.span(self.family, self.place - 1)
+    }
+}
+
+/// Single addresses, and the rest. Ranges that were merged from neighbours are ranges.
+fn split(set: &RangeSet) -> (RangeSet, RangeSet) {
+    let pick = |single: bool| {
+        let of = |family: Family| {
+            let spans =
+                set.spans(family).filter(move |span| (span.first() == span.last()) == single);
+            spans.map(move |span| (family, span))
+        };
+        RangeSet::new(of(Family::V4).chain(of(Family::V6)))
+    };
+    (pick(true), pick(false))
+}
+
+fn quarantine(lists: &Lists, family: Family) -> Vec<(Key, Option<Wall>)> {
+    let here = lists.quarantine.iter().filter(|(address, _)| Family::of(*address) == family);
+    here.map(|(address, until)| (Key::Address(*address), *until)).collect()
+}
+
+fn timed(side: &Side, family: Family) -> Vec<(Key, Option<Wall>)> {
+    let here = side.timed.iter().filter(|timed| timed.family == family);
+    here.map(|timed| (Key::Span(family, timed.span), Some(timed.until))).collect()
+}
+
+fn living((key, until): &(Key, Option<Wall>), now: Wall) -> Option<Element> {
+    let Some(until) = until else { return Some(Element::new(*key)) };
+    let left = until.0.checked_sub(now.0).filter(|left| *left > 0)?;
+    Some(Element { key: *key, timeout_ms: Some((left / 1000).max(1)) })
+}
