@@ -232,9 +232,9 @@ impl Library {
     }
 
     fn loaded(&mut self, reload: ListsReload, sets: &[(&'static str, u64)]) {
-        self.reporter.loaded(reload, sets);
-        let is_news = reload.added + reload.removed + reload.ended_flows > 0;
-        if is_news {
+        let is_first = self.reporter.loaded(reload, sets);
+        // At the start there may be nothing to tell; after a change there always is.
+        if !is_first || reload.added + reload.removed + reload.ended_flows > 0 {
             let what = "lists".to_owned();
             self.shared.event(Body::Reload(Reload { what, lists: Some(reload) }));
         }

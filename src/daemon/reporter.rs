@@ -35,8 +35,8 @@ impl Reporter {
         self.write();
     }
 
-    /// The kernel has them.
-    pub fn loaded(&mut self, reload: ListsReload, sets: &[(&'static str, u64)]) {
+    /// The kernel has them. True the first time.
+    pub fn loaded(&mut self, reload: ListsReload, sets: &[(&'static str, u64)]) -> bool {
         let loaded = Some(clock::wall());
         let set = |(name, wanted): &(&'static str, u64)| SetStatus {
             name: (*name).to_owned(),
@@ -48,6 +48,7 @@ impl Reporter {
         self.status.loads += 1;
         self.status.ended_flows = reload.ended_flows;
         self.write();
+        self.status.loads == 1
     }
 
     /// A refused destination cannot be listed; told once until the lists are read again.

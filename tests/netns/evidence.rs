@@ -237,8 +237,9 @@ fn hostile_and_broken_lines_are_counted_and_open_nothing() {
         |e| e["event"] == "health" && e["message"].as_str().unwrap().contains("lost 7"),
         SOON,
     );
-    connect(&stand.lab.ct, at(DEAD4, 444), SOON).expect_err("refused");
-    assert_eq!(stand.verdict(at(DEAD4, 444))["evidence"]["lost"], 7);
+    let other = at([198, 18, 0, 2], PORT);
+    connect(&stand.lab.ct, other, SOON).expect_err("refused");
+    assert_eq!(stand.verdict(other)["evidence"]["lost"], 7);
 }
 
 #[test]

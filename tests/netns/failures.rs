@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use super::lab::net::connect;
 use super::lab::raw::{self, Raw};
 use super::lab::{CT4, DEAD4, Lab, SRV4, Side, at};
-use super::stand::{BIN, DnsLog, PORT, SOON, STARTED, Stand, is_verdict_on, start, synhold};
+use super::stand::{BIN, DnsLog, PORT, SOON, STARTED, Stand, start, synhold};
 
 #[test]
 fn standard_output_that_takes_nothing_costs_nobody_the_network() {
@@ -148,23 +148,29 @@ fn a_queue_that_is_taken_fails_the_start_at_once_and_in_one_line() {
 }
 
 #[test]
-fn a_refusal_without_the_rule_that_carries_it_out_does_not_go_round_in_circles() {
+fn a_rule_that_somebody_deletes_is_put_back_and_refuses_again() {
     let stand = Stand::new("unrefused", &["--hold-ms", "50"]);
     let listing = stand.lab.gw.command("nft").args(["-a", "list", "ruleset"]).output().unwrap();
     let listing = String::from_utf8(listing.stdout).unwrap();
     let rule = listing.lines().find(|line| line.contains("refused by the daemon")).unwrap();
     let handle = rule.rsplit(' ').next().unwrap();
     stand.lab.gw.nft(&format!("delete rule inet synhold forward handle {handle}\n"));
-    Raw::to_gateway(&stand.lab, Side::Ct).send(&raw::syn(at(CT4, 5_000), at(DEAD4, 80), 1));
-    stand.verdict(at(DEAD4, 80));
-    // The marker's verdict comes after whatever the first packet could still cause.
-    Raw::to_gateway(&stand.lab, Side::Ct).send(&raw::syn(at(CT4, 5_001), at(DEAD4, 81), 1));
-    stand.verdict(at(DEAD4, 81));
-    let verdicts = stand.daemon.feed().count(|e| is_verdict_on(e, at(DEAD4, 80)));
-    assert_eq!(verdicts, 1);
-    assert_eq!(stand.passed(at(DEAD4, 80)), 0, "and it does not get out");
-    let ended = stand.daemon.stop();
-    assert_eq!(ended.events.last().unwrap()["unrefused"], 2);
+    let told = |healthy: bool| {
+        let is = move |e: &serde_json::Value| e["what"] == "rules" && e["healthy"] == healthy;
+        stand.daemon.expect_event("rules", is, SOON)
+    };
+    let message = told(false)["message"].to_string();
+    assert!(
+        message.contains("nft (process ") && message.contains("refused by the daemon"),
+        "{message}"
+    );
+    told(true);
+    let refused = connect(&stand.lab.ct, at(DEAD4, 80), SOON).expect_err("refused");
+    assert_eq!(
+        refused.kind(),
+        std::io::ErrorKind::ConnectionRefused,
+        "by reset: the rule is there"
+    );
 }
 
 #[test]

@@ -112,6 +112,25 @@ impl Stand {
         self.daemon.expect_event(&format!("verdict on {dst}"), |e| is_verdict_on(e, dst), SOON)
     }
 
+    /// Writes a list as a user would, and waits until the kernel has it; returns the event that says so.
+    pub fn list(&self, file: &str, text: &str) -> Value {
+        let mark = self.daemon.feed().mark();
+        std::fs::write(self.lists().join(file), text).expect("write the list");
+        self.reloaded_since(mark)
+    }
+
+    /// Where the daemon's lists are.
+    pub fn lists(&self) -> PathBuf {
+        self.lab.dir().join("state/lists")
+    }
+
+    /// Waits until changed lists are in the kernel.
+    pub fn reloaded_since(&self, mark: u64) -> Value {
+        let is = |e: &Value| e["event"] == "reload" && e["what"] == "lists";
+        let found = self.daemon.feed().wait_after(mark, is, SOON);
+        found.unwrap_or_else(|| panic!("the lists were not loaded\n{}", self.daemon.story()))
+    }
+
     /// Waits until `n` packets wait in the kernel's queues for their verdict.
     pub fn wait_held(&self, n: u64) {
         eventually(&format!("{n} packets are held"), SOON, || waiting(&self.lab) == n);
