@@ -8,12 +8,15 @@
     reason = "a test that meets the unexpected is to fail"
 )]
 
+mod blocked;
 mod bulk;
 mod bypass;
 mod conntrack;
 mod dns;
+mod doors;
 mod evidence;
 mod failures;
+mod inbound;
 mod lab;
 mod lab_test;
 mod lifecycle;
