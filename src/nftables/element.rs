@@ -238,10 +238,8 @@ pub fn read_counter(expr: &[u8]) -> Result<Option<Count>, Garbled> {
 /// Joins the two ends of ranges, in whatever order the kernel gave them, and sorts the result. `cut` says that
 /// more would have come: what then lacks its other end is left out. Without that, no end means to the highest.
 pub fn join(pieces: Vec<Piece>, cut: bool) -> Vec<Found> {
-    let upwards = match (pieces.first(), pieces.last()) {
-        (Some(first), Some(last)) => first.found.element.key < last.found.element.key,
-        _ => true,
-    };
+    let key = |piece: &Piece| piece.found.element.key;
+    let downwards = pieces.first().map(key) > pieces.last().map(key);
     let mut pieces = pieces;
     // An end sorts before a beginning at the same address: that is where two ranges touch.
     pieces.sort_unstable_by_key(|piece| (piece.found.element.key, !piece.is_end));
@@ -256,7 +254,7 @@ pub fn join(pieces: Vec<Piece>, cut: bool) -> Vec<Found> {
         joined.extend(open.take().map(|begun| up_to(begun, here.first().saturating_sub(1))));
         open = (!piece.is_end).then_some(piece.found);
     }
-    if !(cut && upwards) {
+    if downwards || !cut {
         joined.extend(open.map(|begun| up_to(begun, u128::MAX)));
     }
     joined
