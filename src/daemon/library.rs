@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::books;
 use super::clock;
 use super::hits::Hit;
 use super::inbox::Inbox;
@@ -19,6 +20,7 @@ use super::tell::Teller;
 use super::truth::{self, Order};
 use crate::config::{AutoBlock, Config};
 use crate::engine::event::{Body, ListsReload, Reload};
+use crate::engine::lists::Lists;
 use crate::engine::{Flow, Wall};
 use crate::lists::{
     self, Addition, Compiled, DEBOUNCE, Entry, Folder, Own, Protected, Removal, Source, Watch,
@@ -42,7 +44,7 @@ pub enum Note {
     /// The kernel's sets refused these.
     Hits(Vec<Hit>),
     /// The kernel has what the lists say.
-    Loaded(ListsReload, Vec<(&'static str, u64)>),
+    Loaded(Arc<Lists>, ListsReload, Vec<(&'static str, u64)>),
     /// A feed was fetched, or could not be.
     #[expect(dead_code, reason = "feeds are fetched by a thread of their own")]
     Fetched,
@@ -65,8 +67,8 @@ pub fn notes() -> Result<Notes> {
 pub struct Messenger(pub Notes);
 
 impl truth::Listener for Messenger {
-    fn loaded(&mut self, reload: ListsReload, sets: Vec<(&'static str, u64)>) {
-        self.0.put_always(Note::Loaded(reload, sets));
+    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, sets: Vec<(&'static str, u64)>) {
+        self.0.put_always(Note::Loaded(Arc::clone(lists), reload, sets));
     }
 
     fn hits(&mut self, hits: Vec<Hit>) {
@@ -124,7 +126,7 @@ impl Library {
             folder,
             shared: Arc::clone(shared),
             notes,
-            protected: protected::all(config),
+            protected: protected::all(&config.rules.host, &config.dnsmasq.upstreams),
             teller: Teller::default(),
             accused: Vec::new(),
             write_at: None,
@@ -176,7 +178,7 @@ impl Library {
                 let sources = self.sources();
                 self.teller.take(&hits, &sources, &self.protected, &self.shared);
             }
-            Note::Loaded(reload, sets) => self.loaded(reload, &sets),
+            Note::Loaded(lists, reload, sets) => self.loaded(&lists, reload, &sets),
             Note::Fetched => self.read_at = Some(Instant::now()),
             Note::Stop => self.stop = true,
         }
@@ -204,16 +206,17 @@ impl Library {
 
     /// Reads and compiles all lists; engine and kernel are told if they say something else than before.
     fn read(&mut self) {
-        let sources = self.sources();
-        let compiled = lists::compile(&sources, &self.protected, clock::wall());
+        let (sources, began) = (self.sources(), clock::wall());
+        let compiled = lists::compile(&sources, &self.protected, began);
         self.next_expiry = compiled.next_expiry;
         self.auto_entries = entries_of(&compiled, Own::Auto);
-        self.reporter.compiled(&compiled, &self.shared);
+        let news = *self.shared.engine.lists() != compiled.lists;
+        self.reporter.compiled(&compiled, began, news, &self.shared);
         self.teller.forget_entries();
         if self.settings.forgive {
             self.shared.denied.set_accused(auto_addresses(&self.folder));
         }
-        if *self.shared.engine.lists() == compiled.lists {
+        if !news {
             return;
         }
         // The kernel's thread starts with what the engine has by then.
@@ -224,15 +227,12 @@ impl Library {
     }
 
     fn sources(&self) -> Vec<Source> {
-        let mut sources = Source::all_own(&self.folder);
-        if self.settings.refuse_doh {
-            sources.push(Source::doh_servers());
-        }
-        sources
+        books::sources(&self.folder, self.settings.refuse_doh)
     }
 
-    fn loaded(&mut self, reload: ListsReload, sets: &[(&'static str, u64)]) {
-        self.reporter.loaded(reload, sets);
+    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, sets: &[(&'static str, u64)]) {
+        let newest = Arc::ptr_eq(lists, &self.shared.engine.lists());
+        self.reporter.loaded(reload, sets, newest);
         let is_news = reload.added + reload.removed + reload.ended_flows > 0;
         if is_news {
             let what = "lists".to_owned();

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::clock;
 use super::shared::Shared;
+use crate::engine::Wall;
 use crate::engine::event::ListsReload;
 use crate::lists::{Compiled, Folder, ListReport, SetStatus, Status};
 
@@ -25,18 +26,20 @@ impl Reporter {
         Reporter { folder: folder.clone(), writes, said, status, auto_full }
     }
 
-    /// The lists were read.
-    pub fn compiled(&mut self, compiled: &Compiled, shared: &Shared) {
+    /// The lists were read, from `began` on; `news` is true if they say something the kernel was not told before.
+    pub fn compiled(&mut self, compiled: &Compiled, began: Wall, news: bool, shared: &Shared) {
         for report in &compiled.per_list {
             self.tell(report, shared);
         }
         self.auto_full = false;
         self.status.lists.clone_from(&compiled.per_list);
+        self.status.read = Some(began);
+        self.status.in_force &= !news;
         self.write();
     }
 
-    /// The kernel has them.
-    pub fn loaded(&mut self, reload: ListsReload, sets: &[(&'static str, u64)]) {
+    /// The kernel has some reading of them; `newest` if it is the last one.
+    pub fn loaded(&mut self, reload: ListsReload, sets: &[(&'static str, u64)], newest: bool) {
         let loaded = Some(clock::wall());
         let set = |(name, wanted): &(&'static str, u64)| SetStatus {
             name: (*name).to_owned(),
@@ -47,6 +50,8 @@ impl Reporter {
         self.status.sets = sets.iter().map(set).collect();
         self.status.loads += 1;
         self.status.ended_flows = reload.ended_flows;
+        self.status.ended_in_all += reload.ended_flows;
+        self.status.in_force = newest;
         self.write();
     }
 

@@ -28,6 +28,13 @@ pub struct Status {
     pub loads: u64,
     /// Open flows the last load ended.
     pub ended_flows: u64,
+    /// Open flows all loads of this daemon ended.
+    pub ended_in_all: u64,
+    /// When the last reading of the lists began.
+    #[serde(with = "serde_time")]
+    pub read: Option<Wall>,
+    /// True if the kernel has what that reading said.
+    pub in_force: bool,
 }
 
 /// How a set was loaded last.
