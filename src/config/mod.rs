@@ -1,5 +1,6 @@
 //! Configuration: the file under the command line, checked, with every default filled in.
 
+mod lists;
 mod options;
 mod values;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args as _;
 
+pub use lists::{ListConfig, load_lists};
 pub use options::{AutoBlock, DaemonOptions, Fail, LocalAs, Options, RefuseBy, RuleOptions};
 
 use crate::dns::{self, SpawnConfig};

@@ -21,6 +21,7 @@ use super::tell::Teller;
 use super::truth::{self, Order};
 use crate::config::{AutoBlock, Config};
 use crate::engine::event::{Body, ListsReload, Reload};
+use crate::engine::lists::Lists;
 use crate::engine::{Flow, Wall};
 use crate::lists::{
     self, Addition, Compiled, DEBOUNCE, Entry, Feeds, Folder, Own, OwnLists, Protected, Removal,
@@ -45,7 +46,7 @@ pub enum Note {
     /// The kernel's sets refused these.
     Hits(Vec<Hit>),
     /// The kernel has what the lists say.
-    Loaded(ListsReload, Vec<(&'static str, u64)>),
+    Loaded(Arc<Lists>, ListsReload, Vec<(&'static str, u64)>),
     /// A feed was fetched, or could not be.
     Feed(FeedNews),
     /// End.
@@ -67,8 +68,8 @@ pub fn notes() -> Result<Notes> {
 pub struct Messenger(pub Notes);
 
 impl truth::Listener for Messenger {
-    fn loaded(&mut self, reload: ListsReload, sets: Vec<(&'static str, u64)>) {
-        self.0.put_always(Note::Loaded(reload, sets));
+    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, sets: Vec<(&'static str, u64)>) {
+        self.0.put_always(Note::Loaded(Arc::clone(lists), reload, sets));
     }
 
     fn hits(&mut self, hits: Vec<Hit>) {
@@ -125,7 +126,7 @@ impl Library {
             forgive: config.auto_block_forgive,
             writes,
         };
-        let protected = protected::all(config);
+        let protected = protected::all(&config.rules.host, &config.dnsmasq.upstreams);
         let (fetching, feeds, paths) = feeds::open(config, &folder);
         let mut library = Library {
             settings,
@@ -219,7 +220,7 @@ impl Library {
                 let sources = self.sources();
                 self.teller.take(&hits, &sources, &self.protected, &self.shared);
             }
-            Note::Loaded(reload, sets) => self.loaded(reload, &sets),
+            Note::Loaded(lists, reload, sets) => self.loaded(&lists, reload, &sets),
             Note::Feed(news) => {
                 self.reporter.fetched(&news, &self.shared);
                 self.feeds = news.all;
@@ -261,16 +262,17 @@ impl Library {
             self.read_by(Instant::now() + again.since(clock::mono()));
         }
         self.reporter.notices(&loaded.notices, &self.shared);
-        let sources = self.sources();
-        let compiled = lists::compile(&sources, &self.protected, clock::wall());
+        let (sources, began) = (self.sources(), clock::wall());
+        let compiled = lists::compile(&sources, &self.protected, began);
         self.next_expiry = compiled.next_expiry;
         self.auto_entries = entries_of(&compiled, Own::Auto);
-        self.reporter.compiled(&compiled, &self.feeds.reports, &self.shared);
+        let news = *self.shared.engine.lists() != compiled.lists;
+        self.reporter.compiled(&compiled, (began, news), &self.feeds.reports, &self.shared);
         self.teller.forget_entries();
         if self.settings.forgive {
             self.shared.denied.set_accused(auto_addresses(&self.folder));
         }
-        if *self.shared.engine.lists() == compiled.lists {
+        if !news {
             return;
         }
         // The kernel's thread starts with what the engine has by then.
@@ -289,8 +291,9 @@ impl Library {
         sources
     }
 
-    fn loaded(&mut self, reload: ListsReload, sets: &[(&'static str, u64)]) {
-        let is_first = self.reporter.loaded(reload, sets);
+    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, sets: &[(&'static str, u64)]) {
+        let newest = Arc::ptr_eq(lists, &self.shared.engine.lists());
+        let is_first = self.reporter.loaded(reload, sets, newest);
         // At the start there may be nothing to tell; after a change there always is.
         if !is_first || reload.added + reload.removed + reload.ended_flows > 0 {
             let what = "lists".to_owned();

@@ -1,6 +1,7 @@
 //! The daemon: wires the adapters to the engine, in a numbered order, and takes it apart in reverse.
 
 mod background;
+pub mod books;
 pub mod clock;
 mod denied;
 mod evidence;

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::clock;
 use super::feeds::FeedNews;
 use super::shared::Shared;
+use crate::engine::Wall;
 use crate::engine::event::ListsReload;
 use crate::lists::{
     Compiled, FeedReport, Folder, ListReport, ListStatus, Protected, SetStatus, Status,
@@ -31,8 +32,14 @@ impl Reporter {
         Reporter { folder: folder.clone(), writes, said, failed, status, auto_full }
     }
 
-    /// The lists were read.
-    pub fn compiled(&mut self, compiled: &Compiled, feeds: &[FeedReport], shared: &Shared) {
+    /// The lists were read, from `began` on; `news` is true if they say something the kernel was not told before.
+    pub fn compiled(
+        &mut self,
+        compiled: &Compiled,
+        (began, news): (Wall, bool),
+        feeds: &[FeedReport],
+        shared: &Shared,
+    ) {
         for report in &compiled.per_list {
             self.tell(report, shared);
         }
@@ -45,6 +52,8 @@ impl Reporter {
             next_fetch: None,
             last_error: report.error.clone(),
         };
+        self.status.read = Some(began);
+        self.status.in_force &= !news;
         self.status.lists = compiled.per_list.iter().map(plain).collect();
         self.describe(feeds);
     }
@@ -87,8 +96,13 @@ impl Reporter {
         }
     }
 
-    /// The kernel has them. True the first time.
-    pub fn loaded(&mut self, reload: ListsReload, sets: &[(&'static str, u64)]) -> bool {
+    /// The kernel has some reading of them; `newest` if it is the last one. True the first time.
+    pub fn loaded(
+        &mut self,
+        reload: ListsReload,
+        sets: &[(&'static str, u64)],
+        newest: bool,
+    ) -> bool {
         let loaded = Some(clock::wall());
         let set = |(name, wanted): &(&'static str, u64)| SetStatus {
             name: (*name).to_owned(),
@@ -101,6 +115,8 @@ impl Reporter {
         self.status.sets = sets.iter().map(set).collect();
         self.status.loads += 1;
         self.status.ended_flows = reload.ended_flows;
+        self.status.ended_in_all += reload.ended_flows;
+        self.status.in_force = newest;
         self.write();
         self.status.loads == 1
     }

@@ -50,7 +50,7 @@ pub enum Order {
 /// What the thread tells of.
 pub trait Listener: Send {
     /// The kernel has what the lists say.
-    fn loaded(&mut self, reload: ListsReload, sets: Vec<(&'static str, u64)>);
+    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, sets: Vec<(&'static str, u64)>);
     /// What the sets refused in the last second.
     fn hits(&mut self, hits: Vec<Hit>);
 }
@@ -234,7 +234,7 @@ impl Keeper {
                         .iter()
                         .map(|want| (want.set, want.len() as u64))
                         .collect();
-                    self.listener.loaded(reload, sets);
+                    self.listener.loaded(&lists, reload, sets);
                 }
                 self.shared.denied.look_again();
             }

@@ -27,6 +27,13 @@ pub struct Status {
     pub loads: u64,
     /// Open flows that the last of these ended.
     pub ended_flows: u64,
+    /// Open flows all loads of this daemon ended.
+    pub ended_in_all: u64,
+    /// When the last reading of the lists began.
+    #[serde(with = "serde_time")]
+    pub read: Option<Wall>,
+    /// True if the kernel has what that reading said.
+    pub in_force: bool,
     /// When it was written.
     #[serde(with = "serde_time")]
     pub written: Option<Wall>,
@@ -133,6 +140,9 @@ mod tests {
             pid: 1,
             loads: 2,
             ended_flows: 3,
+            ended_in_all: 4,
+            read: Some(Wall(5)),
+            in_force: true,
             written: Some(Wall(1)),
             next_expiry: None,
             lists: vec![list],
