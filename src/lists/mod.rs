@@ -27,11 +27,12 @@ pub use entry::{Entry, EntryError};
 pub use find::{FOUND_PER_QUERY_MAX, Findings, Found, Query, find};
 pub use folder::{Folder, Own};
 pub use format::{Column, Format};
-pub use hold::Protected;
+pub use hold::{Protected, danger};
 pub use item::{Item, Line, LineError};
 pub use read::{Counts, Dialect, ReadError, read};
 pub use source::{Content, DOH_SERVERS, Source};
 pub use status::{SetStatus, Status, make_folders};
+pub use text::{serde_time, show_time};
 pub use watch::{DEBOUNCE, Watch};
 
 use serde::{Deserialize, Serialize};
