@@ -4,6 +4,7 @@ mod background;
 pub mod books;
 pub mod clock;
 mod denied;
+pub mod edit;
 mod evidence;
 mod feeds;
 mod hits;

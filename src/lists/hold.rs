@@ -31,6 +31,11 @@ pub struct Protected {
     pub what: String,
 }
 
+/// Why an entry is too dangerous for a block list that does not say `force`; nothing if it is not.
+pub fn danger(entry: &Entry, protected: &[Protected]) -> Option<String> {
+    Guard::new(protected, Wall::default()).danger(entry)
+}
+
 /// What decides whether an entry holds.
 pub(super) struct Guard<'a> {
     protected: &'a [Protected],
@@ -74,7 +79,7 @@ impl<'a> Guard<'a> {
         Standing::Holds
     }
 
-    fn danger(&self, entry: &Entry<&str>) -> Option<String> {
+    fn danger<D>(&self, entry: &Entry<D>) -> Option<String> {
         let Entry::Addresses(family, span) = *entry else { return None };
         if self.ranges.touches(family, span) {
             let hit = |p: &&Protected| p.net.family() == family && overlap(p.net.span(), span) > 0;

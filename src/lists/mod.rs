@@ -42,13 +42,14 @@ pub use fetch::FetchError;
 pub use find::{FOUND_PER_QUERY_MAX, Findings, Found, Query, find};
 pub use folder::{Folder, Own};
 pub use format::{Column, Format};
-pub use hold::Protected;
+pub use hold::{Protected, danger};
 pub use item::{Item, Line, LineError};
 pub use own::{Loaded, OwnLists};
 pub use read::{Counts, Dialect, ReadError, read};
 pub use shrink::{SHRINK_ENTRIES_MIN, SHRINK_SETTLE, accept_shrink, is_suspicious};
 pub use source::{Content, DOH_SERVERS, Source};
 pub use status::{ListStatus, SetStatus, Status};
+pub use text::{serde_time, show_time};
 pub use watch::{DEBOUNCE, Watch};
 
 use serde::{Deserialize, Serialize};
