@@ -90,7 +90,7 @@ struct Heap {
 
 impl Gathered {
     fn take(&mut self, source: &Source, guard: &Guard<'_>) -> ListReport {
-        let mut report = ListReport::new(source);
+        let mut report = ListReport::new(&source.name, source.kind);
         let read = source.read(&mut |line| match line {
             Line::Bad { line, why } => report.bad_line(source, line, &why.to_string()),
             Line::Item(item) => match guard.judge(source, &item) {
@@ -155,10 +155,11 @@ fn latest_of_each<K: Ord + Copy>(all: &mut Until<K>) {
 }
 
 impl ListReport {
-    fn new(source: &Source) -> ListReport {
+    /// Of a list with nothing in it.
+    pub(super) fn new(name: &str, kind: Kind) -> ListReport {
         ListReport {
-            name: source.name.clone(),
-            kind: source.kind,
+            name: name.to_owned(),
+            kind,
             entries: 0,
             domains: 0,
             bad: 0,
