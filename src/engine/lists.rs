@@ -147,7 +147,15 @@ impl Side {
         timed: impl IntoIterator<Item = Timed>,
         names: impl IntoIterator<Item = Name>,
     ) -> Side {
-        let lasting = RangeSet::new(lasting);
+        Side::around(RangeSet::new(lasting), timed, names)
+    }
+
+    /// The same around ranges that are merged already.
+    pub fn around(
+        lasting: RangeSet,
+        timed: impl IntoIterator<Item = Timed>,
+        names: impl IntoIterator<Item = Name>,
+    ) -> Side {
         // Latest first: each then only keeps what no later one holds.
         let mut by_time: Vec<Timed> = timed.into_iter().collect();
         by_time.sort_unstable_by_key(|timed| std::cmp::Reverse(timed.until));

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::Kind;
 use super::copy::{About, Shelf};
 use super::feed::{Feed, Origin};
 use super::fetch::{FetchError, Fetched, Patience, Validators, fetch};
@@ -94,6 +95,8 @@ pub enum RefreshError {
 pub struct FeedReport {
     /// The feed.
     pub name: String,
+    /// What its entries mean.
+    pub kind: Kind,
     /// Where it comes from.
     pub source: String,
     /// When the copy in use was fetched.
@@ -246,6 +249,7 @@ impl Subscription {
     fn report(&self) -> FeedReport {
         FeedReport {
             name: self.feed.name.clone(),
+            kind: self.feed.kind,
             source: self.feed.origin.shown(),
             fetched: self.about.fetched.filter(|_| self.content.is_some()),
             next_fetch: self.due.wall,

@@ -201,6 +201,13 @@ fn a_slow_server_is_given_up() {
         let error = one.refresh(short, now(1).wall).unwrap_err();
         assert!(matches!(error, RefreshError::Fetch(FetchError::Slow(_))), "{error:?}");
     }
+    // And one that never says hello.
+    let mute = Server::http();
+    let origin = Origin::Url(mute.url("/list").replace("http:", "https:"));
+    let mut one = stand.open(Feed { origin, ..stand.feed("") });
+    let short = Patience { connect: Duration::from_millis(700), ..patience() };
+    let error = one.refresh(short, now(1).wall).unwrap_err();
+    assert!(matches!(error, RefreshError::Fetch(FetchError::Slow(_))), "{error:?}");
     assert_eq!(entries(&one), None);
 }
 

@@ -1,14 +1,14 @@
 //! Fetches one feed: a file, or a body over HTTPS with caps on size, time and redirects.
 
-use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, StatusCode, header};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
+use super::atomic::open_file;
 use super::feed::{Feed, Origin};
 use super::text::excerpt;
 
@@ -68,9 +68,6 @@ pub enum FetchError {
     /// The file named `ca` cannot be used.
     #[error("ca: {0}")]
     Ca(String),
-    /// The path is a folder, a pipe or a device.
-    #[error("not a regular file")]
-    NotAFile,
     /// Reading the feed failed.
     #[error("{0}")]
     Io(io::Error),
@@ -102,14 +99,8 @@ fn copy_file(
     max: u64,
     out: &mut dyn Write,
 ) -> Result<Fetched, FetchError> {
-    // A pipe would otherwise be waited for.
-    let flags = nix::libc::O_NONBLOCK;
-    let file =
-        OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(FetchError::Io)?;
+    let file = open_file(path).map_err(FetchError::Io)?;
     let found = file.metadata().map_err(FetchError::Io)?;
-    if !found.is_file() {
-        return Err(FetchError::NotAFile);
-    }
     let changed = (found.ctime(), found.ctime_nsec());
     let etag = format!("{}-{}-{}.{}", found.ino(), found.size(), changed.0, changed.1);
     if known.etag.as_ref() == Some(&etag) {

@@ -2,6 +2,17 @@
 //!
 //! Files are read line by line and nothing but the compiled ranges stays in memory. A line that cannot be understood is
 //! reported with its number and skipped; an edit keeps every other byte of the file as it is.
+//!
+//! ```text
+//! allow.txt block.txt auto.txt quarantine.txt --OwnLists--.
+//!                                                          >--Source--> compile --> engine::lists::Lists, a report each
+//! [[feed]] --Feeds--> last good copies --------------------'        \-> find --> which entry decides
+//! add, remove, prune_expired --> the files --Watch--> load and compile again
+//! ```
+//!
+//! What is doubted: a feed that lost 90 % of its entries stays out until its copy is removed or its section says
+//! `allow-shrink`; one of the user's two files is believed after [`SHRINK_SETTLE`]. What is refused in a block list
+//! unless forced: whatever covers a protected address or a large part of the Internet.
 
 mod atomic;
 mod compile;

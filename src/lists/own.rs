@@ -1,9 +1,9 @@
 //! Our own lists as they are on disk, with the last good version of each against accidents.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 use std::sync::Arc;
 
+use super::atomic::open_file;
 use super::edit::OWN_BYTES_MAX;
 use super::folder::{Folder, Own};
 use super::shrink::{SHRINK_SETTLE, accept_shrink};
@@ -97,7 +97,7 @@ impl Kept {
 }
 
 fn read(folder: &Folder, own: Own) -> io::Result<Vec<u8>> {
-    let file = match File::open(folder.own(own)) {
+    let file = match open_file(&folder.own(own)) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
@@ -197,6 +197,15 @@ mod tests {
         assert_eq!((counts[1], loaded.look_again), (101, None));
         bench.write(Own::Block, 0);
         assert_eq!(bench.load(20).0[1], 100 + 1, "the earlier doubt is forgotten");
+    }
+
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let mut bench = bench();
+        let mode = nix::sys::stat::Mode::S_IRWXU;
+        nix::unistd::mkfifo(&bench.folder.own(Own::Block), mode).unwrap();
+        let (_, loaded) = bench.load(0);
+        assert!(loaded.notices[0].contains("not a regular file"), "{:?}", loaded.notices);
     }
 
     #[test]

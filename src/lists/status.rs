@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::atomic::{Access, replace};
 use super::compile::ListReport;
-use super::folder::Folder;
+use super::feeds::FeedReport;
+use super::folder::{Folder, Own};
 use super::hold::Protected;
 use super::text::serde_time;
 use crate::engine::Wall;
@@ -86,6 +87,33 @@ pub struct SetStatus {
     pub removed: u64,
 }
 
+impl ListStatus {
+    /// What is known about every list: those that were compiled, and the feeds that have no copy yet.
+    pub fn all(compiled: &[ListReport], feeds: &[FeedReport], folder: &Folder) -> Vec<ListStatus> {
+        let of = |name: &str| feeds.iter().find(|feed| feed.name == name);
+        let known = compiled.iter().map(|report| {
+            let own = Own::ALL.into_iter().find(|own| own.name() == report.name);
+            let file = own.map(|own| folder.own(own).display().to_string());
+            ListStatus::new(report.clone(), file, of(&report.name))
+        });
+        let waiting = feeds.iter().filter(|f| compiled.iter().all(|report| report.name != f.name));
+        let waiting = waiting
+            .map(|feed| ListStatus::new(ListReport::new(&feed.name, feed.kind), None, Some(feed)));
+        known.chain(waiting).collect()
+    }
+
+    fn new(report: ListReport, file: Option<String>, feed: Option<&FeedReport>) -> ListStatus {
+        let last_error = feed.and_then(|feed| feed.last_error.clone());
+        ListStatus {
+            last_error: last_error.or_else(|| report.error.clone()),
+            source: file.or_else(|| feed.map(|feed| feed.source.clone())),
+            fetched: feed.and_then(|feed| feed.fetched),
+            next_fetch: feed.map(|feed| feed.next_fetch),
+            report,
+        }
+    }
+}
+
 impl Status {
     /// What was last written; nothing if no daemon has run here.
     ///
@@ -117,6 +145,39 @@ impl Status {
 mod tests {
     use super::*;
     use crate::lists::{Kind, Source, compile};
+
+    #[test]
+    fn every_list_and_every_feed_has_its_line() {
+        let folder = Folder::new(std::path::Path::new("/state"));
+        let sources = [Source::own(&folder, Own::Block), Source::doh_servers()];
+        let mut compiled = compile(&sources, &[], Wall(0)).per_list;
+        compiled[0].error = Some("broken".to_owned());
+        let feed = |name: &str| FeedReport {
+            name: name.to_owned(),
+            kind: Kind::Allow,
+            source: "https://lists.example/a".to_owned(),
+            fetched: None,
+            next_fetch: Wall(7),
+            last_error: Some("not there".to_owned()),
+        };
+        let all = ListStatus::all(&compiled, &[feed("late"), feed("doh-servers")], &folder);
+        let shown: Vec<_> = all
+            .iter()
+            .map(|l| {
+                (l.report.name.as_str(), l.source.as_deref(), l.last_error.as_deref(), l.next_fetch)
+            })
+            .collect();
+        let url = Some("https://lists.example/a");
+        assert_eq!(
+            shown,
+            [
+                ("block", Some("/state/lists/block.txt"), Some("broken"), None),
+                ("doh-servers", url, Some("not there"), Some(Wall(7))),
+                ("late", url, Some("not there"), Some(Wall(7))),
+            ]
+        );
+        assert_eq!((all[2].report.kind, all[2].report.entries), (Kind::Allow, 0));
+    }
 
     #[test]
     fn what_is_written_is_read_again() {
