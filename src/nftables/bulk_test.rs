@@ -8,7 +8,7 @@ use rustables::sys;
 
 use super::bulk::Bulk;
 use super::decode;
-use super::element::{self, Element, Found, Key, Piece};
+use super::element::{self, Element, Found, Key, Piece, highest_first};
 use super::replace::difference;
 use super::ruleset;
 use super::wire::{self, Message, flag, nft_type};
@@ -100,6 +100,19 @@ fn of_family(spans: &[Span], family: Family) -> Vec<Span> {
 
 fn ranges(spans: &[Span], family: Family) -> impl Iterator<Item = Element> {
     spans.iter().map(move |span| Element::new(Key::Span(family, *span)))
+}
+
+#[test]
+fn the_highest_with_an_end_goes_first_and_one_without_last() {
+    let span = |first: u32, last: u32| {
+        Element::new(Key::Span(Family::V4, Span::new(first.into(), last.into())))
+    };
+    let (a, b, c, open) = (span(1, 2), span(4, 5), span(7, 7), span(9, u32::MAX));
+    let ordered = |list: &[Element]| highest_first(list.iter().copied()).collect::<Vec<_>>();
+    assert_eq!(ordered(&[a, b, c]), [c, a, b]);
+    assert_eq!(ordered(&[a, b, c, open]), [c, a, b, open]);
+    assert_eq!(ordered(&[a, open]), [a, open]);
+    assert_eq!((ordered(&[open]), ordered(&[a]), ordered(&[])), (vec![open], vec![a], vec![]));
 }
 
 proptest! {

@@ -12,7 +12,7 @@ use serde_json::json;
 use synhold::engine::intervals::Span;
 use synhold::engine::net::{Family, Net};
 use synhold::engine::ranges::RangeSet;
-use synhold::nftables::element::Key;
+use synhold::nftables::element::{Key, highest_first};
 use synhold::nftables::{Bulk, Channel, Element};
 
 use super::list;
@@ -31,10 +31,10 @@ pub fn round(way: &str, folder: &Path, entries: usize) {
         command.arg("-f").arg(folder.join(script));
         command
     };
-    let made = nft(list::SETS).status().expect("nft");
-    assert!(made.success(), "nft -f {}", list::SETS);
     let mut command = match way {
         "ours" => {
+            let made = nft(list::SETS).status().expect("nft");
+            assert!(made.success(), "nft -f {}", list::SETS);
             let mut command = Command::new(std::env::current_exe().expect("own path"));
             command.arg("sets-load").arg(folder.join(list::LIST));
             command
@@ -50,10 +50,10 @@ pub fn round(way: &str, folder: &Path, entries: usize) {
     let bytes = usage.max_rss() * 1024;
     let mut channel = Channel::open().expect("netlink");
     let count = |channel: &mut Channel, set| channel.set_count(set).expect("an answer");
-    let counts = ["hosts4", "ranges4"].map(|set| count(&mut channel, set));
-    if let [Some(hosts), Some(ranges)] = counts {
-        assert_eq!(hosts + ranges, entries as u64, "{way}");
-    }
+    let [hosts, ranges] = ["hosts4", "ranges4"].map(|set| count(&mut channel, set));
+    // Kernels that count say how many ranges there are.
+    let loaded = ranges.map(|ranges| ranges + hosts.unwrap_or(0));
+    assert!(loaded.is_none_or(|loaded| loaded == entries as u64), "{way}: {loaded:?}");
     let (change_ms, get_us) = match way {
         "ours" => (changes(&mut channel, folder), gets(&mut channel, folder)),
         _ => (Vec::new(), Vec::new()),
@@ -62,38 +62,22 @@ pub fn round(way: &str, folder: &Path, entries: usize) {
         "{}",
         json!({ "seconds": seconds, "bytes": bytes, "change_ms": change_ms, "get_us": get_us })
     );
-    // The kernel frees a million elements after the last user of them went; not into the next round's time.
+    // The kernel frees elements when the last user of them is gone; not in the next round's time.
     drop(channel);
     let mut flush = Command::new("nft");
     assert!(flush.args(["flush", "ruleset"]).status().expect("nft").success());
     std::io::stdout().flush().expect("stdout");
-    std::thread::sleep(Duration::from_millis(800));
+    std::thread::sleep(Duration::from_millis(100) + Duration::from_nanos(700) * entries as u32);
 }
 
 /// In a child: what a daemon does with a list file, from reading it to the kernel's word that all is in.
 pub fn load(path: &Path) {
     let ranges = read(path);
+    let spans = || ranges.spans(Family::V4).map(element);
+    let of = |set| spans().filter(move |(name, _)| *name == set).map(|(_, element)| element);
     let mut bulk = Bulk::new();
-    let (hosts, spans) = (|span: &Span| span.first() == span.last(), Family::V4);
-    bulk.add("hosts4", ranges.spans(spans).filter(hosts).map(host));
-    let list: Vec<Span> = ranges.spans(spans).filter(|span| !hosts(span)).collect();
-    let bits: u32 = std::env::var("BITS").map_or(0, |b| b.parse().unwrap());
-    if bits == 0 {
-        bulk.add("ranges4", list.iter().copied().map(range));
-    } else {
-        let block = 1usize << bits;
-        let blocks = list.len().div_ceil(block);
-        let top = usize::BITS - blocks.leading_zeros();
-        let rev = |n: usize, bits: u32| n.reverse_bits() >> (usize::BITS - bits);
-        let skeleton =
-            (0..1usize << top).map(|n| rev(n, top)).filter(|n| *n < blocks).map(|n| n * block);
-        let fill = (0..blocks).flat_map(|b| (1..block).map(move |n| b * block + rev(n, bits)));
-        bulk.add("ranges4", skeleton.chain(fill).filter_map(|n| list.get(n)).copied().map(range));
-    }
-    let t = Instant::now();
-    drop(ranges);
+    bulk.add("hosts4", of("hosts4")).add("ranges4", highest_first(of("ranges4")));
     Channel::open().and_then(|mut channel| channel.send_bulk(bulk)).expect("loaded");
-    eprintln!("send {:?}", t.elapsed());
 }
 
 fn read(path: &Path) -> RangeSet {
@@ -108,18 +92,11 @@ fn read(path: &Path) -> RangeSet {
     }))
 }
 
-fn host(span: Span) -> Element {
-    Element::new(Key::Address(Family::V4.address(span.first())))
-}
-
-fn range(span: Span) -> Element {
-    Element::new(Key::Span(Family::V4, span))
-}
-
+/// A single address goes to the set of addresses, anything longer to the set of ranges.
 fn element(span: Span) -> (&'static str, Element) {
     match span.first() == span.last() {
-        true => ("hosts4", host(span)),
-        false => ("ranges4", range(span)),
+        true => ("hosts4", Element::new(Key::Address(Family::V4.address(span.first())))),
+        false => ("ranges4", Element::new(Key::Span(Family::V4, span))),
     }
 }
 
