@@ -8,6 +8,7 @@ pub mod edit;
 mod evidence;
 mod hits;
 mod inbox;
+pub mod inspect;
 mod lane;
 mod lanes;
 mod library;
