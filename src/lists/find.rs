@@ -37,6 +37,7 @@ pub enum Query {
 #[serde(rename_all = "kebab-case")]
 pub struct Found {
     /// Place of the query it answers.
+    #[serde(skip)]
     pub query: usize,
     /// The list.
     pub list: String,

@@ -57,13 +57,21 @@ fn sets(sets: &[SetLine], now: Wall) -> Vec<String> {
             words::count(set.wanted),
             kernel,
             drift(set),
-            set.memory_bytes.map_or_else(words::dash, |bytes| format!("~{}", words::bytes(bytes))),
+            memory(set.memory_bytes),
             words::count(set.hits),
             set.loaded.map_or_else(words::dash, |loaded| words::ago(loaded, now)),
             set.took_ms.map_or_else(words::dash, words::span),
         ]);
     }
     table.lines()
+}
+
+fn memory(bytes: Option<u64>) -> String {
+    match bytes {
+        None => words::dash(),
+        Some(0) => words::bytes(0),
+        Some(bytes) => format!("~{}", words::bytes(bytes)),
+    }
 }
 
 fn drift(set: &SetLine) -> String {

@@ -71,11 +71,8 @@ fn yes(step: &Step, element: &str) -> String {
     if let Some(left) = step.expires_ms {
         answer += &format!(" for {} more", words::span(left));
     }
-    for entry in step.entries.iter().take(1) {
-        answer += &format!("; {}", one(entry));
-    }
-    if let Some(more @ 1..) = step.entries.len().checked_sub(1) {
-        answer += &format!(" and {more} more");
+    if !step.entries.is_empty() {
+        answer += &format!(", {}", inspect::comes_from(&step.entries));
     }
     answer
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::comes_from;
 use super::known::Known;
 use super::state::RulesState;
 use crate::daemon::books::Books;
@@ -317,21 +318,6 @@ impl Step {
     }
 }
 
-/// `from list drop: SBL123`, or which line it is where that says nothing.
-fn comes_from(entries: &[Found]) -> String {
-    let Some(first) = entries.first() else {
-        return "which no list has: `synhold sets` compares them".to_owned();
-    };
-    let why = match &first.note {
-        Some(note) => format!("from list {}: {note}", first.list),
-        None => format!("from list {}, line {}", first.list, first.line),
-    };
-    match entries.len() - 1 {
-        0 => why,
-        more => format!("{why}; {more} more entries say the same"),
-    }
-}
-
 fn by_daemon(by_name: Option<Listed>, spoken: &Spoken, names: &[String]) -> (Verdict, String) {
     let address = spoken.address;
     let domain = |kind: Kind, name: &Name| {
@@ -353,9 +339,11 @@ fn by_daemon(by_name: Option<Listed>, spoken: &Spoken, names: &[String]) -> (Ver
         }
         Some(Listed::Allowed(None)) | None => {
             let known = match names {
-                [] => format!("no DNS answer has named {address} so far"),
-                [name] => format!("DNS answers named it {name}"),
-                [name, more @ ..] => format!("DNS answers named it {name} and {} more", more.len()),
+                [] => format!("the registry on disk has no name for {address}"),
+                [name] => format!("the registry knows {address} as {name}"),
+                [name, more @ ..] => {
+                    format!("the registry knows {address} as {name} and {} more names", more.len())
+                }
             };
             (Verdict::Undecided, format!("no set decides: the daemon judges it by DNS; {known}"))
         }
