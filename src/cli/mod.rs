@@ -3,6 +3,9 @@
 mod lists;
 mod rules;
 mod run;
+mod sets;
+mod table;
+mod words;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -48,6 +51,8 @@ enum Command {
         #[arg(long, value_name = "FILE", global = true)]
         config: Option<PathBuf>,
     },
+    /// Show what the kernel's sets hold, and ask what would become of an address
+    Sets(sets::SetsArgs),
     /// Refuse addresses, networks or domains, or a container
     Block(lists::BlockArgs),
     /// Take entries out of block.txt and auto.txt, or a container out of quarantine
@@ -73,6 +78,7 @@ pub fn main() -> ExitCode {
             run::run(config.as_deref(), options).map(|()| Answer::Fine)
         }
         Command::Rules { action, config } => rules::run(&action, config.as_deref()),
+        Command::Sets(args) => sets::run(&args),
         Command::Block(args) => lists::block(&args),
         Command::Unblock(args) => lists::unblock(&args),
         Command::Allow(args) => lists::allow(&args),

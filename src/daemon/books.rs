@@ -1,5 +1,7 @@
 //! The lists as a command of its own process sees them: the files, and what the daemon last said about them.
 
+use std::path::PathBuf;
+
 use crate::config::ListConfig;
 use crate::engine::Wall;
 use crate::lists::{
@@ -11,7 +13,9 @@ use super::{clock, lock, protected};
 /// Everything that is listed, as it is on disk.
 #[derive(Clone, Debug)]
 pub struct Books {
-    /// Where the lists are.
+    /// The state directory.
+    pub state_dir: PathBuf,
+    /// Where the lists are in it.
     pub folder: Folder,
     /// All lists.
     pub sources: Vec<Source>,
@@ -40,6 +44,7 @@ impl Books {
             status,
             running: lock::is_state_in_use(&config.state_dir),
             now: clock::wall(),
+            state_dir: config.state_dir.clone(),
             folder,
         }
     }

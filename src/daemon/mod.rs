@@ -9,6 +9,7 @@ mod evidence;
 mod feeds;
 mod hits;
 mod inbox;
+pub mod inspect;
 mod lane;
 mod lanes;
 mod library;

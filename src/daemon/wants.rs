@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::engine::Wall;
 use crate::engine::intervals::Span;
 use crate::engine::lists::{Lists, Side};
-use crate::engine::net::Family;
+use crate::engine::net::{Family, number};
 use crate::engine::ranges::RangeSet;
 use crate::nftables::element::highest_first;
 use crate::nftables::names::{self, Pair};
@@ -81,6 +81,17 @@ impl Want {
     /// Elements.
     pub fn len(&self) -> usize {
         self.ranges.len(self.family) + self.timed.len()
+    }
+
+    /// All addresses in it that have not expired.
+    pub fn coverage(&self, now: Wall) -> RangeSet {
+        RangeSet::new(self.elements(now).filter_map(|element| match element.key {
+            Key::Span(family, span) => Some((family, span)),
+            Key::Address(address) => {
+                Some((self.family, Span::new(number(address), number(address))))
+            }
+            Key::Pair(..) => None,
+        }))
     }
 
     /// All elements that have not expired, in the order the kernel takes them fastest. A range up to the highest

@@ -86,7 +86,7 @@ impl RangeSet {
     }
 
     /// The ranges of one family, lowest first.
-    pub fn spans(&self, family: Family) -> impl DoubleEndedIterator<Item = Span> {
+    pub fn spans(&self, family: Family) -> impl DoubleEndedIterator<Item = Span> + Clone {
         (0..self.len(family)).filter_map(move |place| self.span(family, place))
     }
 

@@ -47,6 +47,7 @@ impl From<&Entry> for Query {
 #[serde(rename_all = "kebab-case")]
 pub struct Found {
     /// Place of the query it answers.
+    #[serde(skip)]
     pub query: usize,
     /// The list.
     pub list: String,
