@@ -147,7 +147,7 @@ impl SetLine {
             extra: 0,
             memory_bytes: info.zip(kernel).map(|(info, count)| count * bytes_each(info)),
             hits,
-            loaded: status.and_then(|status| status.loaded),
+            loaded: status.and_then(|status| status.loaded_at),
             took_ms: status.map(|status| status.took_ms),
         }
     }
