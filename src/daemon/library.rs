@@ -18,7 +18,7 @@ use super::protected;
 use super::reporter::Reporter;
 use super::shared::Shared;
 use super::tell::Teller;
-use super::truth::{self, Order};
+use super::truth::{self, Held, Order};
 use crate::config::{AutoBlock, Config};
 use crate::engine::event::{Body, ListsReload, Reload};
 use crate::engine::lists::Lists;
@@ -46,7 +46,7 @@ pub enum Note {
     /// The kernel's sets refused these.
     Hits(Vec<Hit>),
     /// The kernel has what the lists say.
-    Loaded(Arc<Lists>, ListsReload, Vec<(&'static str, u64)>),
+    Loaded(Arc<Lists>, ListsReload, Held),
     /// A feed was fetched, or could not be.
     Feed(FeedNews),
     /// End.
@@ -68,8 +68,8 @@ pub fn notes() -> Result<Notes> {
 pub struct Messenger(pub Notes);
 
 impl truth::Listener for Messenger {
-    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, sets: Vec<(&'static str, u64)>) {
-        self.0.put_always(Note::Loaded(Arc::clone(lists), reload, sets));
+    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, held: Held) {
+        self.0.put_always(Note::Loaded(Arc::clone(lists), reload, held));
     }
 
     fn hits(&mut self, hits: Vec<Hit>) {
@@ -220,7 +220,7 @@ impl Library {
                 let sources = self.sources();
                 self.teller.take(&hits, &sources, &self.protected, &self.shared);
             }
-            Note::Loaded(lists, reload, sets) => self.loaded(&lists, reload, &sets),
+            Note::Loaded(lists, reload, held) => self.loaded(&lists, reload, held),
             Note::Feed(news) => {
                 self.reporter.fetched(&news, &self.shared);
                 self.feeds = news.all;
@@ -291,9 +291,9 @@ impl Library {
         sources
     }
 
-    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, sets: &[(&'static str, u64)]) {
+    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, held: Held) {
         let newest = Arc::ptr_eq(lists, &self.shared.engine.lists());
-        let is_first = self.reporter.loaded(reload, sets, newest);
+        let is_first = self.reporter.loaded(reload, held, newest);
         // At the start there may be nothing to tell; after a change there always is.
         if !is_first || reload.added + reload.removed + reload.ended_flows > 0 {
             let what = "lists".to_owned();
