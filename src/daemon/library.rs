@@ -19,6 +19,7 @@ use super::tell::Teller;
 use super::truth::{self, Order};
 use crate::config::{AutoBlock, Config};
 use crate::engine::event::{Body, ListsReload, Reload};
+use crate::engine::lists::Lists;
 use crate::engine::{Flow, Wall};
 use crate::lists::{
     self, Addition, Compiled, DEBOUNCE, Entry, Folder, Own, Protected, Removal, Source, Watch,
@@ -139,7 +140,11 @@ impl Library {
 
     /// Serves until [`Note::Stop`].
     pub fn run(mut self) {
-        self.shared.orders.put_always(Order::Lists(self.shared.engine.lists()));
+        let lists = self.shared.engine.lists();
+        // What the first reading found has been handed over by it.
+        if *lists == Lists::default() {
+            self.shared.orders.put_always(Order::Lists(lists));
+        }
         while !self.stop {
             self.wait();
             for note in self.notes.take() {
