@@ -11,12 +11,14 @@
 mod bulk;
 mod bypass;
 mod conntrack;
+mod denied;
 mod dns;
 mod evidence;
 mod failures;
 mod lab;
 mod lab_test;
 mod lifecycle;
+mod lists;
 mod modes;
 mod rules;
 mod stand;
