@@ -1,7 +1,11 @@
 //! The command line: parses, calls, prints.
 
+mod lists;
 mod rules;
 mod run;
+mod sets;
+mod table;
+mod words;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,6 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use serde::Serialize;
 
 use crate::config::Options;
 
@@ -46,6 +51,16 @@ enum Command {
         #[arg(long, value_name = "FILE", global = true)]
         config: Option<PathBuf>,
     },
+    /// Show what the kernel's sets hold, and ask what would become of an address
+    Sets(sets::SetsArgs),
+    /// Refuse addresses, networks or domains, or a container
+    Block(lists::BlockArgs),
+    /// Take entries out of block.txt and auto.txt, or a container out of quarantine
+    Unblock(lists::UnblockArgs),
+    /// Accept addresses, networks or domains, whatever else is said about them
+    Allow(lists::AddArgs),
+    /// Take entries out of allow.txt
+    Unallow(lists::RemoveArgs),
 }
 
 /// What a command found.
@@ -63,6 +78,11 @@ pub fn main() -> ExitCode {
             run::run(config.as_deref(), options).map(|()| Answer::Fine)
         }
         Command::Rules { action, config } => rules::run(&action, config.as_deref()),
+        Command::Sets(args) => sets::run(&args),
+        Command::Block(args) => lists::block(&args),
+        Command::Unblock(args) => lists::unblock(&args),
+        Command::Allow(args) => lists::allow(&args),
+        Command::Unallow(args) => lists::unallow(&args),
     };
     match answer {
         Ok(Answer::Fine) => ExitCode::SUCCESS,
@@ -89,6 +109,11 @@ fn say(text: &str) -> Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// Prints an answer as one JSON object.
+fn say_json(answer: &impl Serialize) -> Result<()> {
+    say(&serde_json::to_string_pretty(answer)?)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Configuration: the file under the command line, checked, with every default filled in.
 
+mod lists;
 mod options;
 mod values;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args as _;
 
+pub use lists::{ListConfig, load_lists};
 pub use options::{AutoBlock, DaemonOptions, Fail, LocalAs, Options, RefuseBy, RuleOptions};
 
 use crate::dns::{self, SpawnConfig};
@@ -23,6 +25,7 @@ use crate::engine::limits::{
 use crate::engine::{Mode, Settings};
 use crate::events::LogFormat;
 use crate::host::{self, InterfaceAddress};
+use crate::lists::Feed;
 use crate::nftables::{self, DnsRedirect, LocalPolicy, Net, Posture, QueueVia, Refuse};
 
 /// Read if it is there and no other file is named.
@@ -89,6 +92,8 @@ pub struct Config {
     pub events: Option<PathBuf>,
     /// What standard output gets.
     pub log_format: LogFormat,
+    /// Lists that somebody else keeps.
+    pub feeds: Vec<Feed>,
 }
 
 /// Reads `file`, or the default file if it is there, under what the command line gave.
@@ -99,7 +104,7 @@ pub fn load(file: Option<&Path>, given: Options) -> Result<Config> {
     let from_file = read(file)?;
     let daemon = given.daemon.or(from_file.daemon);
     let rules = resolve_rules(&given.rules.or(from_file.rules))?;
-    resolve(daemon, rules)
+    Ok(Config { feeds: from_file.feeds, ..resolve(daemon, rules)? })
 }
 
 /// The same for the options that decide what the rules look like.
@@ -132,7 +137,8 @@ fn read(file: Option<&Path>) -> Result<Options> {
 
 /// Keys are the long flags of `run`, or parts of them in a table named by the part before a dash; anything else is an error, since a misspelt key would protect nobody.
 fn parse(text: &str) -> Result<Options> {
-    let table = flat(text.parse().map_err(|error| one_line(&error, text))?)?;
+    let mut table = flat(text.parse().map_err(|error| one_line(&error, text))?)?;
+    let feeds = table.remove("feed").unwrap_or_else(|| toml::Value::Array(Vec::new()));
     let command = Options::augment_args(clap::Command::new("run"));
     let known: BTreeSet<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
     if let Some(unknown) = table.keys().find(|key| !known.contains(key.as_str())) {
@@ -142,6 +148,7 @@ fn parse(text: &str) -> Result<Options> {
     let value = toml::Value::Table(table);
     let into = |error: toml::de::Error| one_line(&error, text);
     Ok(Options {
+        feeds: Feed::all(feeds.try_into().map_err(into).context("[[feed]]")?)?,
         rules: value.clone().try_into().map_err(into)?,
         daemon: value.try_into().map_err(into)?,
     })
@@ -269,6 +276,7 @@ fn resolve(options: DaemonOptions, rules: RuleConfig) -> Result<Config> {
         dnsmasq,
         events: options.events,
         log_format: options.log_format.unwrap_or_default(),
+        feeds: Vec::new(),
     })
 }
 

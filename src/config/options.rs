@@ -98,6 +98,9 @@ pub struct Options {
     /// How the daemon behaves.
     #[command(flatten)]
     pub daemon: DaemonOptions,
+    /// Feeds; only the file has them.
+    #[arg(skip)]
+    pub feeds: Vec<crate::lists::Feed>,
 }
 
 /// Options of the daemon alone.

@@ -115,6 +115,7 @@ fn a_record_takes_the_pair_out_and_forgives_the_accused() {
     let (told, forgiven) = std::sync::mpsc::channel();
     let hooks = Hooks {
         accepts: Box::new(move |_| accepts.load(SeqCst)),
+        listed: Box::new(|_| false),
         accused: Box::new(|_| {}),
         forgiven: Box::new(move |address| told.send(address).unwrap()),
     };

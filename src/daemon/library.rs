@@ -1,8 +1,9 @@
 //! The thread that reads the user's lists: compiled for the engine, handed to the kernel, read again when they change.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use anyhow::Result;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::clock;
+use super::feeds::{self, Changed, FeedNews, Subscribed};
 use super::hits::Hit;
 use super::inbox::Inbox;
 use super::protected;
@@ -22,7 +24,8 @@ use crate::engine::event::{Body, ListsReload, Reload};
 use crate::engine::lists::Lists;
 use crate::engine::{Flow, Wall};
 use crate::lists::{
-    self, Addition, Compiled, DEBOUNCE, Entry, Folder, Own, Protected, Removal, Source, Watch,
+    self, Addition, Compiled, DEBOUNCE, Entry, Feeds, Folder, Own, OwnLists, Protected, Removal,
+    Source, Watch,
 };
 
 /// Notes waiting: refusals to be listed, hits to be told.
@@ -43,10 +46,9 @@ pub enum Note {
     /// The kernel's sets refused these.
     Hits(Vec<Hit>),
     /// The kernel has what the lists say.
-    Loaded(ListsReload, Vec<(&'static str, u64)>),
+    Loaded(Arc<Lists>, ListsReload, Vec<(&'static str, u64)>),
     /// A feed was fetched, or could not be.
-    #[expect(dead_code, reason = "feeds are fetched by a thread of their own")]
-    Fetched,
+    Feed(FeedNews),
     /// End.
     Stop,
 }
@@ -66,8 +68,8 @@ pub fn notes() -> Result<Notes> {
 pub struct Messenger(pub Notes);
 
 impl truth::Listener for Messenger {
-    fn loaded(&mut self, reload: ListsReload, sets: Vec<(&'static str, u64)>) {
-        self.0.put_always(Note::Loaded(reload, sets));
+    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, sets: Vec<(&'static str, u64)>) {
+        self.0.put_always(Note::Loaded(Arc::clone(lists), reload, sets));
     }
 
     fn hits(&mut self, hits: Vec<Hit>) {
@@ -81,8 +83,14 @@ pub struct Library {
     folder: Folder,
     shared: Arc<Shared>,
     notes: Notes,
-    /// None where nothing may be written, so that there may be no folder to watch.
+    /// None where the system gives no more watches.
     watch: Option<Watch>,
+    own: OwnLists,
+    own_sources: Vec<Source>,
+    feeds: Subscribed,
+    /// Where feeds are fetched, until the thread is started.
+    fetching: Option<Feeds>,
+    changed_feeds: Option<Changed>,
     protected: Vec<Protected>,
     teller: Teller,
     reporter: Reporter,
@@ -118,14 +126,21 @@ impl Library {
             forgive: config.auto_block_forgive,
             writes,
         };
+        let protected = protected::all(&config.rules.host, &config.dnsmasq.upstreams);
+        let (fetching, feeds, paths) = feeds::open(config, &folder);
         let mut library = Library {
             settings,
-            watch: watch(&folder, writes),
-            reporter: Reporter::new(&folder, writes),
+            watch: watch(&folder, paths, writes),
+            own: OwnLists::new(&folder),
+            own_sources: Vec::new(),
+            feeds,
+            fetching: Some(fetching),
+            changed_feeds: None,
+            reporter: Reporter::new(&folder, writes, &protected),
             folder,
             shared: Arc::clone(shared),
             notes,
-            protected: protected::all(config),
+            protected,
             teller: Teller::default(),
             accused: Vec::new(),
             write_at: None,
@@ -145,17 +160,45 @@ impl Library {
         if *lists == Lists::default() {
             self.shared.orders.put_always(Order::Lists(lists));
         }
+        self.fetch();
         while !self.stop {
             self.wait();
             for note in self.notes.take() {
                 self.take(note);
             }
-            if self.watch.as_mut().is_some_and(Watch::changed) {
-                self.read_at.get_or_insert(Instant::now() + DEBOUNCE);
-            }
+            self.look_at_files();
             self.do_what_is_due();
         }
         self.write_accused();
+    }
+
+    /// Has the lists read then, or earlier if that was said before.
+    fn read_by(&mut self, at: Instant) {
+        self.read_at = Some(self.read_at.map_or(at, |before| before.min(at)));
+    }
+
+    fn fetch(&mut self) {
+        let Some(feeds) = self.fetching.take() else { return };
+        match feeds::start(feeds, Arc::clone(&self.notes)) {
+            Ok(changed) => self.changed_feeds = Some(changed),
+            Err(error) => tracing::error!("feeds stay as they are: {error:#}"),
+        }
+    }
+
+    /// Notes which files changed: our own lists are read soon, feeds by their thread.
+    fn look_at_files(&mut self) {
+        let Some(watch) = &mut self.watch else { return };
+        let changed = watch.changed().unwrap_or_else(|error| {
+            tracing::warn!("changed lists may not be noticed: {error}");
+            BTreeSet::new()
+        });
+        for path in changed {
+            if path.starts_with(self.folder.lists()) {
+                self.read_by(Instant::now() + DEBOUNCE);
+            } else if let Some(feeds) = &self.changed_feeds {
+                feeds.put(path);
+            }
+        }
     }
 
     fn wait(&self) {
@@ -168,7 +211,7 @@ impl Library {
         let nap = PollTimeout::try_from(nap.min(NAP_MAX) + Duration::from_millis(1));
         let mut descriptors = vec![PollFd::new(self.notes.as_fd(), PollFlags::POLLIN)];
         descriptors
-            .extend(self.watch.as_ref().map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
+            .extend(self.watch.as_ref().map(|watch| PollFd::new(watch.fd(), PollFlags::POLLIN)));
         // An interrupted wait is a short wait.
         let _ = poll(&mut descriptors, nap.unwrap_or(PollTimeout::ZERO));
     }
@@ -181,8 +224,16 @@ impl Library {
                 let sources = self.sources();
                 self.teller.take(&hits, &sources, &self.protected, &self.shared);
             }
-            Note::Loaded(reload, sets) => self.loaded(reload, &sets),
-            Note::Fetched => self.read_at = Some(Instant::now()),
+            Note::Loaded(lists, reload, sets) => self.loaded(&lists, reload, &sets),
+            Note::Feed(news) => {
+                self.reporter.fetched(&news, &self.shared);
+                self.feeds = news.all;
+                if news.is_new {
+                    self.read_by(Instant::now());
+                } else {
+                    self.reporter.describe(&self.feeds.reports);
+                }
+            }
             Note::Stop => self.stop = true,
         }
     }
@@ -192,12 +243,12 @@ impl Library {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if self.next_expiry.is_some_and(|end| end <= clock::wall()) {
             self.prune();
-            self.read_at = Some(now);
+            self.read_by(now);
         }
         if is_due(self.write_at) {
             self.write_accused();
         }
-        if is_due(self.read_at) || self.read_at == Some(now) {
+        if is_due(self.read_at) {
             self.read_at = None;
             self.read();
         }
@@ -209,16 +260,23 @@ impl Library {
 
     /// Reads and compiles all lists; engine and kernel are told if they say something else than before.
     fn read(&mut self) {
-        let sources = self.sources();
-        let compiled = lists::compile(&sources, &self.protected, clock::wall());
+        let loaded = self.own.load(clock::mono());
+        self.own_sources = loaded.sources;
+        if let Some(again) = loaded.look_again {
+            self.read_by(Instant::now() + again.since(clock::mono()));
+        }
+        self.reporter.notices(&loaded.notices, &self.shared);
+        let (sources, began) = (self.sources(), clock::wall());
+        let compiled = lists::compile(&sources, &self.protected, began);
         self.next_expiry = compiled.next_expiry;
         self.auto_entries = entries_of(&compiled, Own::Auto);
-        self.reporter.compiled(&compiled, &self.shared);
+        let news = *self.shared.engine.lists() != compiled.lists;
+        self.reporter.compiled(&compiled, (began, news), &self.feeds.reports, &self.shared);
         self.teller.forget_entries();
         if self.settings.forgive {
             self.shared.denied.set_accused(auto_addresses(&self.folder));
         }
-        if *self.shared.engine.lists() == compiled.lists {
+        if !news {
             return;
         }
         // The kernel's thread starts with what the engine has by then.
@@ -229,15 +287,17 @@ impl Library {
     }
 
     fn sources(&self) -> Vec<Source> {
-        let mut sources = Source::all_own(&self.folder);
+        let mut sources = self.own_sources.clone();
+        sources.extend(self.feeds.sources.iter().cloned());
         if self.settings.refuse_doh {
             sources.push(Source::doh_servers());
         }
         sources
     }
 
-    fn loaded(&mut self, reload: ListsReload, sets: &[(&'static str, u64)]) {
-        let is_first = self.reporter.loaded(reload, sets);
+    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, sets: &[(&'static str, u64)]) {
+        let newest = Arc::ptr_eq(lists, &self.shared.engine.lists());
+        let is_first = self.reporter.loaded(reload, sets, newest);
         // At the start there may be nothing to tell; after a change there always is.
         if !is_first || reload.added + reload.removed + reload.ended_flows > 0 {
             let what = "lists".to_owned();
@@ -278,7 +338,7 @@ impl Library {
                 format!("{} refused destinations are not blocked further: {error}", accused.len());
             self.shared.report_health("lists", false, message);
         }
-        self.read_at = Some(Instant::now());
+        self.read_by(Instant::now());
     }
 
     fn forgive(&mut self, address: IpAddr) {
@@ -286,7 +346,7 @@ impl Library {
         self.accused.retain(|accused| accused.entry != entry);
         let removal = Removal { entry, from: None };
         match lists::remove(&self.folder, Own::Auto, &[removal]) {
-            Ok(_) => self.read_at = Some(Instant::now()),
+            Ok(_) => self.read_by(Instant::now()),
             Err(error) => {
                 tracing::warn!("{address} stays blocked although it is resolved now: {error}")
             }
@@ -306,10 +366,13 @@ impl Library {
     }
 }
 
-fn watch(folder: &Folder, writes: bool) -> Option<Watch> {
-    let made = if writes { lists::make_folders(folder) } else { Ok(()) };
-    let opened = made.and_then(|()| Watch::open(folder, &[]));
-    opened.inspect_err(|error| tracing::warn!("changed lists are not noticed: {error}")).ok()
+/// Our own lists and the files of feeds. A folder that is not there is noticed when it is made.
+fn watch(folder: &Folder, feeds: Vec<PathBuf>, writes: bool) -> Option<Watch> {
+    let made = if writes { folder.make() } else { Ok(()) };
+    let files = Own::ALL.map(|own| folder.own(own)).into_iter().chain(feeds);
+    made.and_then(|()| Watch::new(files))
+        .inspect_err(|error| tracing::warn!("changed lists are not noticed: {error}"))
+        .ok()
 }
 
 fn entries_of(compiled: &Compiled, own: Own) -> u64 {

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -80,13 +81,26 @@ fn holder(file: &mut File) -> String {
     }
 }
 
+/// How often, and with what pause, a locked state directory is tried again: [`is_state_in_use`] takes the lock for a
+/// moment.
+const STATE_TRIES: usize = 10;
+const STATE_PAUSE: Duration = Duration::from_millis(5);
+
 /// Locks a state directory, so that instances of two network namespaces do not write the same registry.
 ///
 /// # Errors
 /// If another instance uses it, or it cannot be opened.
 pub fn lock_state(folder: &Path) -> Result<File> {
     let open = File::open(folder).with_context(|| format!("cannot open {}", folder.display()))?;
-    match open.try_lock() {
+    let mut locked = open.try_lock();
+    for _ in 1..STATE_TRIES {
+        if !matches!(locked, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::sleep(STATE_PAUSE);
+        locked = open.try_lock();
+    }
+    match locked {
         Ok(()) => Ok(open),
         Err(TryLockError::WouldBlock) => bail!(
             "{} is in use by the synhold of another network namespace: choose another --state-dir",
@@ -96,6 +110,12 @@ pub fn lock_state(folder: &Path) -> Result<File> {
             Err(error).with_context(|| format!("cannot lock {}", folder.display()))
         }
     }
+}
+
+/// Whether an instance uses a state directory; false where it cannot be told.
+pub fn is_state_in_use(folder: &Path) -> bool {
+    let tried = File::open(folder).map(|open| open.try_lock_shared());
+    matches!(tried, Ok(Err(TryLockError::WouldBlock)))
 }
 
 #[cfg(test)]
@@ -140,7 +160,9 @@ mod tests {
         let held = lock_state(folder.path()).unwrap();
         let error = lock_state(folder.path()).unwrap_err().to_string();
         assert!(error.contains("--state-dir"), "{error}");
+        assert!(is_state_in_use(folder.path()));
         drop(held);
+        assert!(!is_state_in_use(folder.path()));
         lock_state(folder.path()).unwrap();
     }
 }

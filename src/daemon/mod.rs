@@ -1,11 +1,15 @@
 //! The daemon: wires the adapters to the engine, in a numbered order, and takes it apart in reverse.
 
 mod background;
+pub mod books;
 pub mod clock;
 mod denied;
+pub mod edit;
 mod evidence;
+mod feeds;
 mod hits;
 mod inbox;
+pub mod inspect;
 mod lane;
 mod lanes;
 mod library;

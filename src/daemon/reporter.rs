@@ -1,11 +1,15 @@
 //! What is told about the lists: what is wrong with them once, what was loaded in a file for the command line.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::clock;
+use super::feeds::FeedNews;
 use super::shared::Shared;
+use crate::engine::Wall;
 use crate::engine::event::ListsReload;
-use crate::lists::{Compiled, Folder, ListReport, SetStatus, Status};
+use crate::lists::{
+    Compiled, FeedReport, Folder, ListReport, ListStatus, Protected, SetStatus, Status,
+};
 
 /// Tells what is new, and keeps the status file.
 pub struct Reporter {
@@ -13,40 +17,106 @@ pub struct Reporter {
     writes: bool,
     /// What was said about each list last.
     said: HashMap<String, Vec<String>>,
+    /// Feeds whose last fetching failed.
+    failed: HashSet<String>,
     status: Status,
     auto_full: bool,
 }
 
 impl Reporter {
     /// Nothing told yet.
-    pub fn new(folder: &Folder, writes: bool) -> Reporter {
-        let status = Status { pid: std::process::id(), ..Status::default() };
-        let (said, auto_full) = Default::default();
-        Reporter { folder: folder.clone(), writes, said, status, auto_full }
+    pub fn new(folder: &Folder, writes: bool, protected: &[Protected]) -> Reporter {
+        let (pid, protected) = (std::process::id(), protected.to_vec());
+        let status = Status { pid, protected, ..Status::default() };
+        let (said, failed, auto_full) = Default::default();
+        Reporter { folder: folder.clone(), writes, said, failed, status, auto_full }
     }
 
-    /// The lists were read.
-    pub fn compiled(&mut self, compiled: &Compiled, shared: &Shared) {
+    /// The lists were read, from `began` on; `news` is true if they say something the kernel was not told before.
+    pub fn compiled(
+        &mut self,
+        compiled: &Compiled,
+        (began, news): (Wall, bool),
+        feeds: &[FeedReport],
+        shared: &Shared,
+    ) {
         for report in &compiled.per_list {
             self.tell(report, shared);
         }
         self.auto_full = false;
-        self.status.lists.clone_from(&compiled.per_list);
+        self.status.next_expiry = compiled.next_expiry;
+        let plain = |report: &ListReport| ListStatus {
+            report: report.clone(),
+            source: None,
+            fetched: None,
+            next_fetch: None,
+            last_error: report.error.clone(),
+        };
+        self.status.read = Some(began);
+        self.status.in_force &= !news;
+        self.status.lists = compiled.per_list.iter().map(plain).collect();
+        self.describe(feeds);
+    }
+
+    /// What is known about the feeds beyond their content.
+    pub fn describe(&mut self, feeds: &[FeedReport]) {
+        for feed in feeds {
+            let Some(list) =
+                self.status.lists.iter_mut().find(|list| list.report.name == feed.name)
+            else {
+                continue;
+            };
+            list.source = Some(feed.source.clone());
+            (list.fetched, list.next_fetch) = (feed.fetched, Some(feed.next_fetch));
+            list.last_error = feed.last_error.clone().or(list.report.error.clone());
+        }
         self.write();
     }
 
-    /// The kernel has them. True the first time.
-    pub fn loaded(&mut self, reload: ListsReload, sets: &[(&'static str, u64)]) -> bool {
+    /// A feed was looked at.
+    pub fn fetched(&mut self, news: &FeedNews, shared: &Shared) {
+        let name = &news.name;
+        match (&news.error, self.failed.contains(name)) {
+            (Some(error), _) if self.failed.insert(name.clone()) => {
+                let message = format!("feed {name}: {error}; what was fetched before holds");
+                shared.report_health("lists", false, message);
+            }
+            (None, true) => {
+                self.failed.remove(name);
+                shared.report_health("lists", true, format!("feed {name} is fetched again"));
+            }
+            _ => {}
+        }
+    }
+
+    /// What reading our own files brought beyond their content.
+    pub fn notices(&self, notices: &[String], shared: &Shared) {
+        for notice in notices {
+            shared.report_health("lists", false, notice.clone());
+        }
+    }
+
+    /// The kernel has some reading of them; `newest` if it is the last one. True the first time.
+    pub fn loaded(
+        &mut self,
+        reload: ListsReload,
+        sets: &[(&'static str, u64)],
+        newest: bool,
+    ) -> bool {
         let loaded = Some(clock::wall());
         let set = |(name, wanted): &(&'static str, u64)| SetStatus {
             name: (*name).to_owned(),
             wanted: *wanted,
-            loaded,
+            loaded_at: loaded,
             took_ms: reload.took_ms,
+            added: reload.added,
+            removed: reload.removed,
         };
         self.status.sets = sets.iter().map(set).collect();
         self.status.loads += 1;
         self.status.ended_flows = reload.ended_flows;
+        self.status.ended_in_all += reload.ended_flows;
+        self.status.in_force = newest;
         self.write();
         self.status.loads == 1
     }
@@ -81,9 +151,10 @@ impl Reporter {
         }
     }
 
-    fn write(&self) {
+    fn write(&mut self) {
+        self.status.written = Some(clock::wall());
         if self.writes
-            && let Err(error) = self.status.write(&self.folder)
+            && let Err(error) = self.status.save(&self.folder)
         {
             tracing::debug!("cannot write the status of the lists: {error}");
         }

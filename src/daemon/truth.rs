@@ -1,5 +1,7 @@
 //! The thread that keeps the kernel true: loads the list sets, hears what others change, mends it, and tells of hits.
 
+mod mend;
+
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -20,7 +22,7 @@ use super::wants::Want;
 use crate::engine::Mode;
 use crate::engine::event::ListsReload;
 use crate::engine::lists::Lists;
-use crate::nftables::{Changes, Monitor, Who, names};
+use crate::nftables::{Monitor, names};
 
 /// Orders waiting; each is the newest lists, or one address.
 const ORDERS_MAX: usize = 1024;
@@ -30,8 +32,6 @@ const NAMED_MAX: usize = 4096;
 const HITS_EVERY: Duration = Duration::from_secs(1);
 /// How often the rules are compared with what is wanted, whatever was heard.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
-/// Mends in a minute after which somebody else is at work: then only reports, until a minute is over.
-const MENDS_A_MINUTE: usize = 10;
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub enum Order {
 /// What the thread tells of.
 pub trait Listener: Send {
     /// The kernel has what the lists say.
-    fn loaded(&mut self, reload: ListsReload, sets: Vec<(&'static str, u64)>);
+    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, sets: Vec<(&'static str, u64)>);
     /// What the sets refused in the last second.
     fn hits(&mut self, hits: Vec<Hit>);
 }
@@ -239,7 +239,7 @@ impl Keeper {
                         .iter()
                         .map(|want| (want.set, want.len() as u64))
                         .collect();
-                    self.listener.loaded(reload, sets);
+                    self.listener.loaded(&lists, reload, sets);
                 }
                 self.shared.denied.look_again();
             }
@@ -280,111 +280,6 @@ impl Keeper {
         })
     }
 
-    /// What others did to our table.
-    fn heard(&mut self, changes: &Changes) {
-        if !changes.is_ours_touched() {
-            return;
-        }
-        if changes.overflow || changes.table_deleted {
-            self.sets.forget_all();
-        }
-        changes.sets_touched.iter().for_each(|set| self.sets.forget(set));
-        if changes.rules_touched || changes.table_deleted {
-            self.users = changes.others.iter().any(is_synhold);
-        }
-        self.check(&changes.others);
-        if !self.users && self.lists.is_some() {
-            self.mend_sets(&changes.others);
-        }
-    }
-
-    /// Compares the rules with what is wanted, and puts back what differs.
-    fn check(&mut self, who: &[Who]) {
-        let drift = match self.rules.drift() {
-            Ok(drift) => drift,
-            Err(error) => return tracing::warn!("cannot read the rules: {error:#}"),
-        };
-        let Some(drift) = drift else {
-            if std::mem::take(&mut self.differs) {
-                self.report(true, "the rules are as they should be again".to_owned());
-            }
-            return;
-        };
-        let already = std::mem::replace(&mut self.differs, true);
-        let by = named(who);
-        if self.users {
-            let advice = "`synhold rules install` with the same options puts them back";
-            return self
-                .report(false, format!("`synhold rules` changed the rules: {drift}; {advice}"));
-        }
-        if !self.may_mend() {
-            if !already {
-                let message = format!(
-                    "{by} keeps changing the rules: {drift}; they are not put back for a minute"
-                );
-                self.report(false, message);
-            }
-            return;
-        }
-        self.report(false, format!("{by} changed the rules: {drift}; they are put back"));
-        match self.rules.mend() {
-            Ok(()) => {
-                self.sets.forget_all();
-                self.check_again();
-            }
-            Err(error) => self.report(false, format!("the rules cannot be put back: {error:#}")),
-        }
-    }
-
-    fn check_again(&mut self) {
-        if matches!(self.rules.drift(), Ok(None)) {
-            self.differs = false;
-            self.report(true, "the rules are as they should be again".to_owned());
-        }
-    }
-
-    fn may_mend(&mut self) -> bool {
-        let now = Instant::now();
-        self.mends.retain(|at| now.duration_since(*at) < Duration::from_secs(60));
-        let may = self.mends.len() < MENDS_A_MINUTE;
-        if may {
-            self.mends.push_back(now);
-        }
-        may
-    }
-
-    /// Brings sets that others touched back to what the lists say.
-    fn mend_sets(&mut self, who: &[Who]) {
-        let Some(lists) = self.lists.clone() else { return };
-        if !self.sets.is_unsure(&self.wants(&lists)) {
-            return;
-        }
-        match self.bring(&lists) {
-            Ok(loaded) if loaded.added + loaded.removed > 0 => {
-                let message = format!(
-                    "{} changed the list sets: {} elements put back, {} taken out in {} ms",
-                    named(who),
-                    loaded.added,
-                    loaded.removed,
-                    loaded.took.as_millis()
-                );
-                self.report(false, message);
-                self.report(true, "the list sets are what the lists say again".to_owned());
-            }
-            Ok(_) => {}
-            Err(error) => {
-                self.report(false, format!("the list sets cannot be put back: {error:#}"))
-            }
-        }
-    }
-
-    /// What could not be loaded is tried again.
-    fn retry(&mut self) {
-        if !self.users {
-            self.mend_sets(&[]);
-        }
-    }
-
     fn look_at_hits(&mut self) {
         match self.hits.look(!std::mem::replace(&mut self.hits_seen, true)) {
             Ok(hits) if !hits.is_empty() => self.listener.hits(hits),
@@ -396,22 +291,4 @@ impl Keeper {
     fn report(&self, healthy: bool, message: String) {
         self.shared.report_health("rules", healthy, message);
     }
-}
-
-/// A `synhold` of another process: a person at the command line.
-fn is_synhold(who: &Who) -> bool {
-    who.name == env!("CARGO_PKG_NAME") && !is_own_thread(who.pid)
-}
-
-fn is_own_thread(id: u32) -> bool {
-    std::path::Path::new("/proc/self/task").join(id.to_string()).exists()
-}
-
-fn named(who: &[Who]) -> String {
-    let names: Vec<String> = who
-        .iter()
-        .filter(|who| !is_own_thread(who.pid))
-        .map(|who| format!("{} (process {})", who.name, who.pid))
-        .collect();
-    if names.is_empty() { "somebody".to_owned() } else { names.join(" and ") }
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use crate::engine::Wall;
 use crate::engine::intervals::Span;
 use crate::engine::lists::{Lists, Side};
-use crate::engine::net::Family;
+use crate::engine::net::{Family, number};
 use crate::engine::ranges::RangeSet;
+use crate::nftables::element::highest_first;
 use crate::nftables::names::{self, Pair};
 use crate::nftables::{Element, Key};
 
@@ -86,12 +87,26 @@ impl Want {
         self.ranges.len(self.family) + self.timed.len()
     }
 
-    /// All elements that have not expired.
+    /// All addresses in it that have not expired.
+    pub fn coverage(&self, now: Wall) -> RangeSet {
+        RangeSet::new(self.elements(now).filter_map(|element| match element.key {
+            Key::Span(family, span) => Some((family, span)),
+            Key::Address(address) => {
+                Some((self.family, Span::new(number(address), number(address))))
+            }
+            Key::Pair(..) => None,
+        }))
+    }
+
+    /// All elements that have not expired, in the order the kernel takes them fastest. A range up to the highest
+    /// address has no end there and has to come last.
     pub fn elements(&self, now: Wall) -> impl Iterator<Item = Element> + Clone + '_ {
-        let lasting = Spans { ranges: &self.ranges, family: self.family, place: 0 };
-        lasting
-            .map(|span| self.lasting(span))
-            .chain(self.timed.iter().filter_map(move |timed| living(timed, now)))
+        let places = 0..self.ranges.len(self.family);
+        let lasting = places.filter_map(|place| self.ranges.span(self.family, place));
+        let lasting = highest_first(lasting.map(|span| self.lasting(span)));
+        let timed = self.timed.iter().filter_map(move |timed| living(timed, now));
+        let ended = timed.clone().filter(|element| !element.key.is_open());
+        ended.chain(lasting).chain(timed.filter(|element| element.key.is_open()))
     }
 
     /// What has to go and what has to come, from `before`, which is what the set holds. What has expired since went by
@@ -137,22 +152,6 @@ impl Want {
         } else {
             Key::Span(self.family, span)
         })
-    }
-}
-
-/// The ranges of one family, as an iterator that can be begun anew.
-#[derive(Clone)]
-struct Spans<'a> {
-    ranges: &'a RangeSet,
-    family: Family,
-    place: usize,
-}
-
-impl Iterator for Spans<'_> {
-    type Item = Span;
-    fn next(&mut self) -> Option<Span> {
-        self.place += 1;
-        self.ranges.span(self.family, self.place - 1)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the user's lists say, compiled: the addresses, networks and domains that are allowed or blocked.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
 use super::intervals::Span;
@@ -153,17 +153,29 @@ impl Side {
         timed: impl IntoIterator<Item = Timed>,
         names: impl IntoIterator<Item = Name>,
     ) -> Side {
-        let lasting = RangeSet::new(lasting);
+        Side::around(RangeSet::new(lasting), timed, names)
+    }
+
+    /// The same around ranges that are merged already.
+    pub fn around(
+        lasting: RangeSet,
+        timed: impl IntoIterator<Item = Timed>,
+        names: impl IntoIterator<Item = Name>,
+    ) -> Side {
         // Latest first: each then only keeps what no later one holds.
         let mut by_time: Vec<Timed> = timed.into_iter().collect();
         by_time.sort_unstable_by_key(|timed| std::cmp::Reverse(timed.until));
-        let mut taken: Vec<Timed> = Vec::new();
+        let mut taken: Vec<Timed> = Vec::with_capacity(by_time.len());
+        let (mut v4, mut v6) = (Covered::new(), Covered::new());
         for Timed { family, span, until } in by_time {
-            let later = taken.iter().filter(|taken| taken.family == family);
-            let left = later.fold(lasting.outside(family, span), |left, later| {
-                super::intervals::without(&left, later.span)
-            });
-            taken.extend(left.into_iter().map(|span| Timed { family, span, until }));
+            let covered = match family {
+                Family::V4 => &mut v4,
+                Family::V6 => &mut v6,
+            };
+            for part in lasting.outside(family, span) {
+                let left = cover(covered, part).into_iter();
+                taken.extend(left.map(|span| Timed { family, span, until }));
+            }
         }
         taken.sort_unstable();
         Side { lasting, timed: taken, names: names.into_iter().collect() }
@@ -172,14 +184,39 @@ impl Side {
     /// Whether an address is on this side by itself.
     pub fn has_address(&self, address: IpAddr) -> bool {
         let (family, number) = (Family::of(address), number(address));
+        let ends_before = |timed: &Timed| (timed.family, timed.span.last()) < (family, number);
+        let place = self.timed.partition_point(ends_before);
+        let timed = self.timed.get(place);
         self.lasting.contains(address)
-            || self.timed.iter().any(|timed| timed.family == family && timed.span.contains(number))
+            || timed.is_some_and(|timed| timed.family == family && timed.span.contains(number))
     }
 
     /// True if nothing is on this side.
     pub fn is_empty(&self) -> bool {
         self.lasting.is_empty() && self.timed.is_empty() && self.names.is_empty()
     }
+}
+
+/// Disjoint ranges by their first address, with their last.
+type Covered = BTreeMap<u128, u128>;
+
+/// Covers a range and returns the parts of it that were not covered. A covered range is joined at most once, so that
+/// many of them take hardly longer than sorting.
+fn cover(covered: &mut Covered, span: Span) -> Vec<Span> {
+    let reaching =
+        covered.range(..=span.last()).rev().take_while(|(_, last)| **last >= span.first());
+    let touching: Vec<Span> = reaching.map(|(first, last)| Span::new(*first, *last)).collect();
+    let (mut left, mut next) = (Vec::new(), Some(span.first()));
+    let (mut first, mut last) = (span.first(), span.last());
+    for old in touching.into_iter().rev() {
+        left.extend(next.filter(|n| *n < old.first()).map(|n| Span::new(n, old.first() - 1)));
+        next = old.last().checked_add(1).filter(|next| *next <= span.last());
+        covered.remove(&old.first());
+        (first, last) = (first.min(old.first()), last.max(old.last()));
+    }
+    left.extend(next.map(|next| Span::new(next, span.last())));
+    covered.insert(first, last);
+    left
 }
 
 impl DomainSet {

@@ -15,16 +15,22 @@ pub struct RangeSet {
 impl RangeSet {
     /// The union of ranges in any order.
     pub fn new(ranges: impl IntoIterator<Item = (Family, Span)>) -> RangeSet {
-        let mut set = RangeSet::default();
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for (family, span) in ranges {
             match family {
-                Family::V4 => set.v4.push((low(span.first()), low(span.last()))),
-                Family::V6 => set.v6.push((span.first(), span.last())),
+                Family::V4 => v4.push((low(span.first()), low(span.last()))),
+                Family::V6 => v6.push((span.first(), span.last())),
             }
         }
-        union(&mut set.v4, |last| last.checked_add(1));
-        union(&mut set.v6, |last| last.checked_add(1));
-        set
+        RangeSet::from_ends(v4, v6)
+    }
+
+    /// The same from the two ends of each range, first before last. Sorted where they are, so that a million of them
+    /// are never in memory twice.
+    pub fn from_ends(mut v4: Vec<(u32, u32)>, mut v6: Vec<(u128, u128)>) -> RangeSet {
+        union(&mut v4, |last| last.checked_add(1));
+        union(&mut v6, |last| last.checked_add(1));
+        RangeSet { v4, v6 }
     }
 
     /// Whether an address lies in one of the ranges.
@@ -80,7 +86,7 @@ impl RangeSet {
     }
 
     /// The ranges of one family, lowest first.
-    pub fn spans(&self, family: Family) -> impl Iterator<Item = Span> {
+    pub fn spans(&self, family: Family) -> impl DoubleEndedIterator<Item = Span> + Clone {
         (0..self.len(family)).filter_map(move |place| self.span(family, place))
     }
 

@@ -102,6 +102,15 @@ pub(super) fn replace(path: &Path, bytes: &[u8], access: Access) -> io::Result<(
     draft.commit(access)
 }
 
+/// Opens a regular file. A pipe of that name would otherwise be waited for.
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("not a regular file")),
+    }
+}
+
 /// The file that a path leads to through symbolic links, whether it is there or not.
 pub(super) fn target(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();

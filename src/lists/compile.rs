@@ -10,9 +10,9 @@ use super::hold::{Guard, Protected, Standing};
 use super::item::{Item, Line};
 use super::source::Source;
 use super::text::excerpt;
-use crate::engine::intervals::Span;
 use crate::engine::lists::{Lists, Side, Timed};
 use crate::engine::net::Family;
+use crate::engine::ranges::RangeSet;
 use crate::engine::{Name, Wall};
 
 /// Messages kept for one list, of bad lines and of refused entries each. All are counted.
@@ -90,7 +90,7 @@ struct Heap {
 
 impl Gathered {
     fn take(&mut self, source: &Source, guard: &Guard<'_>) -> ListReport {
-        let mut report = ListReport::new(source);
+        let mut report = ListReport::new(&source.name, source.kind);
         let read = source.read(&mut |line| match line {
             Line::Bad { line, why } => report.bad_line(source, line, &why.to_string()),
             Line::Item(item) => match guard.judge(source, &item) {
@@ -138,10 +138,7 @@ impl Heap {
     }
 
     fn compile(self) -> Side {
-        let v4 = self.v4.into_iter().map(|(first, last)| (Family::V4, first.into(), last.into()));
-        let v6 = self.v6.into_iter().map(|(first, last)| (Family::V6, first, last));
-        let lasting = v4.chain(v6).map(|(family, first, last)| (family, Span::new(first, last)));
-        Side::new(lasting, self.timed, self.names)
+        Side::around(RangeSet::from_ends(self.v4, self.v6), self.timed, self.names)
     }
 }
 
@@ -158,10 +155,11 @@ fn latest_of_each<K: Ord + Copy>(all: &mut Until<K>) {
 }
 
 impl ListReport {
-    fn new(source: &Source) -> ListReport {
+    /// Of a list with nothing in it.
+    pub(super) fn new(name: &str, kind: Kind) -> ListReport {
         ListReport {
-            name: source.name.clone(),
-            kind: source.kind,
+            name: name.to_owned(),
+            kind,
             entries: 0,
             domains: 0,
             bad: 0,

@@ -175,7 +175,6 @@ fn messages_are_bounded_and_everything_is_counted() {
 fn one_unreadable_list_leaves_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let mut broken = list(Own::Block, "");
-    // A folder opens, and reading it fails.
     broken.content = Content::File(folder.path().to_owned());
     let mut table = feed("table", Kind::Block, "a,b\n1,2\n");
     table.format = Format::Csv(Column::Name("ip".to_owned()));

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::atomic::{Access, replace, target};
+use super::atomic::{Access, open_file, replace, target};
 use super::document::{self, Added, Addition, Removal};
 use super::folder::{Folder, Own};
 use crate::engine::Wall;
@@ -93,7 +93,7 @@ fn change<R>(
     let _lock = lock(folder)?;
     let path = folder.own(own);
     let path = target(&path).map_err(failed("follow", &path))?;
-    let (old, access) = match File::open(&path) {
+    let (old, access) = match open_file(&path) {
         Ok(file) => (contents(&file, &path)?, access(&file).map_err(failed("read", &path))?),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             (header(own).into_bytes(), Access::new(NEW_FILE_MODE))

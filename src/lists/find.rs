@@ -32,11 +32,22 @@ pub enum Query {
     Name(Name),
 }
 
+impl From<&Entry> for Query {
+    /// What else is said about the same: after an entry was removed, whether a wider one or a feed still holds.
+    fn from(entry: &Entry) -> Query {
+        match entry {
+            Entry::Addresses(family, span) => Query::Range(*family, *span),
+            Entry::Domain(name) => Query::Name(name.clone()),
+        }
+    }
+}
+
 /// An entry that was found, and what it says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Found {
     /// Place of the query it answers.
+    #[serde(skip)]
     pub query: usize,
     /// The list.
     pub list: String,

@@ -43,7 +43,7 @@ fn every_entry_that_holds_is_found_with_its_list_line_and_note() {
         Query::Address("192.0.2.7".parse().unwrap()),
         name("www.sub.evil.example"),
         name("notevil.example"),
-        Query::Range(Family::V4, Span::new(0xc000_02ff, 0xc000_0310)),
+        Query::from(&"192.0.2.255-192.0.3.16".parse::<Entry>().unwrap()),
         Query::Address("2001:db8::1".parse().unwrap()),
         Query::Address("192.0.2.8".parse().unwrap()),
     ];

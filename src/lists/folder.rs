@@ -1,5 +1,8 @@
 //! Where lists and the copies of feeds are kept in the state directory.
 
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Kind;
@@ -61,6 +64,15 @@ impl Folder {
     /// The folders under a state directory. Nothing is made.
     pub fn new(state: &Path) -> Folder {
         Folder { state: state.to_owned() }
+    }
+
+    /// Makes the folders for lists and feeds, for their owner alone.
+    ///
+    /// # Errors
+    /// If the disk does not take them.
+    pub fn make(&self) -> io::Result<()> {
+        let make = |path| DirBuilder::new().recursive(true).mode(0o700).create(path);
+        make(self.lists()).and_then(|()| make(self.feeds()))
     }
 
     /// Where the lists are.

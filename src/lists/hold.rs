@@ -1,6 +1,8 @@
 //! Whether an entry holds: not expired, not in the wrong list, not one that would cut the host itself off.
 
 use super::Kind;
+use serde::{Deserialize, Serialize};
+
 use super::entry::Entry;
 use super::item::Item;
 use super::source::Source;
@@ -20,12 +22,18 @@ const WIDEST_V4: u128 = 1 << 28;
 const WIDEST_V6: u128 = 1 << 120;
 
 /// An address or network that no block list may take away unless it says so.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Protected {
     /// The addresses.
+    #[serde(with = "net_text")]
     pub net: Net,
     /// What they are, for the message, as in `the gateway of docker0`.
     pub what: String,
+}
+
+/// Why an entry is too dangerous for a block list that does not say `force`; nothing if it is not.
+pub fn danger(entry: &Entry, protected: &[Protected]) -> Option<String> {
+    Guard::new(protected, Wall::default()).danger(entry)
 }
 
 /// What decides whether an entry holds.
@@ -71,7 +79,7 @@ impl<'a> Guard<'a> {
         Standing::Holds
     }
 
-    fn danger(&self, entry: &Entry<&str>) -> Option<String> {
+    fn danger<D>(&self, entry: &Entry<D>) -> Option<String> {
         let Entry::Addresses(family, span) = *entry else { return None };
         if self.ranges.touches(family, span) {
             let hit = |p: &&Protected| p.net.family() == family && overlap(p.net.span(), span) > 0;
@@ -88,6 +96,21 @@ impl<'a> Guard<'a> {
         };
         let wide = overlap(span, Span::new(first, last)) > widest;
         wide.then(|| "it covers a large part of the Internet".to_owned())
+    }
+}
+
+/// A network in JSON, as text.
+mod net_text {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use crate::engine::Net;
+
+    pub(super) fn serialize<S: Serializer>(net: &Net, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(net)
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Net, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }
 

@@ -1,11 +1,11 @@
 //! A list that can be read: a file, a copy in memory, or one that comes with the program.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, ErrorKind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Kind;
+use super::atomic::open_file;
 use super::folder::{Folder, Own};
 use super::format::Format;
 use super::item::Line;
@@ -86,7 +86,7 @@ impl Source {
     pub fn read(&self, each: &mut dyn FnMut(Line<'_>)) -> Result<Counts, ReadError> {
         let dialect = Dialect { format: &self.format, own: self.own };
         match &self.content {
-            Content::File(path) => match File::open(path) {
+            Content::File(path) => match open_file(path) {
                 Ok(file) => read(&mut BufReader::with_capacity(CHUNK_BYTES, file), dialect, each),
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(Counts::default()),
                 Err(error) => Err(error.into()),

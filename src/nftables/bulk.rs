@@ -33,8 +33,8 @@ struct Sent {
 }
 
 /// Changes to the elements of sets of our table, done whole or not at all by [`super::Channel::send_bulk`], in the order
-/// they were asked for. Packets see the sets as they were or as they will be. Give ranges lowest first: beside
-/// ranges that are flushed in the same transaction any other order takes the kernel time by the square.
+/// they were asked for. Packets see the sets as they were or as they will be. Give ranges lowest first, or by
+/// [`element::highest_first`]: beside ranges flushed in the same transaction the kernel takes time by the square otherwise.
 #[derive(Clone, Debug)]
 pub struct Bulk {
     stream: Stream,

@@ -59,7 +59,26 @@ impl Element {
     }
 }
 
+/// Ranges in the order the kernel takes them fastest: the highest first, then the others, which have to come
+/// lowest first. Without one above each new one it looks for the highest each time anew, a tenth of all it does.
+pub fn highest_first(
+    mut elements: impl DoubleEndedIterator<Item = Element> + Clone,
+) -> impl Iterator<Item = Element> + Clone {
+    let last = elements.next_back();
+    // A range without an end has to stay behind all others for the kernel to see what it overlaps.
+    let (open, ended): (Option<Element>, Option<Element>) = match last {
+        Some(element) if element.key.is_open() => (Some(element), elements.next_back()),
+        ended => (None, ended),
+    };
+    ended.into_iter().chain(elements).chain(open)
+}
+
 impl Key {
+    /// Whether it is a range up to the highest address, which has no end in the kernel.
+    pub fn is_open(self) -> bool {
+        matches!(self, Key::Span(family, span) if span.last() >= family.highest())
+    }
+
     /// One address in a set with `flags interval`.
     pub fn point(address: IpAddr) -> Key {
         let number = number(address);
@@ -94,7 +113,7 @@ pub fn put(stream: &mut Stream, element: &Element) {
     match element.key {
         Key::Span(family, span) => {
             put_one(stream, &[family.address(span.first())], element.timeout_ms, 0);
-            if span.last() < family.highest() {
+            if !element.key.is_open() {
                 let behind = family.address(span.last() + 1);
                 put_one(stream, &[behind], None, sys::NFT_SET_ELEM_INTERVAL_END);
             }
@@ -238,10 +257,8 @@ pub fn read_counter(expr: &[u8]) -> Result<Option<Count>, Garbled> {
 /// Joins the two ends of ranges, in whatever order the kernel gave them, and sorts the result. `cut` says that
 /// more would have come: what then lacks its other end is left out. Without that, no end means to the highest.
 pub fn join(pieces: Vec<Piece>, cut: bool) -> Vec<Found> {
-    let upwards = match (pieces.first(), pieces.last()) {
-        (Some(first), Some(last)) => first.found.element.key < last.found.element.key,
-        _ => true,
-    };
+    let key = |piece: &Piece| piece.found.element.key;
+    let downwards = pieces.first().map(key) > pieces.last().map(key);
     let mut pieces = pieces;
     // An end sorts before a beginning at the same address: that is where two ranges touch.
     pieces.sort_unstable_by_key(|piece| (piece.found.element.key, !piece.is_end));
@@ -256,7 +273,7 @@ pub fn join(pieces: Vec<Piece>, cut: bool) -> Vec<Found> {
         joined.extend(open.take().map(|begun| up_to(begun, here.first().saturating_sub(1))));
         open = (!piece.is_end).then_some(piece.found);
     }
-    if !(cut && upwards) {
+    if downwards || !cut {
         joined.extend(open.map(|begun| up_to(begun, u128::MAX)));
     }
     joined

@@ -86,3 +86,82 @@ impl Answers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::engine::intervals::Span;
+    use crate::engine::net::{Family, number};
+    use crate::nftables::element::{Element, Key};
+
+    fn bulk() -> Bulk {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let span = |first, last| Span::new(number(address(first)), number(address(last)));
+        let ranges = [span("192.0.2.0", "192.0.2.9"), span("255.255.255.0", "255.255.255.255")];
+        let mut bulk = Bulk::new();
+        bulk.flush("block4");
+        bulk.remove(
+            "hits4",
+            [Key::Pair(address("10.0.0.1"), address("192.0.2.1"))].map(Element::new),
+        );
+        bulk.add("block4", ranges.map(|span| Element::new(Key::Span(Family::V4, span))));
+        bulk
+    }
+
+    fn judged(answers: &[(u32, Option<Errno>)], offset: Option<usize>) -> Result<(), Error> {
+        let bulk = bulk();
+        let mut taken = Answers::new(bulk.messages());
+        for (seq, errno) in answers {
+            taken.take(*seq, errno.map(|errno| Refusal { errno, words: None, offset }));
+        }
+        taken.judge(&bulk)
+    }
+
+    #[test]
+    fn all_answered_is_done_and_one_missing_is_not() {
+        assert!(judged(&[(1, None), (2, None), (3, None)], None).is_ok());
+        assert!(judged(&[(0, None), (3, None), (2, None), (1, None), (9, None)], None).is_ok());
+        let lost = judged(&[(1, None), (3, None)], None);
+        assert!(matches!(lost, Err(Error::Busy(_))), "{lost:?}");
+    }
+
+    #[test]
+    fn the_first_message_refused_is_the_cause() {
+        let answers = [(1, None), (3, Some(Errno::EEXIST)), (2, Some(Errno::ENOENT))];
+        let error = judged(&answers, None).unwrap_err();
+        assert!(
+            matches!(&error, Error::Stale { what, .. } if what == "the removal of elements from set hits4"),
+            "{error}"
+        );
+        let full = judged(&[(3, Some(Errno::ENFILE))], None).unwrap_err();
+        assert!(matches!(full, Error::Full { .. }), "{full}");
+        let denied = judged(&[(0, Some(Errno::EPERM))], None).unwrap_err();
+        assert!(matches!(denied, Error::NotPermitted), "{denied}");
+        let owned = judged(&[(1, Some(Errno::EPERM))], None).unwrap_err();
+        assert!(matches!(owned, Error::Owned), "{owned}");
+        let again = judged(&[(0, Some(Errno::EAGAIN))], None).unwrap_err();
+        assert!(matches!(again, Error::Busy(_)), "{again}");
+    }
+
+    #[test]
+    fn the_kernels_offset_names_the_element() {
+        // Headers, table and set take 20, 12 and 12 bytes, the list's head 4; a beginning 16, an end 24.
+        for (offset, named) in [
+            (48, "192.0.2.0-192.0.2.9"),
+            (64, "192.0.2.0-192.0.2.9"),
+            (88, "255.255.255.0"),
+            (49, "elements"),
+            (1_000_000, "elements"),
+        ] {
+            let error = judged(&[(3, Some(Errno::EEXIST))], Some(offset)).unwrap_err().to_string();
+            let wanted = format!("the addition of {named} to set block4 does not fit");
+            assert!(error.starts_with(&wanted), "{error}");
+        }
+        let error = judged(&[(2, Some(Errno::ENOENT))], Some(48)).unwrap_err().to_string();
+        assert!(error.starts_with("the removal of 10.0.0.1 . 192.0.2.1 from set hits4"), "{error}");
+        let error = judged(&[(1, Some(Errno::ENOENT))], Some(48)).unwrap_err().to_string();
+        assert!(error.starts_with("the flush of set block4"), "{error}");
+    }
+}

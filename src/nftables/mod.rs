@@ -6,6 +6,8 @@
 
 mod batch;
 mod bulk;
+#[cfg(test)]
+mod bulk_test;
 mod decode;
 pub mod drift;
 pub mod element;

@@ -65,14 +65,20 @@ impl Changes {
     }
 }
 
+/// What has to be known to understand what is heard.
+#[derive(Clone, Debug, Default)]
+struct Ear {
+    own_ports: Vec<u32>,
+    /// Whether the transaction whose notices are being read touched our table.
+    touched: bool,
+}
+
 /// Hears of changes in the network namespace it was opened in.
 pub struct Monitor {
     socket: Socket,
     /// Asks for the generation.
     channel: Channel,
-    own_ports: Vec<u32>,
-    /// Whether the transaction whose notices are being read touched our table.
-    touched: bool,
+    ear: Ear,
     /// The generation a pause began at.
     paused_at: Option<Option<u32>>,
     /// What is told at the next read beyond what is read.
@@ -90,17 +96,17 @@ impl Monitor {
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &RCVBUF);
         socket.add_membership(sys::NFNLGRP_NFTABLES).map_err(Error::socket)?;
         let channel = Channel::open()?;
-        let (own_ports, touched) = (Vec::new(), false);
-        Ok(Monitor { socket, channel, own_ports, touched, paused_at: None, missed: false })
+        Ok(Monitor { socket, channel, ear: Ear::default(), paused_at: None, missed: false })
     }
 
     /// From now on what comes by this channel's port counts as ours. Of many channels only the latest 64 are known.
     pub fn is_ours(&mut self, port: u32) {
-        self.own_ports.retain(|known| *known != port);
-        if self.own_ports.len() >= OWN_PORTS_MAX {
-            self.own_ports.remove(0);
+        let own_ports = &mut self.ear.own_ports;
+        own_ports.retain(|known| *known != port);
+        if own_ports.len() >= OWN_PORTS_MAX {
+            own_ports.remove(0);
         }
-        self.own_ports.push(port);
+        own_ports.push(port);
     }
 
     /// Stops hearing, so that the kernel does not tell of every element of a large load.
@@ -146,7 +152,7 @@ impl Monitor {
                 // Only the kernel is port 0; other processes can send to us too.
                 Ok((_, from)) if from.port_number() != 0 => {}
                 Ok((len, _)) if len > bytes.len() => changes.overflow = true,
-                Ok(_) => self.hear(&bytes, &mut changes)?,
+                Ok(_) => self.ear.hear(&bytes, &mut changes)?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
@@ -157,8 +163,10 @@ impl Monitor {
         }
         Ok(changes)
     }
+}
 
-    fn hear(&mut self, bytes: &[u8], changes: &mut Changes) -> Result<(), Error> {
+impl Ear {
+    fn hear(&mut self, bytes: &[u8], changes: &mut Changes) -> Result<(), Garbled> {
         for message in wire::messages(bytes)? {
             let ours = self.own_ports.contains(&message.port);
             changes.ours |= ours;
@@ -227,4 +235,83 @@ fn touch(message: &Message<'_>, changes: &mut Changes) -> Result<bool, Garbled> 
         changes.table_deleted |= is(&[sys::NFT_MSG_DELTABLE]);
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::stream::Stream;
+    use proptest::prelude::*;
+
+    const OURS: u32 = 77;
+
+    /// A notice as the kernel sends it; a text for each attribute that is one.
+    fn notice(kind: u32, port: u32, family: i32, texts: &[(u16, &str)]) -> Vec<u8> {
+        let mut stream = Stream::default();
+        let open = stream.begin(nft_type(kind), 0, 1, crate::netlink::genmsg(family, 0));
+        for (kind, text) in texts {
+            stream.text(*kind, text);
+        }
+        stream.end(open);
+        let mut bytes = stream.bytes().to_vec();
+        bytes[12..16].copy_from_slice(&port.to_ne_bytes());
+        bytes
+    }
+
+    fn generation(port: u32, name: &str) -> Vec<u8> {
+        notice(sys::NFT_MSG_NEWGEN, port, 0, &[(sys::NFTA_GEN_PROC_NAME, name)])
+    }
+
+    fn hear(notices: &[Vec<u8>]) -> Changes {
+        let mut changes = Changes::default();
+        let mut ear = Ear { own_ports: vec![OURS], touched: false };
+        for notice in notices {
+            ear.hear(notice, &mut changes).unwrap();
+        }
+        changes
+    }
+
+    #[test]
+    fn only_who_touched_our_table_is_named() {
+        let set = |port, family, table| {
+            let texts =
+                [(sys::NFTA_SET_ELEM_LIST_TABLE, table), (sys::NFTA_SET_ELEM_LIST_SET, "s")];
+            notice(sys::NFT_MSG_NEWSETELEM, port, family, &texts)
+        };
+        let heard = hear(&[
+            set(1, libc::NFPROTO_INET, "other"),
+            generation(1, "one"),
+            set(2, libc::NFPROTO_IPV4, "synhold"),
+            generation(2, "two"),
+            set(OURS, libc::NFPROTO_INET, "synhold"),
+            generation(OURS, "synhold"),
+        ]);
+        assert_eq!(heard, Changes { ours: true, elsewhere: true, ..Changes::default() });
+        let once = [set(3, libc::NFPROTO_INET, "synhold"), generation(3, "three")];
+        let twice = [once.clone(), once].concat();
+        let heard = hear(&twice);
+        assert_eq!(heard.others, [Who { pid: 0, name: "three".to_owned() }]);
+        assert_eq!(heard.sets_touched.len(), 1);
+    }
+
+    #[test]
+    fn names_of_a_crowd_are_cut_short() {
+        let table = [(sys::NFTA_CHAIN_TABLE, "synhold")];
+        let chain = notice(sys::NFT_MSG_NEWCHAIN, 5, libc::NFPROTO_INET, &table);
+        let crowd = (0..99).flat_map(|n| [chain.clone(), generation(5, &format!("nft{n}"))]);
+        let heard = hear(&crowd.collect::<Vec<_>>());
+        assert_eq!(heard.others.len(), OTHERS_MAX);
+        assert!(heard.rules_touched && !heard.table_deleted);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_heard_panics(kind in 0_u32..40, cut in 0_usize..80, bytes: Vec<u8>) {
+            let texts = [(1, "synhold"), (2, "name")];
+            let mut notice = notice(kind, 1, libc::NFPROTO_INET, &texts);
+            notice.truncate(cut);
+            notice.extend(bytes);
+            let _ = Ear::default().hear(&notice, &mut Changes::default());
+        }
+    }
 }

@@ -74,7 +74,7 @@ fn send_difference(
 }
 
 /// What has to go and what has to come; both lowest first if the elements were.
-fn difference(
+pub(super) fn difference(
     found: &[Found],
     wanted: impl IntoIterator<Item = Element>,
 ) -> (Vec<Key>, Vec<Element>) {

@@ -1,6 +1,7 @@
 //! The file format: `{"version":1,"addresses":{"ADDRESS":[{"name":..,"first":..,..}]}}`, and the ancestor's
 //! `{"ADDRESS":["name", ..]}`. Both are streamed: a million addresses never stand in memory twice.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
@@ -72,11 +73,12 @@ pub(super) fn write(out: &mut impl Write, registry: &Registry) -> io::Result<()>
 pub(super) fn read(
     input: impl Read,
     registry: &Registry,
+    only: Option<&HashSet<IpAddr>>,
     now: Wall,
 ) -> Result<Loaded, serde_json::Error> {
     let mut loaded = Loaded::default();
     let mut deserializer = serde_json::Deserializer::from_reader(input);
-    Top { addresses: Addresses { registry, now, loaded: &mut loaded } }
+    Top { addresses: Addresses { registry, only, now, loaded: &mut loaded } }
         .deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(loaded)
@@ -84,6 +86,8 @@ pub(super) fn read(
 
 struct Addresses<'a> {
     registry: &'a Registry,
+    /// What is taken in; everything if this is nothing.
+    only: Option<&'a HashSet<IpAddr>>,
     now: Wall,
     loaded: &'a mut Loaded,
 }
@@ -119,10 +123,7 @@ impl<'de> Visitor<'de> for Top<'_> {
                     }
                 },
                 "addresses" => map.next_value_seed(&mut self.addresses)?,
-                address => {
-                    let elements = map.next_value()?;
-                    self.addresses.take(address, elements);
-                }
+                address => self.addresses.take_next(address, &mut map)?,
             }
         }
         Ok(())
@@ -144,14 +145,29 @@ impl<'de> Visitor<'de> for &mut Addresses<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some((address, elements)) = map.next_entry::<String, Vec<Element>>()? {
-            self.take(&address, elements);
+        while let Some(address) = map.next_key::<String>()? {
+            self.take_next(&address, &mut map)?;
         }
         Ok(())
     }
 }
 
 impl Addresses<'_> {
+    fn take_next<'de, A: MapAccess<'de>>(
+        &mut self,
+        address: &str,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
+        let wanted = |only: &HashSet<IpAddr>| address.parse().is_ok_and(|at| only.contains(&at));
+        if self.only.is_none_or(wanted) {
+            let elements = map.next_value()?;
+            self.take(address, elements);
+        } else {
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
+
     fn take(&mut self, address: &str, elements: Vec<Element>) {
         let Ok(address) = address.parse::<IpAddr>() else {
             self.loaded.skipped += 1;

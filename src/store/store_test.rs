@@ -53,6 +53,27 @@ fn what_is_saved_is_loaded() {
 }
 
 #[test]
+fn some_addresses_are_read_without_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(REGISTRY_FILE);
+    let registry = Registry::default();
+    for address in ["203.0.113.8", "203.0.113.9", "2001:db8::1"] {
+        registry.insert(&record(address, "n.example", 100));
+    }
+    save(&path, &registry).unwrap();
+    let (some, wanted) = (Registry::default(), HashSet::from([ip("203.0.113.9"), ip("192.0.2.1")]));
+    let loaded = load_only(&path, &wanted, &some, Wall(0)).unwrap();
+    assert_eq!(loaded, Loaded { names: 1, skipped: 0 });
+    assert_eq!(some.addresses(), [ip("203.0.113.9")]);
+    assert_eq!(some.names(ip("203.0.113.9")), registry.names(ip("203.0.113.9")));
+    std::fs::write(&path, r#"{"203.0.113.8": ["a.example"], "203.0.113.9": ["b.example"]}"#)
+        .unwrap();
+    let some = Registry::default();
+    load_only(&path, &wanted, &some, Wall(0)).unwrap();
+    assert_eq!(some.addresses(), [ip("203.0.113.9")], "the ancestor's format");
+}
+
+#[test]
 fn no_file_is_an_empty_registry() {
     let folder = tempfile::tempdir().unwrap();
     let registry = Registry::default();
@@ -124,6 +145,6 @@ fn a_failed_save_leaves_the_old_file() {
 proptest! {
     #[test]
     fn no_file_content_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = schema::read(bytes.as_slice(), &Registry::default(), Wall(0));
+        let _ = schema::read(bytes.as_slice(), &Registry::default(), None, Wall(0));
     }
 }

@@ -19,6 +19,7 @@ mod parse;
 mod registry;
 mod release;
 mod report;
+mod sets;
 #[path = "../demo/signals.rs"]
 mod signals;
 mod stats;
@@ -45,6 +46,10 @@ pub struct Size {
     pub parses: usize,
     /// Addresses in the registry.
     pub addresses: usize,
+    /// Entries of the lists that are loaded into sets.
+    pub lists: &'static [usize],
+    /// Times the largest list is loaded each way.
+    pub list_rounds: usize,
 }
 
 const FULL: Size = Size {
@@ -55,6 +60,8 @@ const FULL: Size = Size {
     names: 100_000,
     parses: 5,
     addresses: 1_000_000,
+    lists: &[10_000, 100_000, 1_000_000],
+    list_rounds: 3,
 };
 const QUICK: Size = Size {
     rounds: 6,
@@ -64,6 +71,8 @@ const QUICK: Size = Size {
     names: 10_000,
     parses: 2,
     addresses: 100_000,
+    lists: &[10_000],
+    list_rounds: 1,
 };
 
 struct Args {
@@ -83,6 +92,10 @@ fn main() {
             return registry::fill(path.as_ref(), addresses.parse().expect("a number"));
         }
         ["registry-load", path] => return registry::load(path.as_ref()),
+        ["sets-round", way, folder, entries] => {
+            return sets::round(way, folder.as_ref(), entries.parse().expect("a number"));
+        }
+        ["sets-load", path] => return sets::load(path.as_ref()),
         _ => {}
     }
     let args = parse_args(&words);
@@ -105,6 +118,9 @@ fn main() {
     }
     if wants("registry") {
         registry::measure(args.size, &mut report);
+    }
+    if wants("sets") {
+        sets::measure(args.size, &mut report);
     }
     print!("{}", report.table());
     println!("\n{} s; {}", start.elapsed().as_secs(), args.json.display());
@@ -142,7 +158,7 @@ fn parse_args(words: &[&str]) -> Args {
                 eprintln!(
                     "unknown option {word}; bench [SYNHOLD] [--quick] [--json PATH] [--only PART]"
                 );
-                eprintln!("parts: connect, release, parse, registry");
+                eprintln!("parts: connect, release, parse, registry, sets");
                 std::process::exit(2);
             }
         }

@@ -10,5 +10,6 @@
 
 mod cli;
 mod docs;
+mod lists;
 mod support;
 mod tidy;

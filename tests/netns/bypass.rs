@@ -30,8 +30,8 @@ fn with_options_and_ah(packet: &[u8]) -> Vec<u8> {
     raw::with_extensions(&with_ah(packet), &[Ext::DestinationOptions(0)])
 }
 
-type Wrap = fn(&[u8]) -> Vec<u8>;
-const WRAPS6: [Wrap; 2] = [with_ah, with_options_and_ah];
+pub type Wrap = fn(&[u8]) -> Vec<u8>;
+pub const WRAPS6: [Wrap; 2] = [with_ah, with_options_and_ah];
 
 /// Packets to that address, in whatever wrapping, that the far side has seen.
 fn seen(stand: &Stand, dst: IpAddr) -> Vec<Seen> {

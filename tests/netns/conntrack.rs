@@ -9,8 +9,8 @@ use synhold::conntrack::{Channel, Ended, Flow};
 use super::lab::net::{connect_from, udp_ask_here, udp_socket};
 use super::lab::raw::{self, Raw};
 use super::lab::serve::{Server, everywhere};
-use super::lab::{CONTAINER_NETS, CT4, CT6, DEAD4, DEAD6, Lab, SRV4, SRV6, Side, at, eventually};
-use super::stand::{PORT, SOON, synhold};
+use super::lab::{CT4, CT6, DEAD4, DEAD6, Lab, SRV4, SRV6, Side, at, eventually};
+use super::stand::{PORT, SOON, add, installed};
 
 const OTHER4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 11);
 const OTHER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x11);
@@ -22,11 +22,7 @@ const UDP: u8 = 17;
 
 /// The lab behind installed rules, with what `nft` adds to them.
 fn fresh(name: &str, nft: &str) -> Lab {
-    let lab = Lab::new(name);
-    let nets = CONTAINER_NETS.iter().flat_map(|net| ["--container-net", net]);
-    let install: Vec<&str> =
-        ["rules", "install", "--fail", "open"].into_iter().chain(nets).collect();
-    assert_eq!(synhold(&lab, &install).0, 0);
+    let lab = installed(name, &[]);
     lab.gw.nft(nft);
     lab
 }
@@ -88,8 +84,7 @@ fn exactly_the_chosen_flows_end() {
         ] {
             let mut chosen = Pair::open(&lab, src, at(dst, PORT));
             let mut others = Pair::open(&lab, src, at(other, PORT));
-            let family = if dst.is_ipv4() { 4 } else { 6 };
-            lab.gw.nft(&format!("add element inet synhold block{family} {{ {dst} }}\n"));
+            add(&lab, "block", dst);
             // Rules see first packets only: what stands goes on.
             chosen.assert_alive();
             let before = count(&lab);

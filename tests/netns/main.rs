@@ -8,13 +8,16 @@
     reason = "a test that meets the unexpected is to fail"
 )]
 
+mod blocked;
 mod bulk;
 mod bypass;
 mod conntrack;
 mod denied;
 mod dns;
+mod doors;
 mod evidence;
 mod failures;
+mod inbound;
 mod lab;
 mod lab_test;
 mod lifecycle;

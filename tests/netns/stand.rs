@@ -200,6 +200,38 @@ impl Stand {
     }
 }
 
+/// The lab behind rules that `synhold rules install` put in. No daemon, which would mend what a test does to the
+/// sets: what no rule refuses passes, unless `args` say otherwise.
+pub fn installed(name: &str, args: &[&str]) -> Lab {
+    let lab = Lab::new(name);
+    install(&lab, args);
+    lab
+}
+
+/// Puts rules in, or changes them, as [`installed`] does.
+pub fn install(lab: &Lab, args: &[&str]) {
+    let nets = CONTAINER_NETS.iter().flat_map(|net| ["--container-net", net]);
+    let all: Vec<&str> = ["rules", "install"].into_iter().chain(nets).collect();
+    let posture = if args.contains(&"--fail") { &[][..] } else { &["--fail", "open"] };
+    let (code, _, stderr) = synhold(lab, &[&all, posture, args].concat());
+    assert_eq!((code, stderr.as_str()), (0, ""));
+}
+
+/// Puts an element into the set of its family.
+pub fn add(lab: &Lab, set: &str, address: IpAddr) {
+    let family = if address.is_ipv4() { 4 } else { 6 };
+    lab.gw.nft(&format!("add element inet synhold {set}{family} {{ {address} }}\n"));
+}
+
+/// Packets from `src` to `dst` that met a list, as the kernel has noted them.
+pub fn hits(lab: &Lab, src: IpAddr, dst: IpAddr) -> Option<u64> {
+    let family = if dst.is_ipv4() { 4 } else { 6 };
+    let listing = lab.gw.nft(&format!("list set inet synhold hits{family}\n"));
+    let (_, element) = listing.split_once(&format!("{src} . {dst} "))?;
+    let (_, count) = element.split_once("counter packets ")?;
+    count.split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// Starts the daemon on `log` without waiting for it.
 pub fn start(lab: &Lab, log: &Path, args: &[&str]) -> Daemon {
     start_on(lab, &format!("file:{}", log.display()), args)

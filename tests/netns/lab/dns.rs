@@ -196,7 +196,8 @@ fn over_tcp(stream: &mut TcpStream, query: &[u8]) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-fn question(id: u16, name: &str, qtype: u16) -> Vec<u8> {
+/// The bytes of a question.
+pub fn question(id: u16, name: &str, qtype: u16) -> Vec<u8> {
     let mut bytes = id.to_be_bytes().to_vec();
     bytes.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]); // recursion desired, one question
     for label in name.trim_end_matches('.').split('.') {

@@ -1,0 +1,296 @@
+//! `synhold block`, `allow`, `unblock` and `unallow`: the user's lists, edited by a word.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use super::{Answer, say, say_json};
+use crate::config;
+use crate::daemon::books::Books;
+use crate::daemon::edit::{self, Action, AddedAs, Daemon, Edited, EditedEntry, Request};
+use crate::engine::Wall;
+use crate::lists::{Entry, Found, Kind, show_time};
+
+/// Entries of other lists shown; the rest is counted.
+const OTHERS_SHOWN: usize = 3;
+const MICROS: u64 = 1_000_000;
+
+/// Where the lists are, and how the answer is written; the same for all commands about lists.
+#[derive(Args, Debug)]
+pub(super) struct Place {
+    /// Answer as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Configuration file [default: /etc/synhold/synhold.toml if it is there]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Where the lists are kept [default: /var/lib/synhold]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub state_dir: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct AddArgs {
+    /// Address, network (192.0.2.0/24), range (192.0.2.1-192.0.2.9), or domain with everything under it
+    #[arg(required = true, value_name = "ENTRY")]
+    entries: Vec<String>,
+    #[command(flatten)]
+    how: How,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct BlockArgs {
+    /// Address, network (192.0.2.0/24), range (192.0.2.1-192.0.2.9), or domain with everything under it
+    #[arg(
+        required_unless_present = "container",
+        conflicts_with = "container",
+        value_name = "ENTRY"
+    )]
+    entries: Vec<String>,
+    /// Refuse everything new from this container, and end what is open
+    #[arg(long, value_name = "ADDRESS")]
+    container: Option<String>,
+    #[command(flatten)]
+    how: How,
+    /// Block it even if this host is cut off by it
+    #[arg(long, conflicts_with = "container")]
+    force: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RemoveArgs {
+    /// The entry, as it is in the list
+    #[arg(required = true, value_name = "ENTRY")]
+    entries: Vec<String>,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct UnblockArgs {
+    /// The entry, as it is in the list
+    #[arg(
+        required_unless_present = "container",
+        conflicts_with = "container",
+        value_name = "ENTRY"
+    )]
+    entries: Vec<String>,
+    /// Let this container out of quarantine
+    #[arg(long, value_name = "ADDRESS")]
+    container: Option<String>,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Args, Debug)]
+struct How {
+    /// Only for this long, as 1h or 30d
+    #[arg(long = "for", value_name = "TIME")]
+    time: Option<String>,
+    /// Why; kept as the comment of the line
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+}
+
+pub(super) fn block(args: &BlockArgs) -> Result<Answer> {
+    let BlockArgs { entries, container, how, force, place } = args;
+    match container {
+        Some(container) => {
+            edit(place, Action::Quarantine, &[container_of(container)?], Some(how), false)
+        }
+        None => edit(place, Action::Block, &parsed(entries)?, Some(how), *force),
+    }
+}
+
+pub(super) fn allow(args: &AddArgs) -> Result<Answer> {
+    edit(&args.place, Action::Allow, &parsed(&args.entries)?, Some(&args.how), false)
+}
+
+pub(super) fn unblock(args: &UnblockArgs) -> Result<Answer> {
+    match &args.container {
+        Some(container) => {
+            edit(&args.place, Action::Release, &[container_of(container)?], None, false)
+        }
+        None => edit(&args.place, Action::Unblock, &parsed(&args.entries)?, None, false),
+    }
+}
+
+pub(super) fn unallow(args: &RemoveArgs) -> Result<Answer> {
+    edit(&args.place, Action::Unallow, &parsed(&args.entries)?, None, false)
+}
+
+impl Place {
+    /// The lists, and the state directory they are in.
+    pub(super) fn books(&self) -> Result<(Books, PathBuf)> {
+        let config = config::load_lists(self.config.as_deref(), self.state_dir.clone())?;
+        Ok((Books::open(&config), config.state_dir))
+    }
+}
+
+fn parsed(entries: &[String]) -> Result<Vec<Entry>> {
+    entries.iter().map(|entry| Ok(entry.parse()?)).collect()
+}
+
+fn container_of(text: &str) -> Result<Entry> {
+    match text.parse::<IpAddr>() {
+        Ok(address) => Ok(Entry::from(address)),
+        Err(_) => bail!(
+            "{text:?} is no address, and containers cannot be named yet: give the address that \
+             `docker inspect -f '{{{{range .NetworkSettings.Networks}}}}{{{{.IPAddress}}}} {{{{end}}}}' {text}` \
+             prints"
+        ),
+    }
+}
+
+fn edit(
+    place: &Place,
+    action: Action,
+    entries: &[Entry],
+    how: Option<&How>,
+    force: bool,
+) -> Result<Answer> {
+    let (books, state_dir) = place.books()?;
+    let time = how.and_then(|how| how.time.as_deref()).map(time).transpose()?;
+    let until = time.map(|time| end(books.now, time));
+    let note = how.and_then(|how| how.note.clone());
+    let request = Request { action, entries: entries.to_vec(), until, note, force };
+    let edited = edit::edit(&books, &request)?;
+    if place.json {
+        say_json(&edited)?;
+    } else {
+        let mut lines: Vec<String> =
+            edited.entries.iter().flat_map(|entry| tell(action, entry)).collect();
+        lines.extend(edited.daemon.map(|daemon| tell_daemon(daemon, &state_dir.display())));
+        say(&lines.join("\n"))?;
+    }
+    Ok(if is_no(&edited) { Answer::No } else { Answer::Fine })
+}
+
+fn time(text: &str) -> Result<Duration> {
+    let time = humantime::parse_duration(text)
+        .with_context(|| format!("--for {text}: write a time as 1h or 30d"))?;
+    ensure!(!time.is_zero(), "--for {text}: that is over at once");
+    Ok(time)
+}
+
+/// Whole seconds are easier to read, and nobody means less.
+fn end(now: Wall, time: Duration) -> Wall {
+    let end = now + time;
+    Wall(end.0.div_ceil(MICROS).saturating_mul(MICROS))
+}
+
+/// Something was to be removed that was not there.
+fn is_no(edited: &Edited) -> bool {
+    edited.entries.iter().any(|entry| entry.added.is_none() && entry.removed.is_empty())
+}
+
+fn tell(action: Action, entry: &EditedEntry) -> Vec<String> {
+    let first = match entry.added {
+        Some(added) => tell_added(action, entry, added),
+        None => tell_removed(action, entry),
+    };
+    let mut lines = vec![first];
+    if action == Action::Allow {
+        let gone = entry
+            .removed
+            .iter()
+            .map(|gone| format!("  taken out of {}.txt: {}", gone.list, gone.line));
+        lines.extend(gone);
+    }
+    lines.extend(tell_others(action, entry));
+    lines
+}
+
+fn tell_added(action: Action, entry: &EditedEntry, added: AddedAs) -> String {
+    let name = &entry.entry;
+    let until = entry.until.map_or(String::new(), |until| format!(" until {}", show_time(until)));
+    let (state, file) = match action {
+        Action::Allow => ("allowed", "allow.txt"),
+        Action::Quarantine => ("in quarantine", "quarantine.txt"),
+        Action::Block | Action::Unblock | Action::Unallow | Action::Release => {
+            ("blocked", "block.txt")
+        }
+    };
+    match added {
+        AddedAs::New => format!("{name} is {state}{until}, by a new line in {file}"),
+        AddedAs::Changed => {
+            format!("{name} is {state}{until}, by its line in {file}, which was changed")
+        }
+        AddedAs::Unchanged => format!("{name} is {state}{until} already, by its line in {file}"),
+    }
+}
+
+fn tell_removed(action: Action, entry: &EditedEntry) -> String {
+    let name = &entry.entry;
+    if entry.removed.is_empty() {
+        let files = match action {
+            Action::Unallow => "not in allow.txt",
+            Action::Release => "not in quarantine.txt",
+            _ => "neither in block.txt nor in auto.txt",
+        };
+        return format!("{name} is {files}");
+    }
+    let lines: Vec<String> =
+        entry.removed.iter().map(|gone| format!("{}.txt: {}", gone.list, gone.line)).collect();
+    format!("{name} is taken out of {}", lines.join(" and "))
+}
+
+/// What other lists make of the same, in the order that decides.
+fn tell_others(action: Action, entry: &EditedEntry) -> Vec<String> {
+    let of = |kind| entry.others.iter().filter(|found| found.kind == kind).collect::<Vec<_>>();
+    let (allow, block) = (of(Kind::Allow), of(Kind::Block));
+    let name = &entry.entry;
+    match action {
+        Action::Block => listed(&allow, "but", "allow wins over block"),
+        Action::Allow => listed(&block, "although", "allow wins over block"),
+        Action::Unblock => {
+            listed(&block, "still blocked:", &format!("`synhold allow {name}` lets it through"))
+        }
+        Action::Unallow if !allow.is_empty() => {
+            listed(&allow, "still allowed:", "allow wins over block")
+        }
+        Action::Unallow => listed(&block, "blocked now:", "nothing allows it any more"),
+        Action::Quarantine | Action::Release => Vec::new(),
+    }
+}
+
+fn listed(found: &[&Found], word: &str, meaning: &str) -> Vec<String> {
+    let Some(more) = found.len().checked_sub(1) else { return Vec::new() };
+    let shown: Vec<String> = found.iter().take(OTHERS_SHOWN).map(|found| one(found)).collect();
+    let rest = (more + 1).saturating_sub(shown.len());
+    let rest = if rest > 0 { format!(", and {rest} more") } else { String::new() };
+    vec![format!("  {word} {}{rest}; {meaning}", shown.join(", "))]
+}
+
+/// `list drop has 203.0.113.0/24 (SBL123)`
+pub(super) fn one(found: &Found) -> String {
+    let note = found.note.as_ref().map_or(String::new(), |note| format!(" ({note})"));
+    let from = found.from.map_or(String::new(), |from| format!(" for {from} alone"));
+    format!("list {} has {}{from}{note}", found.list, found.entry)
+}
+
+fn tell_daemon(daemon: Daemon, state_dir: &impl std::fmt::Display) -> String {
+    match daemon {
+        Daemon::InForce { ended_flows: 0 } => {
+            "in force now; no open flow had to be ended".to_owned()
+        }
+        Daemon::InForce { ended_flows: 1 } => "in force now; 1 open flow was ended".to_owned(),
+        Daemon::InForce { ended_flows } => {
+            format!("in force now; {ended_flows} open flows were ended")
+        }
+        Daemon::Unconfirmed => {
+            "written, but the running synhold has not loaded it in time: its events say why"
+                .to_owned()
+        }
+        Daemon::NotRunning => {
+            format!("no synhold runs on {state_dir}: it takes effect when one starts")
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! `synhold sets show`: the elements of a set, and where each comes from.
+
+use anyhow::Result;
+
+use crate::cli::lists::Place;
+use crate::cli::table::{Align, Table};
+use crate::cli::{Answer, say, say_json, words};
+use crate::daemon::inspect::{self, Asked, Contents, ElementLine, SetContents};
+use crate::lists::Found;
+
+pub(super) fn run(place: &Place, asked: &Asked) -> Result<Answer> {
+    let (books, _) = place.books()?;
+    let contents = inspect::contents(&books, asked)?;
+    if place.json {
+        say_json(&contents)?;
+    } else {
+        say(&tell(&contents, asked.within.is_some()))?;
+    }
+    let present = contents.sets.iter().all(|set| set.present);
+    Ok(if present { Answer::Fine } else { Answer::No })
+}
+
+fn tell(contents: &Contents, matching: bool) -> String {
+    let mut lines = Vec::new();
+    for set in &contents.sets {
+        if !lines.is_empty() {
+            lines.push(String::new());
+        }
+        lines.extend(one_set(set, matching));
+    }
+    lines.extend(contents.notes.iter().cloned());
+    lines.join("\n")
+}
+
+fn one_set(set: &SetContents, matching: bool) -> Vec<String> {
+    let name = &set.name;
+    if !set.present {
+        return vec![format!("{name}: not in the kernel; `synhold run` puts it in")];
+    }
+    let shown = set.elements.len();
+    let of = match set.count {
+        Some(count) => format!("{count} elements in the kernel"),
+        None => "in the kernel".to_owned(),
+    };
+    let those = match (matching, set.more) {
+        (false, false) => String::new(),
+        (false, true) => format!(", {shown} of them shown"),
+        (true, false) => format!(", {shown} match"),
+        (true, true) => format!(", {shown} of those that match shown"),
+    };
+    let mut lines = vec![format!("{name}: {of}{those}")];
+    if shown > 0 {
+        lines.extend(table(&set.elements));
+    }
+    if set.missing > 0 {
+        lines.push(format!("{} more are in the lists, but not in the kernel", set.missing));
+    }
+    lines
+}
+
+fn table(elements: &[ElementLine]) -> Vec<String> {
+    let mut table = Table::new(&[
+        ("ELEMENT", Align::Left),
+        ("LEFT", Align::Right),
+        ("HITS", Align::Right),
+        ("FROM", Align::Cut),
+        ("NAMES", Align::Cut),
+        ("CONTAINER", Align::Left),
+    ]);
+    for line in elements {
+        table.row(vec![
+            line.element.clone(),
+            line.expires_ms.map_or_else(words::dash, words::span),
+            words::count(line.hits),
+            from(&line.entries),
+            names(&line.names),
+            line.container.clone().unwrap_or_else(words::dash),
+        ]);
+    }
+    table.lines()
+}
+
+/// `drop: SBL123`, with the entry where it is not alone in its element.
+fn from(entries: &[Found]) -> String {
+    let Some(first) = entries.first() else { return words::dash() };
+    let why = match &first.note {
+        Some(note) => format!("{}: {note}", first.list),
+        None => format!("{} line {}", first.list, first.line),
+    };
+    and_more(why, entries.len())
+}
+
+fn names(names: &[String]) -> String {
+    names.first().map_or_else(words::dash, |first| and_more(first.clone(), names.len()))
+}
+
+fn and_more(first: String, all: usize) -> String {
+    if all > 1 { format!("{first} +{}", all - 1) } else { first }
+}

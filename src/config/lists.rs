@@ -1,0 +1,39 @@
+//! What commands about lists need to know, whatever the rest of the configuration makes of this host.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::{DEFAULT_STATE_DIR, Options, read};
+use crate::host::{self, InterfaceAddress};
+use crate::lists::Feed;
+
+/// Where the lists are, and what they may not take away.
+#[derive(Clone, Debug)]
+pub struct ListConfig {
+    /// The state directory.
+    pub state_dir: PathBuf,
+    /// True if well-known servers of DNS over HTTPS are refused.
+    pub refuse_doh: bool,
+    /// Lists that somebody else keeps.
+    pub feeds: Vec<Feed>,
+    /// This host's own addresses.
+    pub host: Vec<InterfaceAddress>,
+    /// Servers our own dnsmasq asks, as `ADDR[#PORT]`.
+    pub upstreams: Vec<String>,
+}
+
+/// Reads `file`, or the default file if it is there. `state_dir` goes before what it says.
+///
+/// # Errors
+/// As [`super::load`].
+pub fn load_lists(file: Option<&Path>, state_dir: Option<PathBuf>) -> Result<ListConfig> {
+    let Options { daemon, feeds, .. } = read(file)?;
+    Ok(ListConfig {
+        state_dir: state_dir.or(daemon.state_dir).unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
+        refuse_doh: daemon.refuse_doh,
+        feeds,
+        host: host::addresses().context("cannot list this host's addresses")?,
+        upstreams: daemon.dns_upstream,
+    })
+}

@@ -1,0 +1,85 @@
+//! Waits until the daemon has taken an edit over, as its status file says.
+
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::{Deserialize, Serialize};
+
+use crate::daemon::books::Books;
+use crate::engine::Wall;
+use crate::lists::{Status, Watch};
+
+/// How long a command waits. Reading and loading a change in a million entries takes less than a second.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Whether an edit is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum Daemon {
+    /// The kernel has it.
+    InForce {
+        /// Open flows that were ended by it.
+        ended_flows: u64,
+    },
+    /// A daemon runs, but has not said so in time.
+    Unconfirmed,
+    /// No daemon uses the state directory.
+    NotRunning,
+}
+
+/// Waits for the daemon to have loaded what was in the files at `changed_at`.
+pub fn wait(books: &Books, changed_at: Wall) -> Daemon {
+    if !books.running {
+        return Daemon::NotRunning;
+    }
+    let Ok(mut watch) = Watch::new([books.folder.status()]) else { return Daemon::Unconfirmed };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // The watch was there before the file is read, so no change of it is missed.
+        let status = Status::load(&books.folder).ok().flatten();
+        if let Some(status) = status.filter(|status| covers(status, changed_at)) {
+            return Daemon::InForce { ended_flows: ended_since(books.status.as_ref(), &status) };
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Daemon::Unconfirmed;
+        }
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+        // An interrupted wait is a short wait.
+        let _ = poll(&mut [PollFd::new(watch.fd(), PollFlags::POLLIN)], timeout);
+        // Whatever it says, the file is read again.
+        let _ = watch.changed();
+    }
+}
+
+fn covers(status: &Status, changed_at: Wall) -> bool {
+    status.in_force && status.read.is_some_and(|read| read >= changed_at)
+}
+
+/// Flows ended since `before`; a daemon that started meanwhile counts from zero.
+fn ended_since(before: Option<&Status>, now: &Status) -> u64 {
+    let before = before.filter(|before| before.pid == now.pid);
+    now.ended_in_all.saturating_sub(before.map_or(0, |before| before.ended_in_all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_reading_after_the_edit_that_the_kernel_has_counts() {
+        let status = |read, in_force| Status { read, in_force, ..Status::default() };
+        assert!(covers(&status(Some(Wall(7)), true), Wall(7)));
+        assert!(!covers(&status(Some(Wall(6)), true), Wall(7)), "read before the edit");
+        assert!(!covers(&status(Some(Wall(8)), false), Wall(7)), "not loaded");
+        assert!(!covers(&status(None, true), Wall(7)));
+    }
+
+    #[test]
+    fn flows_are_counted_from_the_command_on() {
+        let status = |pid, ended_in_all| Status { pid, ended_in_all, ..Status::default() };
+        assert_eq!(ended_since(Some(&status(1, 5)), &status(1, 7)), 2);
+        assert_eq!(ended_since(Some(&status(1, 5)), &status(2, 3)), 3, "another daemon");
+        assert_eq!(ended_since(None, &status(1, 3)), 3);
+    }
+}

@@ -1,0 +1,48 @@
+//! The names some addresses answered to, as the registry was saved last.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use crate::daemon::books::Books;
+use crate::engine::registry::Registry;
+use crate::store::{self, ANCESTOR_FILE, REGISTRY_FILE};
+
+/// Largest registry file that a command reads for names; that takes about half a second.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// What the registry file says about some addresses.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Nothing but those addresses.
+    pub registry: Registry,
+    /// Why it may say too little.
+    pub note: Option<String>,
+}
+
+impl Known {
+    /// Reads the registry file for these addresses. Not being able to is no error: names explain, they do not decide.
+    pub fn read(books: &Books, addresses: &HashSet<IpAddr>) -> Known {
+        let mut known = Known::default();
+        if addresses.is_empty() {
+            return known;
+        }
+        let ours = books.state_dir.join(REGISTRY_FILE);
+        let file = if ours.exists() { ours } else { books.state_dir.join(ANCESTOR_FILE) };
+        let size = std::fs::metadata(&file).map_or(0, |file| file.len());
+        if size > FILE_BYTES_MAX {
+            let (size, most) = (size >> 20, FILE_BYTES_MAX >> 20);
+            known.note = Some(format!(
+                "names are left out: {} has {size} MB, and a command reads {most}",
+                file.display()
+            ));
+        } else if let Err(error) = store::load_only(&file, addresses, &known.registry, books.now) {
+            known.note = Some(format!("names are left out: {error}"));
+        }
+        known
+    }
+
+    /// The names of an address, latest first.
+    pub fn names(&self, address: IpAddr) -> Vec<String> {
+        self.registry.names(address).iter().map(|seen| seen.name.to_string()).collect()
+    }
+}

@@ -1,0 +1,373 @@
+//! What would become of a first packet to an address: the sets asked in the order of the rules, then the names.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::comes_from;
+use super::known::Known;
+use super::state::RulesState;
+use crate::daemon::books::Books;
+use crate::engine::Name;
+use crate::engine::lists::{Listed, Lists, Side};
+use crate::engine::net::Family;
+use crate::lists::{Entry, Found, Kind, Query};
+use crate::nftables::names::{self, Pair};
+use crate::nftables::ruleset::INTERVAL;
+use crate::nftables::{self, Channel, Key};
+
+/// What would become of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// A set, or a domain of a list, refuses it.
+    Refused,
+    /// A set, or a domain of a list, accepts it.
+    Accepted,
+    /// It is not egress of a container, so it passes without being judged.
+    NotJudged,
+    /// No set and no list decides: the daemon judges it by what DNS said.
+    Undecided,
+}
+
+/// The answer of `sets test`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tested {
+    /// The destination asked about.
+    pub address: IpAddr,
+    /// The container asked about.
+    pub from: Option<IpAddr>,
+    /// What would become of a first packet.
+    pub verdict: Verdict,
+    /// Why, in one sentence.
+    pub because: String,
+    /// What the rules do with what the sets say.
+    pub rules: RulesState,
+    /// The sets in the order in which the rules ask them.
+    pub steps: Vec<Step>,
+    /// Names the address answered to, latest first, as the registry was saved last.
+    pub names: Vec<String>,
+    /// Entries of the lists for a domain that one of the names lies under.
+    pub domains: Vec<Found>,
+    /// What else there is to know, such as that kernel and lists do not agree.
+    pub notes: Vec<String>,
+}
+
+/// One question to the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The set.
+    pub set: String,
+    /// What was looked for in it.
+    pub asked: String,
+    /// The element that has it.
+    pub element: Option<String>,
+    /// Milliseconds the element still has to live; nothing is for ever.
+    pub expires_ms: Option<u64>,
+    /// True if the rules end here.
+    pub decides: bool,
+    /// Entries of the lists that the element comes from.
+    pub entries: Vec<Found>,
+}
+
+/// Asks the kernel and reads the lists.
+///
+/// # Errors
+/// In one line, if the kernel does not answer.
+pub fn test(books: &Books, address: IpAddr, from: Option<IpAddr>) -> Result<Tested> {
+    let same = from.is_none_or(|from| from.is_ipv4() == address.is_ipv4());
+    ensure!(same, "ADDRESS and --from are not of one family");
+    let rules = RulesState::of(nftables::read()?.as_ref());
+    let known = Known::read(books, &HashSet::from([address]));
+    let spoken = Spoken::find(books, address, from, &known);
+    let mut steps = Vec::new();
+    if rules.is_active() {
+        let mut channel = Channel::open()?;
+        for question in questions(address, from) {
+            steps.push(question.ask(&mut channel, &spoken)?);
+        }
+    }
+    let by_name = spoken.judge(from, address, &known);
+    let mut notes: Vec<String> = known.note.iter().chain(&spoken.errors).cloned().collect();
+    notes.extend(disagreements(&steps, &spoken));
+    let names = known.names(address);
+    let (verdict, because) = decide(&mut steps, rules, by_name, &spoken, &names);
+    let domains = spoken.domains;
+    Ok(Tested { address, from, verdict, because, rules, steps, names, domains, notes })
+}
+
+/// What a set is for, when it has what was looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Containers,
+    Quarantine,
+    Local,
+    Allow,
+    Block,
+    Denied,
+}
+
+struct Question {
+    pair: Pair,
+    role: Role,
+    asked: Asked,
+}
+
+#[derive(Clone, Copy)]
+enum Asked {
+    One(IpAddr),
+    Both(IpAddr, IpAddr),
+}
+
+/// In the order of the rules.
+fn questions(address: IpAddr, from: Option<IpAddr>) -> Vec<Question> {
+    let to = |pair, role| Some(Question { pair, role, asked: Asked::One(address) });
+    let of = |pair, role| from.map(|from| Question { pair, role, asked: Asked::One(from) });
+    let denied = from.map(|from| Question {
+        pair: names::DENIED,
+        role: Role::Denied,
+        asked: Asked::Both(from, address),
+    });
+    let all = [
+        of(names::CONTAINERS, Role::Containers),
+        of(names::QUARANTINE, Role::Quarantine),
+        to(names::QUARANTINE, Role::Quarantine),
+        to(names::LOCAL, Role::Local),
+        to(names::ALLOW, Role::Allow),
+        to(names::BLOCK, Role::Block),
+        to(names::BLOCKHOSTS, Role::Block),
+        denied,
+    ];
+    all.into_iter().flatten().collect()
+}
+
+impl Question {
+    fn ask(&self, channel: &mut Channel, spoken: &Spoken) -> Result<Step> {
+        let (subject, asked) = match self.asked {
+            Asked::One(address) => (address, address.to_string()),
+            Asked::Both(from, to) => (to, Key::Pair(from, to).to_string()),
+        };
+        let set = self.pair.of(Family::of(subject));
+        let ranges = channel.set_info(set)?.is_some_and(|info| info.flags & INTERVAL != 0);
+        let key = match self.asked {
+            Asked::One(address) if ranges => Key::point(address),
+            Asked::One(address) => Key::Address(address),
+            Asked::Both(from, to) => Key::Pair(from, to),
+        };
+        let found = channel.get(set, key)?;
+        Ok(Step {
+            set: set.to_owned(),
+            asked,
+            element: found.map(|found| found.element.key.to_string()),
+            expires_ms: found.and_then(|found| found.expires_ms),
+            decides: false,
+            entries: if found.is_some() { spoken.of(self.role, subject) } else { Vec::new() },
+        })
+    }
+}
+
+/// What the lists say about an address, its names and a container.
+struct Spoken {
+    address: IpAddr,
+    by_address: Vec<Found>,
+    by_source: Vec<Found>,
+    /// For a source alone.
+    pairs: Vec<Found>,
+    domains: Vec<Found>,
+    errors: Vec<String>,
+}
+
+impl Spoken {
+    /// One reading of all lists.
+    fn find(books: &Books, address: IpAddr, from: Option<IpAddr>, known: &Known) -> Spoken {
+        let seen = known.registry.names(address);
+        let chains = seen.iter().flat_map(|seen| seen.chain.iter().flat_map(|chain| chain.iter()));
+        let names: HashSet<&Name> = seen.iter().map(|seen| &seen.name).chain(chains).collect();
+        // The address is the first query, the source the last.
+        let mut queries = vec![Query::Address(address)];
+        queries.extend(names.into_iter().map(|name| Query::Name(name.clone())));
+        let source = queries.len();
+        queries.extend(from.map(Query::Address));
+        let findings = books.find(&queries);
+        let mut spoken = Spoken {
+            address,
+            by_address: Vec::new(),
+            by_source: Vec::new(),
+            pairs: Vec::new(),
+            domains: Vec::new(),
+            errors: findings.errors,
+        };
+        for found in findings.found {
+            let place = match (found.query, found.from) {
+                (0, Some(src)) if Some(src) == from => &mut spoken.pairs,
+                (_, Some(_)) => continue,
+                (0, None) => &mut spoken.by_address,
+                (query, None) if query == source => &mut spoken.by_source,
+                (_, None) => &mut spoken.domains,
+            };
+            place.push(found);
+        }
+        let mut seen = HashSet::new();
+        spoken.domains.retain(|found| seen.insert((found.list.clone(), found.line)));
+        spoken
+    }
+
+    /// What an element of a set with this role comes from.
+    fn of(&self, role: Role, subject: IpAddr) -> Vec<Found> {
+        let about = if subject == self.address { &self.by_address } else { &self.by_source };
+        let of = |kind: Kind| about.iter().filter(move |found| found.kind == kind).cloned();
+        match role {
+            Role::Containers | Role::Local => Vec::new(),
+            Role::Quarantine => of(Kind::Quarantine).collect(),
+            Role::Block => of(Kind::Block).collect(),
+            Role::Denied => self.pairs.clone(),
+            // A blocked address that an allowed domain admits is there for its name.
+            Role::Allow => {
+                let domains = self.domains.iter().filter(|found| found.kind == Kind::Allow);
+                of(Kind::Allow).chain(domains.cloned()).collect()
+            }
+        }
+    }
+
+    /// What the daemon would make of what reaches it, by the names of the address and for this source alone.
+    fn judge(&self, from: Option<IpAddr>, address: IpAddr, known: &Known) -> Option<Listed> {
+        let names = |kind: Kind| {
+            let of = self.domains.iter().filter(move |found| found.kind == kind);
+            of.filter_map(domain_of)
+        };
+        let side = |kind| Side { names: names(kind).collect(), ..Side::default() };
+        let pairs = from.filter(|_| !self.pairs.is_empty()).map(|from| ((from, address), None));
+        let lists = Lists {
+            allow: side(Kind::Allow),
+            block: side(Kind::Block),
+            pairs: pairs.into_iter().collect(),
+            ..Lists::default()
+        };
+        // A source that asked for nothing, where none is given.
+        let source = from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        lists.judge(source, address, &known.registry)
+    }
+}
+
+fn domain_of(found: &Found) -> Option<Name> {
+    match found.entry.parse() {
+        Ok(Entry::Domain(name)) => Some(name),
+        Ok(Entry::Addresses(..)) | Err(_) => None,
+    }
+}
+
+/// Finds the step that ends it, marks it, and says so.
+fn decide(
+    steps: &mut [Step],
+    rules: RulesState,
+    by_name: Option<Listed>,
+    spoken: &Spoken,
+    names: &[String],
+) -> (Verdict, String) {
+    match rules {
+        RulesState::Absent => return (Verdict::NotJudged, no_rules("there are no rules of ours")),
+        RulesState::Dormant => return (Verdict::NotJudged, no_rules("our table is dormant")),
+        RulesState::Enforcing | RulesState::DryRun => {}
+    }
+    let decision = steps.iter_mut().find_map(|step| {
+        let decision = step.decision()?;
+        step.decides = true;
+        Some(decision)
+    });
+    let (verdict, because) = decision.unwrap_or_else(|| by_daemon(by_name, spoken, names));
+    match (rules, verdict) {
+        (RulesState::DryRun, Verdict::Refused) => (
+            verdict,
+            format!("{because}; the rules are those of a dry run, so it passes all the same"),
+        ),
+        _ => (verdict, because),
+    }
+}
+
+fn no_rules(what: &str) -> String {
+    format!("not judged: {what} in the kernel, so everything passes; `synhold run` puts them in")
+}
+
+impl Step {
+    fn decision(&self) -> Option<(Verdict, String)> {
+        let (set, asked) = (&self.set, &self.asked);
+        let Some(element) = &self.element else {
+            let outside = names::CONTAINERS.has(set);
+            let because = || format!("not judged: {asked} is in no container network (set {set})");
+            return outside.then(|| (Verdict::NotJudged, because()));
+        };
+        let comes = comes_from(&self.entries);
+        if names::CONTAINERS.has(set) {
+            return None;
+        }
+        Some(if names::LOCAL.has(set) {
+            (Verdict::NotJudged, format!("not judged: set {set} has {element}, which is no egress"))
+        } else if names::ALLOW.has(set) {
+            (Verdict::Accepted, format!("accepted: set {set} has {element}, {comes}"))
+        } else if names::DENIED.has(set) {
+            let left = self.expires_ms.unwrap_or_default() / 1000;
+            let because = format!(
+                "refused: set {set} has {element}, refused a moment ago, for {left} s more"
+            );
+            (Verdict::Refused, because)
+        } else {
+            (Verdict::Refused, format!("refused: set {set} has {element}, {comes}"))
+        })
+    }
+}
+
+fn by_daemon(by_name: Option<Listed>, spoken: &Spoken, names: &[String]) -> (Verdict, String) {
+    let address = spoken.address;
+    let domain = |kind: Kind, name: &Name| {
+        let is = |found: &&Found| found.kind == kind && domain_of(found).as_ref() == Some(name);
+        let entries: Vec<Found> = spoken.domains.iter().filter(is).cloned().collect();
+        format!("a name of {address} is {name} or under it, {}", comes_from(&entries))
+    };
+    match by_name {
+        Some(Listed::Allowed(Some(name))) => {
+            (Verdict::Accepted, format!("accepted by the daemon: {}", domain(Kind::Allow, &name)))
+        }
+        Some(Listed::Blocked(Some(name))) => {
+            (Verdict::Refused, format!("refused by the daemon: {}", domain(Kind::Block, &name)))
+        }
+        Some(Listed::Blocked(None)) => {
+            let because =
+                format!("refused by the daemon for this source, {}", comes_from(&spoken.pairs));
+            (Verdict::Refused, because)
+        }
+        Some(Listed::Allowed(None)) | None => {
+            let known = match names {
+                [] => format!("the registry on disk has no name for {address}"),
+                [name] => format!("the registry knows {address} as {name}"),
+                [name, more @ ..] => {
+                    format!("the registry knows {address} as {name} and {} more names", more.len())
+                }
+            };
+            (Verdict::Undecided, format!("no set decides: the daemon judges it by DNS; {known}"))
+        }
+    }
+}
+
+/// Where the lists say something that the kernel does not.
+fn disagreements(steps: &[Step], spoken: &Spoken) -> Vec<String> {
+    let missing = |kind: Kind, pairs: &[Pair]| {
+        let listed = spoken.by_address.iter().find(|found| found.kind == kind)?;
+        let of = |step: &&Step| pairs.iter().any(|pair| pair.has(&step.set));
+        let asked: Vec<&Step> = steps.iter().filter(of).collect();
+        let says = format!("list {} has {}, line {}", listed.list, listed.entry, listed.line);
+        let sets: Vec<&str> = asked.iter().map(|step| step.set.as_str()).collect();
+        match asked.iter().any(|step| step.element.is_some()) {
+            true => None,
+            false if asked.is_empty() => Some(says),
+            false => Some(format!(
+                "{says}, but nothing in {} does: `synhold sets` compares them",
+                sets.join(" or ")
+            )),
+        }
+    };
+    let allow = missing(Kind::Allow, &[names::ALLOW]);
+    let block = missing(Kind::Block, &[names::BLOCK, names::BLOCKHOSTS]);
+    allow.into_iter().chain(block).collect()
+}
