@@ -155,7 +155,11 @@ impl Library {
 
     /// Serves until [`Note::Stop`].
     pub fn run(mut self) {
-        self.shared.orders.put_always(Order::Lists(self.shared.engine.lists()));
+        let lists = self.shared.engine.lists();
+        // What the first reading found has been handed over by it.
+        if *lists == Lists::default() {
+            self.shared.orders.put_always(Order::Lists(lists));
+        }
         self.fetch();
         while !self.stop {
             self.wait();

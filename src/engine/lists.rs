@@ -108,7 +108,13 @@ impl Lists {
         !self.allow.names.is_empty() && registry.with_names(dst, allowed).unwrap_or(false)
     }
 
-    fn has_pair(&self, src: IpAddr, dst: IpAddr) -> bool {
+    /// Whether `dst` is refused to all or to one container by its address, so that a set of the kernel may have it.
+    pub fn refuses_address(&self, dst: IpAddr) -> bool {
+        self.block.has_address(dst) || self.pairs.iter().any(|((_, to), _)| *to == dst)
+    }
+
+    /// Whether `dst` is refused to `src` alone.
+    pub fn has_pair(&self, src: IpAddr, dst: IpAddr) -> bool {
         self.pairs.binary_search_by_key(&(src, dst), |(pair, _)| *pair).is_ok()
     }
 
