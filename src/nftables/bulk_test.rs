@@ -134,7 +134,7 @@ proptest! {
             element::join(pieces, cut).iter().map(|found| found.element).collect()
         };
         let wanted: Vec<Element> = ranges(&spans, family).collect();
-        prop_assert_eq!(joined(all.clone(), false), wanted);
+        prop_assert_eq!(&joined(all.clone(), false), &wanted);
         // Cut anywhere, what is left is true.
         let whole = cut >= all.len();
         all.truncate(cut);
