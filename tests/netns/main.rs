@@ -21,6 +21,7 @@ mod lab;
 mod lab_test;
 mod lifecycle;
 mod modes;
+mod quarantine;
 mod rules;
 mod stand;
 mod steal;
