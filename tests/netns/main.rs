@@ -23,6 +23,7 @@ mod lab_test;
 mod lifecycle;
 mod lists;
 mod modes;
+mod quarantine;
 mod rules;
 mod stand;
 mod steal;
