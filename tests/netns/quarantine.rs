@@ -1,7 +1,7 @@
 //! A container in quarantine is cut from this host too, and loses what it had open; so does who is led to a blocked address.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 
 use serde_json::Value;
 
@@ -166,8 +166,8 @@ fn what_a_container_had_open_with_the_host_ends_with_its_quarantine() {
 }
 
 /// A connection into the container, both ends in hand.
-fn visit(lab: &Lab, visitor: &Ns, from: IpAddr, to: SocketAddr) -> (TcpStream, TcpStream) {
-    let listener = lab.ct.run(|| TcpListener::bind(to)).unwrap();
+fn visit(listener: &TcpListener, visitor: &Ns, from: IpAddr) -> (TcpStream, TcpStream) {
+    let to = listener.local_addr().unwrap();
     let (outer, _) = connect_from(visitor, at(from, 0), to, SOON).expect("a visitor");
     let (inner, _) = listener.accept().unwrap();
     for (mut writer, mut reader) in [(&outer, &inner), (&inner, &outer)] {
@@ -184,8 +184,9 @@ fn a_connection_into_a_container_ends_with_its_quarantine() {
     let (lab, port) = (&stand.lab, 8_080);
     for Near { cast, neighbour, .. } in nears() {
         let to = at(cast.container, port);
-        let (mut outer, mut inner) = visit(lab, &lab.srv, cast.server.ip(), to);
-        let (mut beside, _inner) = visit(lab, &lab.ct2, neighbour, to);
+        let listener = lab.ct.run(|| TcpListener::bind(to)).unwrap();
+        let (mut outer, mut inner) = visit(&listener, &lab.srv, cast.server.ip());
+        let (mut beside, _inner) = visit(&listener, &lab.ct2, neighbour);
         let inside = Wire::watch(&lab.ct, "eth0");
 
         let reload = stand.list("quarantine.txt", &format!("{}\n", cast.container));
