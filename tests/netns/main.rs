@@ -22,6 +22,7 @@ mod lab_test;
 mod lifecycle;
 mod modes;
 mod rules;
+mod sets_cli;
 mod stand;
 mod steal;
 mod verdicts;
