@@ -103,11 +103,13 @@ impl Running {
 }
 
 fn hooks(shared: &Arc<Shared>, notes: &Notes, auto_block: AutoBlock) -> Hooks {
-    let (engine, accused, forgiven) = (Arc::clone(shared), Arc::clone(notes), Arc::clone(notes));
+    let (engine, lists) = (Arc::clone(shared), Arc::clone(shared));
+    let (accused, forgiven) = (Arc::clone(notes), Arc::clone(notes));
     Hooks {
         accepts: Box::new(move |(src, dst)| {
             engine.engine.outlook(src, dst) == Some(Verdict::Accept)
         }),
+        listed: Box::new(move |(src, dst)| lists.engine.lists().has_pair(src, dst)),
         accused: Box::new(move |flow| {
             if auto_block != AutoBlock::Off {
                 // What does not fit is refused all the same, and accused again at its next try.

@@ -71,6 +71,8 @@ pub trait Sets: Send {
 pub struct Hooks {
     /// Whether a first packet would be accepted now.
     pub accepts: Box<dyn Fn(Pair) -> bool + Send>,
+    /// Whether the user's lists refuse it by themselves, so that the kernel's element is not ours.
+    pub listed: Box<dyn Fn(Pair) -> bool + Send>,
     /// A flow was refused that nobody ever resolved.
     pub accused: Box<dyn Fn(Accused) + Send>,
     /// A destination that was blocked for being never resolved has a record now.
@@ -215,7 +217,7 @@ impl<'a> Work<'a> {
         if (self.hooks.accepts)((src, dst)) {
             return self.forget((src, dst));
         }
-        if room {
+        if room && !(self.hooks.listed)((src, dst)) {
             self.into.push((src, dst));
         }
         if reason == Reason::NeverResolved {
@@ -252,7 +254,7 @@ impl<'a> Work<'a> {
             // An earlier refusal may have put it in all the same.
             self.into.swap_remove(place);
         }
-        if until > clock::mono() {
+        if until > clock::mono() && !(self.hooks.listed)(pair) {
             self.out.push(pair);
         }
     }

@@ -57,6 +57,7 @@ fn after(accepted: &[&str], story: impl FnOnce(&Denied)) -> (HashSet<Pair>, usiz
     let (count_accused, count_forgiven) = (Arc::clone(&accused), Arc::clone(&forgiven));
     let hooks = Hooks {
         accepts: Box::new(move |(_, dst)| accepted.contains(&dst)),
+        listed: Box::new(|_| false),
         accused: Box::new(move |_| {
             count_accused.fetch_add(1, SeqCst);
         }),
@@ -114,6 +115,7 @@ fn a_record_takes_the_pair_out_and_forgives_the_accused() {
     let (told, forgiven) = std::sync::mpsc::channel();
     let hooks = Hooks {
         accepts: Box::new(move |_| accepts.load(SeqCst)),
+        listed: Box::new(|_| false),
         accused: Box::new(|_| {}),
         forgiven: Box::new(move |address| told.send(address).unwrap()),
     };

@@ -2,7 +2,7 @@
 
 mod mend;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -47,10 +47,19 @@ pub enum Order {
     },
 }
 
+/// What the list sets hold.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    /// Elements by set.
+    pub sets: Vec<(&'static str, u64)>,
+    /// Blocked addresses that an allowed domain admits.
+    pub named: Vec<IpAddr>,
+}
+
 /// What the thread tells of.
 pub trait Listener: Send {
     /// The kernel has what the lists say.
-    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, sets: Vec<(&'static str, u64)>);
+    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, held: Held);
     /// What the sets refused in the last second.
     fn hits(&mut self, hits: Vec<Hit>);
 }
@@ -153,9 +162,12 @@ impl Keeper {
         let (mut next_hits, mut next_check) = (Instant::now(), Instant::now() + CHECK_EVERY);
         loop {
             self.wait(next_hits.min(next_check));
-            for order in self.orders.take() {
+            let orders = self.orders.take();
+            let newest = orders.iter().rposition(|order| matches!(order, Order::Lists(_)));
+            for (place, order) in orders.into_iter().enumerate() {
                 match order {
-                    Order::Lists(lists) => self.set_lists(lists),
+                    Order::Lists(lists) if Some(place) == newest => self.set_lists(lists),
+                    Order::Lists(_) => {}
                     Order::Named(address) => self.admit(address),
                     Order::Stop { keep } => {
                         return if keep { self.rules.keep() } else { self.rules.restore() };
@@ -200,12 +212,14 @@ impl Keeper {
 
     /// Blocked addresses that have a name under an allowed domain.
     fn named_of(&self, lists: &Lists) -> BTreeSet<IpAddr> {
-        if lists.allow.names.is_empty() || lists.block.is_empty() {
+        if lists.allow.names.is_empty() || (lists.block.is_empty() && lists.pairs.is_empty()) {
             return BTreeSet::new();
         }
         let registry = self.shared.engine.registry();
+        let to_one: HashSet<IpAddr> = lists.pairs.iter().map(|((_, to), _)| *to).collect();
         let admitted = |address: &IpAddr| {
-            lists.block.has_address(*address) && lists.allows_by_name(*address, registry)
+            (lists.block.has_address(*address) || to_one.contains(address))
+                && lists.allows_by_name(*address, registry)
         };
         registry.addresses().into_iter().filter(admitted).take(NAMED_MAX).collect()
     }
@@ -234,7 +248,8 @@ impl Keeper {
                         .iter()
                         .map(|want| (want.set, want.len() as u64))
                         .collect();
-                    self.listener.loaded(&lists, reload, sets);
+                    let named = self.named.iter().copied().collect();
+                    self.listener.loaded(&lists, reload, Held { sets, named });
                 }
                 self.shared.denied.look_again();
             }

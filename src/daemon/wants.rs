@@ -13,6 +13,9 @@ use crate::nftables::element::highest_first;
 use crate::nftables::names::{self, Pair};
 use crate::nftables::{Element, Key};
 
+/// A pair that is refused for good needs a time in a set whose elements expire by themselves: the year 2100.
+const PAIRS_END: Wall = Wall(4_102_444_800_000_000);
+
 /// What one set is to hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Want {
@@ -71,7 +74,8 @@ impl Want {
         let none = Arc::new(RangeSet::default());
         let of = |family: Family| {
             let here = lists.pairs.iter().filter(move |((src, _), _)| Family::of(*src) == family);
-            let timed = here.map(|((src, dst), until)| (Key::Pair(*src, *dst), *until)).collect();
+            let until = |until: &Option<Wall>| Some(until.unwrap_or(PAIRS_END));
+            let timed = here.map(|((src, dst), end)| (Key::Pair(*src, *dst), until(end))).collect();
             let set = names::DENIED.of(family);
             Want { set, family, exact: true, ranges: Arc::clone(&none), timed }
         };

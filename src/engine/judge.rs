@@ -202,7 +202,7 @@ impl<T> Engine<T> {
     /// let it through.
     pub fn unblocks(&self, record: &Record) -> bool {
         let lists = self.lists.load();
-        lists.allow.names.find(&record.name).is_some() && lists.block.has_address(record.address)
+        lists.allow.names.find(&record.name).is_some() && lists.refuses_address(record.address)
     }
 
     /// What a first packet from `src` to `dst` would meet without being held: a verdict, or nothing that decides.

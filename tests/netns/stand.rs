@@ -1,14 +1,18 @@
 //! The stand most tests share: the lab, servers behind the gateway, and the real daemon reading a log we write.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
+use synhold::nftables;
 
 use super::lab::daemon::Daemon;
+use super::lab::net::connect;
+use super::lab::ns::Ns;
 use super::lab::serve::{Server, everywhere};
 use super::lab::wire::Wire;
 use super::lab::{CONTAINER_NETS, CT4, CT6, DEAD4, DEAD6, Lab, SRV4, SRV6, Side, at, eventually};
@@ -80,7 +84,19 @@ impl DnsLog {
 impl Stand {
     /// Everything up, enforcing unless `args` say otherwise.
     pub fn new(name: &str, args: &[&str]) -> Stand {
+        Stand::with_lists(name, args, &[])
+    }
+
+    /// The same with lists that were there before the daemon: file name and text.
+    pub fn with_lists(name: &str, args: &[&str], lists: &[(&str, &str)]) -> Stand {
         let lab = Lab::new(name);
+        let folder = lab.dir().join("state/lists");
+        if !lists.is_empty() {
+            std::fs::create_dir_all(&folder).expect("folder of lists");
+        }
+        for (file, text) in lists {
+            std::fs::write(folder.join(file), text).expect("write the list");
+        }
         let mut log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
         // A log nobody ever wrote to proves nothing.
         log.write(STARTED);
@@ -89,6 +105,10 @@ impl Stand {
         let far = Wire::watch(&lab.srv, "eth0");
         let daemon = start(&lab, &log.path, args);
         daemon.ready();
+        if !lists.is_empty() {
+            let is = |e: &Value| e["event"] == "reload" && e["what"] == "lists";
+            daemon.expect_event("the first load", is, SOON);
+        }
         Stand { daemon, far, log, _servers: servers, lab }
     }
 
@@ -129,6 +149,44 @@ impl Stand {
         let is = |e: &Value| e["event"] == "reload" && e["what"] == "lists";
         let found = self.daemon.feed().wait_after(mark, is, SOON);
         found.unwrap_or_else(|| panic!("the lists were not loaded\n{}", self.daemon.story()))
+    }
+
+    /// Does something that changes lists, and waits until the kernel has what they say then.
+    pub fn reload(&self, act: impl FnOnce()) -> Value {
+        let mark = self.daemon.feed().mark();
+        act();
+        self.reloaded_since(mark)
+    }
+
+    /// Waits for a word about the health of `what`, after a mark, that has all these parts.
+    pub fn told(&self, mark: u64, what: &str, parts: &[&str]) -> Value {
+        let is = |e: &Value| {
+            let message = e["message"].as_str().unwrap_or_default();
+            e["event"] == "health" && e["what"] == what && parts.iter().all(|p| message.contains(p))
+        };
+        let found = self.daemon.feed().wait_after(mark, is, SOON);
+        found.unwrap_or_else(|| panic!("nobody told {parts:?}\n{}", self.daemon.story()))
+    }
+
+    /// What a set of the kernel holds.
+    pub fn members(&self, set: &str) -> BTreeSet<String> {
+        members(&self.lab, set)
+    }
+
+    /// Waits until a set of the kernel holds exactly this.
+    pub fn wait_members(&self, set: &str, wanted: &[&str]) {
+        let wanted: BTreeSet<String> = wanted.iter().map(|text| (*text).to_owned()).collect();
+        let same = || self.members(set) == wanted;
+        if super::lab::retry_until(SOON, || same().then_some(())).is_none() {
+            panic!("{set}: {:?}, not {wanted:?}\n{}", self.members(set), self.daemon.story());
+        }
+    }
+
+    /// Verdicts given about flows to an address.
+    pub fn verdicts_on(&self, address: IpAddr) -> Vec<Value> {
+        let address = address.to_string();
+        let is = |e: &Value| e["event"] == "verdict" && e["dst"] == address.as_str();
+        self.daemon.events().into_iter().filter(is).collect()
     }
 
     /// Waits until `n` packets wait in the kernel's queues for their verdict.
@@ -188,6 +246,30 @@ pub fn start_on(lab: &Lab, source: &str, args: &[&str]) -> Daemon {
     }
     all.extend(args);
     Daemon::run(&lab.gw, Path::new(BIN), all)
+}
+
+/// What a set of the gateway's kernel holds, as people write it.
+pub fn members(lab: &Lab, set: &str) -> BTreeSet<String> {
+    let (found, more) = lab.gw.run(|| nftables::dump(set, 100_000)).expect("the set is read");
+    assert!(!more, "{set} has more than the test expects");
+    found.iter().map(|found| found.element.key.to_string()).collect()
+}
+
+/// The first try passes.
+#[track_caller]
+pub fn assert_passes(ns: &Ns, dst: SocketAddr) {
+    if let Err(error) = connect(ns, dst, SOON) {
+        panic!("{} to {dst}: {error}", ns.name());
+    }
+}
+
+/// The first try is refused, by a reset and not by silence.
+#[track_caller]
+pub fn assert_refused(ns: &Ns, dst: SocketAddr) {
+    match connect(ns, dst, SOON) {
+        Ok(_) => panic!("{} to {dst}: passed", ns.name()),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{dst}: {error}"),
+    }
 }
 
 pub fn is_verdict_on(event: &Value, dst: SocketAddr) -> bool {
