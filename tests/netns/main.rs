@@ -25,6 +25,7 @@ mod lists;
 mod modes;
 mod quarantine;
 mod rules;
+mod sets_cli;
 mod stand;
 mod steal;
 mod verdicts;
