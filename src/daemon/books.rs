@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use std::net::IpAddr;
+
 use crate::config::ListConfig;
 use crate::engine::Wall;
 use crate::lists::{
@@ -47,6 +49,11 @@ impl Books {
             state_dir: config.state_dir.clone(),
             folder,
         }
+    }
+
+    /// Blocked addresses that the running daemon lets through, since an allowed domain has a name of theirs.
+    pub fn named(&self) -> &[IpAddr] {
+        self.status.as_ref().filter(|_| self.running).map_or(&[], |status| &status.named)
     }
 
     /// Reads and compiles everything.

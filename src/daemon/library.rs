@@ -1,6 +1,8 @@
 //! The thread that reads the user's lists: compiled for the engine, handed to the kernel, read again when they change.
 
-use std::collections::{BTreeSet, HashSet};
+mod auto;
+
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -18,22 +20,17 @@ use super::protected;
 use super::reporter::Reporter;
 use super::shared::Shared;
 use super::tell::Teller;
-use super::truth::{self, Order};
+use super::truth::{self, Held, Order};
 use crate::config::{AutoBlock, Config};
 use crate::engine::event::{Body, ListsReload, Reload};
 use crate::engine::lists::Lists;
 use crate::engine::{Flow, Wall};
 use crate::lists::{
-    self, Addition, Compiled, DEBOUNCE, Entry, Feeds, Folder, Own, OwnLists, Protected, Removal,
-    Source, Watch,
+    self, Addition, Compiled, DEBOUNCE, Feeds, Folder, Own, OwnLists, Protected, Source, Watch,
 };
 
 /// Notes waiting: refusals to be listed, hits to be told.
 const NOTES_MAX: usize = 4096;
-/// Entries of `auto.txt`; a container that dials random addresses must not fill the disk.
-const AUTO_MAX: u64 = 10_000;
-/// Refusals are written down together, at most this often: each writing is of the whole file.
-const AUTO_EVERY: Duration = Duration::from_secs(1);
 /// No nap is longer, so that a clock that was set is noticed.
 const NAP_MAX: Duration = Duration::from_secs(60);
 
@@ -46,7 +43,7 @@ pub enum Note {
     /// The kernel's sets refused these.
     Hits(Vec<Hit>),
     /// The kernel has what the lists say.
-    Loaded(Arc<Lists>, ListsReload, Vec<(&'static str, u64)>),
+    Loaded(Arc<Lists>, ListsReload, Held),
     /// A feed was fetched, or could not be.
     Feed(FeedNews),
     /// End.
@@ -68,8 +65,8 @@ pub fn notes() -> Result<Notes> {
 pub struct Messenger(pub Notes);
 
 impl truth::Listener for Messenger {
-    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, sets: Vec<(&'static str, u64)>) {
-        self.0.put_always(Note::Loaded(Arc::clone(lists), reload, sets));
+    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, held: Held) {
+        self.0.put_always(Note::Loaded(Arc::clone(lists), reload, held));
     }
 
     fn hits(&mut self, hits: Vec<Hit>) {
@@ -224,7 +221,7 @@ impl Library {
                 let sources = self.sources();
                 self.teller.take(&hits, &sources, &self.protected, &self.shared);
             }
-            Note::Loaded(lists, reload, sets) => self.loaded(&lists, reload, &sets),
+            Note::Loaded(lists, reload, held) => self.loaded(&lists, reload, held),
             Note::Feed(news) => {
                 self.reporter.fetched(&news, &self.shared);
                 self.feeds = news.all;
@@ -274,7 +271,7 @@ impl Library {
         self.reporter.compiled(&compiled, (began, news), &self.feeds.reports, &self.shared);
         self.teller.forget_entries();
         if self.settings.forgive {
-            self.shared.denied.set_accused(auto_addresses(&self.folder));
+            self.shared.denied.set_accused(auto::addresses(&self.folder));
         }
         if !news {
             return;
@@ -295,61 +292,13 @@ impl Library {
         sources
     }
 
-    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, sets: &[(&'static str, u64)]) {
+    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, held: Held) {
         let newest = Arc::ptr_eq(lists, &self.shared.engine.lists());
-        let is_first = self.reporter.loaded(reload, sets, newest);
+        let is_first = self.reporter.loaded(reload, held, newest);
         // At the start there may be nothing to tell; after a change there always is.
         if !is_first || reload.added + reload.removed + reload.ended_flows > 0 {
             let what = "lists".to_owned();
             self.shared.event(Body::Reload(Reload { what, lists: Some(reload) }));
-        }
-    }
-
-    /// Notes that nobody resolved a destination, if that is to have consequences.
-    fn accuse(&mut self, flow: Flow) {
-        let from = match self.settings.auto_block {
-            AutoBlock::Off => return,
-            AutoBlock::Container => Some(flow.src.ip()),
-            AutoBlock::Global => None,
-        };
-        let room = AUTO_MAX.saturating_sub(self.auto_entries);
-        if !self.settings.writes || self.accused.len() as u64 >= room {
-            return self.reporter.auto_full(self.settings.writes, &self.shared);
-        }
-        let entry = Entry::from(flow.dst.ip());
-        if self.accused.iter().any(|known| known.entry == entry && known.from == from) {
-            return;
-        }
-        let note = format!("never-resolved: {} from {}", flow_text(&flow), flow.src.ip());
-        let until = Some(clock::wall() + self.settings.auto_block_for);
-        let note = Some(note);
-        self.accused.push(Addition { entry, until, from, force: false, note });
-        self.write_at.get_or_insert(Instant::now() + AUTO_EVERY);
-    }
-
-    fn write_accused(&mut self) {
-        self.write_at = None;
-        let accused = std::mem::take(&mut self.accused);
-        if accused.is_empty() {
-            return;
-        }
-        if let Err(error) = lists::add(&self.folder, Own::Auto, &accused) {
-            let message =
-                format!("{} refused destinations are not blocked further: {error}", accused.len());
-            self.shared.report_health("lists", false, message);
-        }
-        self.read_by(Instant::now());
-    }
-
-    fn forgive(&mut self, address: IpAddr) {
-        let entry = Entry::from(address);
-        self.accused.retain(|accused| accused.entry != entry);
-        let removal = Removal { entry, from: None };
-        match lists::remove(&self.folder, Own::Auto, &[removal]) {
-            Ok(_) => self.read_by(Instant::now()),
-            Err(error) => {
-                tracing::warn!("{address} stays blocked although it is resolved now: {error}")
-            }
         }
     }
 
@@ -380,24 +329,6 @@ fn entries_of(compiled: &Compiled, own: Own) -> u64 {
     report.map_or(0, |report| report.entries)
 }
 
-/// The destinations of `auto.txt`.
-fn auto_addresses(folder: &Folder) -> HashSet<IpAddr> {
-    let mut addresses = HashSet::new();
-    let read = Source::own(folder, Own::Auto).read(&mut |line| {
-        if let lists::Line::Item(item) = line {
-            addresses.extend(item.entry.single());
-        }
-    });
-    if let Err(error) = read {
-        tracing::warn!("auto.txt: {error}");
-    }
-    addresses
-}
-
 fn until(end: Wall, now: Wall) -> Duration {
     Duration::from_micros(end.0.saturating_sub(now.0))
-}
-
-fn flow_text(flow: &Flow) -> String {
-    format!("{}/{}", flow.proto.as_str(), flow.dst.port())
 }

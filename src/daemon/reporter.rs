@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::clock;
 use super::feeds::FeedNews;
 use super::shared::Shared;
+use super::truth::Held;
 use crate::engine::Wall;
 use crate::engine::event::ListsReload;
 use crate::lists::{
@@ -97,12 +98,7 @@ impl Reporter {
     }
 
     /// The kernel has some reading of them; `newest` if it is the last one. True the first time.
-    pub fn loaded(
-        &mut self,
-        reload: ListsReload,
-        sets: &[(&'static str, u64)],
-        newest: bool,
-    ) -> bool {
+    pub fn loaded(&mut self, reload: ListsReload, held: Held, newest: bool) -> bool {
         let loaded = Some(clock::wall());
         let set = |(name, wanted): &(&'static str, u64)| SetStatus {
             name: (*name).to_owned(),
@@ -112,7 +108,8 @@ impl Reporter {
             added: reload.added,
             removed: reload.removed,
         };
-        self.status.sets = sets.iter().map(set).collect();
+        self.status.sets = held.sets.iter().map(set).collect();
+        self.status.named = held.named;
         self.status.loads += 1;
         self.status.ended_flows = reload.ended_flows;
         self.status.ended_in_all += reload.ended_flows;

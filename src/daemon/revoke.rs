@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::rules::Rules;
-use crate::conntrack;
+use crate::conntrack::{self, Flow};
 use crate::engine::lists::{Listed, Lists};
 use crate::engine::ranges::RangeSet;
 use crate::engine::registry::Registry;
@@ -24,7 +24,7 @@ impl Revoker {
         }
     }
 
-    /// Ends every flow of a container whose destination, or container, the lists now refuse; returns how many.
+    /// Ends every flow that the lists now refuse; returns how many.
     ///
     /// # Errors
     /// If conntrack cannot be read or changed.
@@ -32,16 +32,141 @@ impl Revoker {
         if lists.block.is_empty() && lists.quarantine.is_empty() && lists.pairs.is_empty() {
             return Ok(0);
         }
-        let quarantined =
-            |src| lists.quarantine.binary_search_by_key(&src, |(address, _)| *address).is_ok();
-        let keep = |flow: &conntrack::Flow| {
-            let ours = self.containers.contains(flow.src);
-            let judged = !self.local.contains(flow.dst) || quarantined(flow.src);
-            !(ours
-                && judged
-                && matches!(lists.judge(flow.src, flow.dst, registry), Some(Listed::Blocked(_))))
-        };
+        let keep = |flow: &Flow| !self.refuses(flow, lists, registry);
         let ended = conntrack::Channel::open()?.end_flows(keep)?;
         Ok(u64::try_from(ended.ended).unwrap_or(u64::MAX))
+    }
+
+    /// Whether the lists refuse a flow. A container in quarantine has none at all, whoever opened it, not even with this
+    /// host; beyond that, what containers open is judged.
+    fn refuses(&self, flow: &Flow, lists: &Lists, registry: &Registry) -> bool {
+        let cut = |end| self.containers.contains(end) && lists.has_quarantined(end);
+        [flow.src, flow.dst, flow.peer].into_iter().any(cut)
+            || (self.containers.contains(flow.src) && self.blocks(flow, lists, registry))
+    }
+
+    /// Whether a list blocks where a container's flow leads. The rules see who answers, so that one comes first; whom it
+    /// asked for counts where the lists say nothing about the other.
+    fn blocks(&self, flow: &Flow, lists: &Lists, registry: &Registry) -> bool {
+        if self.local.contains(flow.peer) {
+            return false;
+        }
+        let listed = lists.judge(flow.src, flow.peer, registry).or_else(|| {
+            let is_other = flow.dst != flow.peer && !self.local.contains(flow.dst);
+            is_other.then(|| lists.judge(flow.src, flow.dst, registry)).flatten()
+        });
+        matches!(listed, Some(Listed::Blocked(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::engine::Family;
+    use crate::engine::intervals::Span;
+    use crate::engine::lists::Side;
+    use crate::engine::net::number;
+
+    const CONTAINER: &str = "172.17.0.2";
+    const NEIGHBOUR: &str = "172.17.0.3";
+    const QUARANTINED: &str = "172.17.0.9";
+    const HOST: &str = "192.0.2.1";
+    const FAR: &str = "203.0.113.1";
+    const BLOCKED: &str = "203.0.113.66";
+    const ALLOWED: &str = "203.0.113.77";
+    const LOCAL_BLOCKED: &str = "10.0.0.66";
+    const RESOLVER: &str = "10.0.0.53";
+
+    fn span(first: &str, last: &str) -> (Family, Span) {
+        let [first, last]: [IpAddr; 2] = [first, last].map(|text| text.parse().unwrap());
+        (Family::of(first), Span::new(number(first), number(last)))
+    }
+
+    fn one(address: &str) -> (Family, Span) {
+        span(address, address)
+    }
+
+    fn revoker() -> Revoker {
+        let networks = [span("172.17.0.0", "172.17.255.255"), span("fd00:17::", "fd00:17::ffff")];
+        let local = [span("10.0.0.0", "10.255.255.255"), one(HOST)];
+        Revoker {
+            containers: RangeSet::new(networks),
+            local: RangeSet::new(networks.into_iter().chain(local)),
+        }
+    }
+
+    fn lists() -> Lists {
+        let mut quarantine =
+            [QUARANTINED, "fd00:17::9", FAR, HOST].map(|text| (text.parse().unwrap(), None));
+        quarantine.sort_unstable();
+        let block = [BLOCKED, LOCAL_BLOCKED, "2001:db8::66"].map(one);
+        Lists {
+            allow: Side::new([one(ALLOWED)], [], []),
+            block: Side::new(block, [], []),
+            quarantine: Vec::from(quarantine),
+            pairs: Vec::new(),
+        }
+    }
+
+    /// From, to, and who answers.
+    #[track_caller]
+    fn ends(src: &str, dst: &str, peer: &str, wanted: bool) {
+        let [src, dst, peer] = [src, dst, peer].map(|text| text.parse().unwrap());
+        let flow = Flow { proto: 6, src, dst, sport: 40_000, dport: 443, peer };
+        let ended = revoker().refuses(&flow, &lists(), &Registry::default());
+        assert_eq!(ended, wanted, "{flow}, answered by {peer}");
+    }
+
+    #[test]
+    fn what_a_container_opened_to_a_blocked_address_ends() {
+        ends(CONTAINER, BLOCKED, BLOCKED, true);
+        ends("fd00:17::2", "2001:db8::66", "2001:db8::66", true);
+        ends(CONTAINER, "203.0.113.2", "203.0.113.2", false);
+        ends(CONTAINER, LOCAL_BLOCKED, LOCAL_BLOCKED, false);
+    }
+
+    #[test]
+    fn translation_hides_no_blocked_address() {
+        ends(CONTAINER, "203.0.113.2", BLOCKED, true);
+        ends(CONTAINER, LOCAL_BLOCKED, BLOCKED, true);
+        ends(CONTAINER, ALLOWED, BLOCKED, true);
+        ends(CONTAINER, BLOCKED, "203.0.113.2", true);
+        ends(CONTAINER, LOCAL_BLOCKED, "203.0.113.2", false);
+        // The rules let these pass, whoever was asked for: a question led to our resolver, above all.
+        ends(CONTAINER, BLOCKED, ALLOWED, false);
+        ends(CONTAINER, BLOCKED, RESOLVER, false);
+    }
+
+    #[test]
+    fn a_container_in_quarantine_keeps_no_flow_in_either_direction() {
+        for other in [CONTAINER, NEIGHBOUR, ALLOWED, "203.0.113.2", RESOLVER, "192.0.2.9"] {
+            ends(QUARANTINED, other, other, true);
+            ends(other, QUARANTINED, QUARANTINED, true);
+            // By a published port, and by an address that leads elsewhere.
+            ends(other, "192.0.2.9", QUARANTINED, true);
+            ends(other, QUARANTINED, NEIGHBOUR, true);
+        }
+        ends("2001:db8::1", "fd00:17::9", "fd00:17::9", true);
+        ends("fd00:17::9", "fd00:17::1", "fd00:17::1", true);
+        ends(NEIGHBOUR, CONTAINER, CONTAINER, false);
+    }
+
+    #[test]
+    fn what_others_opened_is_no_egress() {
+        ends(BLOCKED, CONTAINER, CONTAINER, false);
+        ends(BLOCKED, HOST, CONTAINER, false);
+    }
+
+    #[test]
+    fn flows_between_others_go_on_whatever_the_lists_say() {
+        ends("192.0.2.9", BLOCKED, BLOCKED, false);
+        ends(HOST, FAR, FAR, false);
+        ends(FAR, HOST, HOST, false);
+        ends("192.0.2.9", "203.0.113.2", FAR, false);
+        // Only containers are in quarantine, whatever else is written there.
+        ends(FAR, CONTAINER, CONTAINER, false);
+        ends(CONTAINER, HOST, HOST, false);
     }
 }

@@ -26,9 +26,12 @@ const ENTRIES_MAX: usize = 4096;
 #[derive(Default)]
 pub struct Teller {
     pairs: HashMap<(IpAddr, IpAddr, bool), Told>,
-    /// Which entry of which list has an address; nothing where none was found.
-    entries: HashMap<IpAddr, Option<Found>>,
+    /// Which entry of which list is behind a set and an address; nothing where none was found.
+    entries: HashMap<Met, Option<Found>>,
 }
+
+/// What a packet met: a set, and the address that it has.
+type Met = (&'static str, IpAddr);
 
 struct Told {
     at: Option<Instant>,
@@ -85,10 +88,9 @@ impl Teller {
             let Some(told) = self.pairs.get_mut(&(src, dst, denied)) else { continue };
             told.at = Some(now);
             let count = std::mem::take(&mut told.waiting);
-            let set = set_of(&lists, src, dst, denied);
-            let asked = if set == names::QUARANTINE.of(Family::of(src)) { src } else { dst };
-            let entry = self.entries.get(&asked).cloned().flatten().filter(|_| !denied);
-            shared.event(Body::Block(body(shared, set, (src, dst), count, entry)));
+            let met = met(&lists, src, dst, denied);
+            let entry = self.entries.get(&met).cloned().flatten();
+            shared.event(Body::Block(body(shared, met.0, (src, dst), count, entry)));
         }
     }
 
@@ -103,23 +105,24 @@ impl Teller {
         if self.entries.len() >= ENTRIES_MAX {
             self.entries.clear();
         }
-        let listed = keys.iter().filter(|(.., denied)| !denied).map(|(src, dst, denied)| {
-            let quarantined = names::QUARANTINE.has(set_of(lists, *src, *dst, *denied));
-            if quarantined { *src } else { *dst }
-        });
-        let mut wanted: Vec<IpAddr> =
-            listed.filter(|address| !self.entries.contains_key(address)).collect();
+        let listed = keys.iter().filter(|(.., denied)| !denied);
+        let mut wanted: Vec<Met> = listed
+            .map(|(src, dst, denied)| met(lists, *src, *dst, *denied))
+            .filter(|met| !self.entries.contains_key(met))
+            .collect();
         wanted.sort_unstable();
         wanted.dedup();
         if wanted.is_empty() {
             return;
         }
-        let queries: Vec<Query> = wanted.iter().map(|address| Query::Address(*address)).collect();
+        let queries: Vec<Query> =
+            wanted.iter().map(|(_, address)| Query::Address(*address)).collect();
         let found = find(sources, &queries, protected, super::clock::wall());
-        for (place, address) in wanted.into_iter().enumerate() {
+        for (place, (set, address)) in wanted.into_iter().enumerate() {
+            let kind = if names::QUARANTINE.has(set) { Kind::Quarantine } else { Kind::Block };
             let mut of_it = found.found.iter().filter(|found| found.query == place);
-            let entry = of_it.find(|found| found.kind != Kind::Allow).cloned();
-            self.entries.insert(address, entry);
+            let entry = of_it.find(|found| found.kind == kind).cloned();
+            self.entries.insert((set, address), entry);
         }
     }
 
@@ -132,17 +135,15 @@ impl Teller {
     }
 }
 
-/// The set that refused it, in the order of the rules.
-fn set_of(lists: &Lists, src: IpAddr, dst: IpAddr, denied: bool) -> &'static str {
+/// The set that refused it, in the order of the rules, and the address that it has.
+fn met(lists: &Lists, src: IpAddr, dst: IpAddr, denied: bool) -> Met {
     let family = Family::of(src);
-    if denied {
-        names::DENIED.of(family)
-    } else if lists.quarantine.binary_search_by_key(&src, |(address, _)| *address).is_ok() {
-        names::QUARANTINE.of(family)
-    } else if lists.block.lasting.has_single(dst) {
-        names::BLOCKHOSTS.of(family)
-    } else {
-        names::BLOCK.of(family)
+    let quarantined = [src, dst].into_iter().find(|end| lists.has_quarantined(*end));
+    match quarantined {
+        _ if denied => (names::DENIED.of(family), dst),
+        Some(end) => (names::QUARANTINE.of(family), end),
+        None if lists.block.lasting.has_single(dst) => (names::BLOCKHOSTS.of(family), dst),
+        None => (names::BLOCK.of(family), dst),
     }
 }
 
@@ -168,5 +169,80 @@ fn body(
         entry: text,
         note,
         names,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::engine::intervals::Span;
+    use crate::engine::lists::Side;
+    use crate::engine::net::number;
+    use crate::lists::{Content, Folder, Own};
+
+    const CONTAINER: &str = "172.17.0.2";
+    const QUARANTINED: &str = "172.17.0.9";
+    const HOST: &str = "203.0.113.66";
+    const IN_NET: &str = "198.51.100.7";
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn list(own: Own, text: &str) -> Source {
+        let content = Content::Memory(text.as_bytes().into());
+        Source { content, ..Source::own(&Folder::new(Path::new("/nowhere")), own) }
+    }
+
+    /// The block list holds the container in quarantine too, in a network.
+    fn lists() -> (Lists, [Source; 2]) {
+        let span =
+            |first: &str, last: &str| (Family::V4, Span::new(number(ip(first)), number(ip(last))));
+        let nets = [("198.51.100.0", "198.51.100.255"), ("172.17.0.8", "172.17.0.11")];
+        let block = nets.into_iter().chain([(HOST, HOST)]).map(|(first, last)| span(first, last));
+        let lists = Lists {
+            block: Side::new(block, [], []),
+            quarantine: vec![(ip(QUARANTINED), None)],
+            ..Lists::default()
+        };
+        let text = "198.51.100.0/24\n172.17.0.8/30\n203.0.113.66\n";
+        (lists, [list(Own::Block, text), list(Own::Quarantine, "172.17.0.9 # case 12\n")])
+    }
+
+    #[test]
+    fn a_hit_is_told_with_the_set_and_entry_that_refused_it() {
+        let (lists, sources) = lists();
+        let told = |src: &str, dst: &str, denied: bool| {
+            let (mut teller, src, dst) = (Teller::default(), ip(src), ip(dst));
+            teller.find(&[(src, dst, denied)], &lists, &sources, &[]);
+            let met = met(&lists, src, dst, denied);
+            (met.0, teller.entries.get(&met).cloned().flatten().map(|found| found.entry))
+        };
+        let entry = |text: &str| Some(text.to_owned());
+        for (src, dst) in [
+            (QUARANTINED, HOST),
+            (CONTAINER, QUARANTINED),
+            (HOST, QUARANTINED),
+            (QUARANTINED, "172.17.0.1"),
+        ] {
+            assert_eq!(told(src, dst, false), ("quarantine4", entry(QUARANTINED)), "{src} {dst}");
+        }
+        assert_eq!(told(CONTAINER, HOST, false), ("blockhosts4", entry(HOST)));
+        assert_eq!(told(CONTAINER, IN_NET, false), ("block4", entry("198.51.100.0/24")));
+        assert_eq!(told(CONTAINER, QUARANTINED, true), ("denied4", None), "no list refused it");
+    }
+
+    #[test]
+    fn the_entries_of_one_look_are_found_together() {
+        let (lists, sources) = lists();
+        let mut teller = Teller::default();
+        let keys = [(CONTAINER, HOST), (CONTAINER, QUARANTINED), (CONTAINER, IN_NET)]
+            .map(|(src, dst)| (ip(src), ip(dst), false));
+        teller.find(&keys, &lists, &sources, &[]);
+        for (src, dst, denied) in keys {
+            assert!(teller.entries[&met(&lists, src, dst, denied)].is_some(), "{dst}");
+        }
     }
 }

@@ -47,10 +47,19 @@ pub enum Order {
     },
 }
 
+/// What the list sets hold.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    /// Elements by set.
+    pub sets: Vec<(&'static str, u64)>,
+    /// Blocked addresses that an allowed domain admits.
+    pub named: Vec<IpAddr>,
+}
+
 /// What the thread tells of.
 pub trait Listener: Send {
     /// The kernel has what the lists say.
-    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, sets: Vec<(&'static str, u64)>);
+    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, held: Held);
     /// What the sets refused in the last second.
     fn hits(&mut self, hits: Vec<Hit>);
 }
@@ -239,7 +248,8 @@ impl Keeper {
                         .iter()
                         .map(|want| (want.set, want.len() as u64))
                         .collect();
-                    self.listener.loaded(&lists, reload, sets);
+                    let named = self.named.iter().copied().collect();
+                    self.listener.loaded(&lists, reload, Held { sets, named });
                 }
                 self.shared.denied.look_again();
             }

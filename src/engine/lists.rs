@@ -76,7 +76,7 @@ impl Lists {
     /// `src` asked for itself decide, CNAME targets included; if it asked for none, all names have to be blocked, so
     /// that nobody is cut off from a shared address because a neighbour looked up a blocked name.
     pub fn judge(&self, src: IpAddr, dst: IpAddr, registry: &Registry) -> Option<Listed> {
-        if self.quarantine.binary_search_by_key(&src, |(address, _)| *address).is_ok() {
+        if self.has_quarantined(src) {
             return Some(Listed::Blocked(None));
         }
         if self.allow.has_address(dst) {
@@ -90,6 +90,11 @@ impl Lists {
             }
             _ => named,
         }
+    }
+
+    /// Whether a container is in quarantine.
+    pub fn has_quarantined(&self, address: IpAddr) -> bool {
+        self.quarantine.binary_search_by_key(&address, |(address, _)| *address).is_ok()
     }
 
     /// Single addresses blocked for good, in the family that has more of them.

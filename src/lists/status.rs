@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,8 @@ pub struct Status {
     pub read: Option<Wall>,
     /// True if the kernel has what that reading said.
     pub in_force: bool,
+    /// Blocked addresses that are in the allow sets, since an allowed domain has a name of theirs.
+    pub named: Vec<IpAddr>,
     /// When it was written.
     #[serde(with = "serde_time")]
     pub written: Option<Wall>,
@@ -204,6 +207,7 @@ mod tests {
             ended_in_all: 4,
             read: Some(Wall(5)),
             in_force: true,
+            named: vec!["192.0.2.9".parse().unwrap()],
             written: Some(Wall(1)),
             next_expiry: None,
             lists: vec![list],

@@ -199,7 +199,7 @@ fn value(attrs: &Attrs<'_>, kind: u16) -> Result<Vec<u8>, Garbled> {
 
 fn meta(attrs: &Attrs<'_>) -> Result<Option<Expr>, Garbled> {
     let key = attrs.be32(sys::NFTA_META_KEY, "meta key")?;
-    let keys = [MetaKey::Mark, MetaKey::NfProto, MetaKey::L4Proto];
+    let keys = [MetaKey::Mark, MetaKey::NfProto, MetaKey::L4Proto, MetaKey::InputInterface];
     let known = keys.into_iter().find(|known| Some(encode::meta_number(*known)) == key);
     Ok(known.zip(reg(attrs, sys::NFTA_META_DREG)?).map(|(key, into)| Expr::Meta(key, into)))
 }

@@ -182,6 +182,7 @@ pub fn meta_number(key: MetaKey) -> u32 {
         MetaKey::Mark => sys::NFT_META_MARK,
         MetaKey::NfProto => sys::NFT_META_NFPROTO,
         MetaKey::L4Proto => sys::NFT_META_L4PROTO,
+        MetaKey::InputInterface => sys::NFT_META_IIF,
     }
 }
 

@@ -28,6 +28,8 @@ pub enum MetaKey {
     NfProto,
     /// Transport protocol, behind extension headers.
     L4Proto,
+    /// Number of the interface it came in by.
+    InputInterface,
 }
 
 /// What `ct` loads.

@@ -146,11 +146,12 @@ mod tests {
     }
 
     #[test]
-    fn a_table_without_our_base_chain_gets_an_empty_one() {
+    fn a_table_without_our_base_chains_gets_empty_ones() {
         let ours = applied();
         let back = restorable(&Ruleset { dormant: true, ..Ruleset::default() }, &ours).ruleset;
-        let [base] = back.chains.as_slice() else { panic!("{:?}", back.chains) };
-        assert_eq!((&base.hook, base.rules.len(), back.dormant), (&ours.chains[0].hook, 0, false));
+        let empty = |name| Chain { rules: Vec::new(), ..ours.chain(name).unwrap().clone() };
+        assert_eq!(back.chains, [names::HOST, names::FORWARD].map(empty));
+        assert!(!back.dormant);
         assert_eq!(back.sets, ours.sets);
         plan(&back, Some(&ours)).unwrap();
     }

@@ -15,21 +15,25 @@ pub const REFUSE: &str = "refuse";
 pub const BLOCKED: &str = "blocked";
 /// Regular chain: first packets from outside, which could open anew what a list has closed.
 pub const INBOUND: &str = "inbound";
+/// Base chain: cuts containers in quarantine from this host itself, its resolver above all. Chain `forward` sees none of
+/// that, nor does this one see loopback.
+pub const HOST: &str = "host";
 /// Base chain, where it is asked for: leads containers' DNS to our resolver. (nft reads no chain named `redirect`.)
 pub const REDIRECT: &str = "dns_redirect";
 /// Regular chain without rules that nothing leads to: the mark of rules that `synhold run` put in.
 pub const OWNED: &str = "installed_by_run";
 /// Regular chains that nothing leads to: copies of the user's own rules while `synhold run` has changed them.
-pub const COPIES: [(&str, &str); 6] = [
+pub const COPIES: [(&str, &str); 7] = [
     (FORWARD, "before_run_forward"),
     (VERDICT, "before_run_verdict"),
     (REFUSE, "before_run_refuse"),
     (BLOCKED, "before_run_blocked"),
     (INBOUND, "before_run_inbound"),
+    (HOST, "before_run_host"),
     (REDIRECT, "before_run_redirect"),
 ];
 /// Chains in the order they are shown; copies come behind them.
-const CHAINS: [&str; 7] = [FORWARD, VERDICT, REFUSE, BLOCKED, INBOUND, REDIRECT, OWNED];
+const CHAINS: [&str; 8] = [FORWARD, VERDICT, REFUSE, BLOCKED, INBOUND, HOST, REDIRECT, OWNED];
 
 /// Just before `filter` (0), so that no accept of somebody else's chain goes first.
 pub const PRIORITY: i32 = -1;

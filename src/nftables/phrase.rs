@@ -45,6 +45,11 @@ fn clause(exprs: &[Expr]) -> Option<(String, &[Expr])> {
             let mark = u32::from_ne_bytes(data.as_slice().try_into().ok()?);
             (format!("meta mark {}{mark:#010x}", op_word(*op, false)), rest)
         }
+        [Expr::Meta(MetaKey::InputInterface, a), Expr::Cmp { op, from, data }, rest @ ..]
+            if a == from =>
+        {
+            (format!("iif {}{}", op_word(*op, false), interface_word(data)?), rest)
+        }
         [Expr::Meta(MetaKey::NfProto, a), Expr::Cmp { op: CmpOp::Eq, from, data }, rest @ ..]
             if a == from =>
         {
@@ -224,6 +229,14 @@ fn family_word(data: &[u8]) -> Option<&'static str> {
         [10] => Some("ip6"),
         _ => None,
     }
+}
+
+/// By its number, but for loopback, which has the same everywhere.
+fn interface_word(data: &[u8]) -> Option<String> {
+    Some(match u32::from_ne_bytes(data.try_into().ok()?) {
+        1 => "\"lo\"".to_owned(),
+        number => number.to_string(),
+    })
 }
 
 fn l4_word(data: &[u8]) -> Option<&'static str> {

@@ -244,23 +244,32 @@ mod tests {
     }
 
     #[test]
+    fn an_older_table_gets_the_base_chain_it_lacks() {
+        let steps = steps(|is| is.chains.retain(|chain| chain.name != names::HOST));
+        let rules = Ruleset::new(&Options::default()).chain(names::HOST).unwrap().rules.len();
+        assert_eq!(steps[..2], ["chain host", "the flush of chain host"]);
+        assert_eq!(steps.len(), 2 + rules, "and nothing else is touched: {steps:?}");
+    }
+
+    #[test]
     fn a_set_of_another_type_is_made_anew_with_every_rule() {
         let steps = steps(|is| is.sets[2].flags = INTERVAL);
         assert_eq!(
-            steps[..6],
+            steps[..7],
             [
                 "the flush of chain forward",
                 "the flush of chain verdict",
                 "the flush of chain refuse",
                 "the flush of chain blocked",
                 "the flush of chain inbound",
+                "the flush of chain host",
                 "the removal of set quarantine4",
             ]
         );
-        assert_eq!(steps[6], "set quarantine4");
+        assert_eq!(steps[7], "set quarantine4");
         assert_eq!(
             steps.len(),
-            7 + wanted().chains.iter().map(|chain| chain.rules.len()).sum::<usize>()
+            8 + wanted().chains.iter().map(|chain| chain.rules.len()).sum::<usize>()
         );
     }
 

@@ -42,7 +42,12 @@ fn verdict() -> impl Strategy<Value = Verdict> {
 fn expr() -> impl Strategy<Value = Expr> {
     let reg = || any::<u32>().prop_map(Reg);
     let bytes = || vec(any::<u8>(), 0..20);
-    let meta = prop_oneof![Just(MetaKey::Mark), Just(MetaKey::NfProto), Just(MetaKey::L4Proto)];
+    let meta = prop_oneof![
+        Just(MetaKey::Mark),
+        Just(MetaKey::NfProto),
+        Just(MetaKey::L4Proto),
+        Just(MetaKey::InputInterface)
+    ];
     let ct = prop_oneof![
         Just(CtKey::State),
         Just(CtKey::Direction),

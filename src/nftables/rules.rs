@@ -12,8 +12,8 @@ use super::names;
 use super::options::{Options, QueueVia, Refuse};
 use parts::{
     DNS_PORT, DOT_PORT, Field, L4, STATE_INVALID, STATE_NEW, STATUS_CONFIRMED, accept, both,
-    counter, dport_is, drops, flow_is, flow_port_is, goto, is_in, is_invalid, is_reply, l4_is,
-    lookup, mark_is, masked, named, pair, returns, rule,
+    counter, dport_is, drops, flow_is, flow_port_is, goto, is_in, is_invalid, is_loopback,
+    is_reply, l4_is, lookup, mark_is, masked, named, pair, returns, rule,
 };
 
 /// Chain `forward`: which first packets are ours to judge, and which need no judging.
@@ -64,13 +64,25 @@ fn encrypted_dns(dry_run: bool) -> [Rule; 2] {
     })
 }
 
+/// Chain `host`: what comes to this host itself. Nobody is judged here, only a container in quarantine is refused. A
+/// known flow pays one look at its state, and loopback is left alone even if somebody lists an address of this host.
+pub fn host(dry_run: bool) -> Vec<Rule> {
+    // iif lo return
+    let loopback = rule("loopback", [is_loopback(), returns()]);
+    [known_flow(), loopback].into_iter().chain(quarantined(dry_run)).collect()
+}
+
+fn known_flow() -> Rule {
+    let state = Expr::Ct(CtKey::State, Reg::ONE);
+    // ct state & (invalid | new) == 0 return
+    rule("known flow", [masked(state, STATE_INVALID | STATE_NEW, CmpOp::Eq), returns()])
+}
+
 /// Replies, established flows, and flows whose first packet was already let through go on at once.
 fn first_packets_only() -> Vec<Rule> {
-    let state = Expr::Ct(CtKey::State, Reg::ONE);
     let status = Expr::Ct(CtKey::Status, Reg::ONE);
     vec![
-        // ct state & (invalid | new) == 0 return
-        rule("known flow", [masked(state, STATE_INVALID | STATE_NEW, CmpOp::Eq), returns()]),
+        known_flow(),
         // ct direction != original return
         rule("a reply", [is_reply(), returns()]),
         // ct status & confirmed != 0 return
@@ -90,16 +102,20 @@ fn invalid(options: &Options) -> Rule {
     rule("no flow at all", [is_invalid(), counter(), verdict])
 }
 
+fn quarantined(dry_run: bool) -> [Rule; 2] {
+    // ip saddr @quarantine4 counter goto blocked
+    both(|family| {
+        let quarantined = is_in(Field::Saddr, family, names::QUARANTINE, true);
+        let blocked = vec![Expr::Verdict(to_blocked(dry_run))];
+        rule(named("quarantined", family), [quarantined, counter(), blocked])
+    })
+}
+
 /// What addresses alone decide, in this order: allow always beats block. A dry run counts what it would refuse
 /// and goes on, so that the daemon judges it as well.
 fn address_rules(dry_run: bool) -> Vec<Rule> {
     let blocked = || vec![Expr::Verdict(to_blocked(dry_run))];
-    let mut rules = Vec::new();
-    // ip saddr @quarantine4 counter goto blocked
-    rules.extend(both(|family| {
-        let quarantined = is_in(Field::Saddr, family, names::QUARANTINE, true);
-        rule(named("quarantined", family), [quarantined, counter(), blocked()])
-    }));
+    let mut rules = Vec::from(quarantined(dry_run));
     // Its neighbours would open the way back for it, or go on with what it began.
     // ip daddr @quarantine4 counter goto blocked
     rules.extend(both(|family| {
@@ -239,6 +255,7 @@ mod tests {
             assert_eq!(leads(&rules, names::BLOCKED), blocking);
             assert_eq!(rules.len(), forward(&options(false)).len());
             assert_eq!(leads(&blocked(dry_run), names::REFUSE), usize::from(!dry_run));
+            assert_eq!(leads(&host(dry_run), names::BLOCKED), if dry_run { 0 } else { 2 });
         }
     }
 

@@ -16,6 +16,7 @@ impl Ruleset {
             chain(names::REFUSE, None, rules::refuse(options.refuse)),
             chain(names::BLOCKED, None, rules::blocked(options.dry_run)),
             chain(names::INBOUND, None, rules::inbound(options.dry_run)),
+            chain(names::HOST, hook_of(names::HOST), rules::host(options.dry_run)),
         ];
         if options.dns_redirect != DnsRedirect::Off {
             let rules = rules::dns_redirect(options.dns_redirect);
@@ -47,6 +48,7 @@ fn chain(name: &str, hook: Option<Hook>, rules: Vec<Rule>) -> Chain {
 fn hook_of(name: &str) -> Option<Hook> {
     let (kind, class, priority) = match name {
         names::FORWARD => ("filter", HookClass::Forward, names::PRIORITY),
+        names::HOST => ("filter", HookClass::In, names::PRIORITY),
         names::REDIRECT => ("nat", HookClass::PreRouting, names::REDIRECT_PRIORITY),
         _ => return None,
     };

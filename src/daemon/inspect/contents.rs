@@ -163,7 +163,8 @@ impl Reader<'_> {
     /// Asks the kernel for each matching element that the lists come to.
     fn ask_for_listed(&mut self, raw: &mut Raw, span: Span) -> Result<()> {
         let books = self.books;
-        let wants = self.wants.get_or_insert_with(|| Want::all(&books.compile().lists, &[]));
+        let wants =
+            self.wants.get_or_insert_with(|| Want::all(&books.compile().lists, books.named()));
         let Some(want) = wants.iter().find(|want| want.set == raw.set) else { return Ok(()) };
         let elements = want.elements(books.now);
         let mut matching = elements.filter(|element| overlaps(element.key, span));

@@ -103,7 +103,7 @@ impl Overview {
 /// In one line, if the kernel does not answer.
 pub fn overview(books: &Books) -> Result<Overview> {
     let compiled = books.compile();
-    let wants = Want::all(&compiled.lists, &[]);
+    let wants = Want::all(&compiled.lists, books.named());
     let rules = RulesState::of(nftables::read()?.as_ref());
     let hits = match rules {
         RulesState::Absent => HashMap::new(),

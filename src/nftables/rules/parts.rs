@@ -98,6 +98,12 @@ pub fn mark_is(mark: u32) -> Vec<Expr> {
     vec![Expr::Meta(MetaKey::Mark, Reg::ONE), cmp(CmpOp::Eq, &mark.to_ne_bytes())]
 }
 
+/// `iif lo`: every network namespace gives it the same number.
+pub fn is_loopback() -> Vec<Expr> {
+    const LOOPBACK: u32 = 1;
+    vec![Expr::Meta(MetaKey::InputInterface, Reg::ONE), cmp(CmpOp::Eq, &LOOPBACK.to_ne_bytes())]
+}
+
 pub fn l4_is(l4: L4) -> Vec<Expr> {
     vec![Expr::Meta(MetaKey::L4Proto, Reg::ONE), cmp(CmpOp::Eq, &[l4.number()])]
 }
