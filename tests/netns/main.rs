@@ -17,6 +17,7 @@ mod dns;
 mod doors;
 mod evidence;
 mod failures;
+mod grow;
 mod hits;
 mod inbound;
 mod lab;

@@ -86,7 +86,7 @@ fn what_a_stranger_does_to_rules_is_told_and_put_back_with_all_sets() {
         lets_through.to_owned(),
         "flush chain inet synhold forward".to_owned(),
         "flush table inet synhold".to_owned(),
-        "delete element inet synhold containers4 { 172.31.7.0/24 }".to_owned(),
+        "delete element inet synhold local4 { 10.0.0.0/8 }".to_owned(),
         "flush ruleset".to_owned(),
         "delete table inet synhold".to_owned(),
     ] {
@@ -159,5 +159,6 @@ fn rules_a_person_removes_stay_away_until_they_install_them_again() {
     let mark = stand.daemon.feed().mark();
     stand.lab.gw.nft("flush chain inet synhold forward\n");
     stand.told(mark, "rules", &["nft (process ", "they are put back"]);
+    stand.told(mark, "rules", &["as they should be"]);
     assert_whole(&stand);
 }
