@@ -96,6 +96,7 @@ impl Truth {
         let mut monitor = Monitor::open()?;
         monitor.is_ours(sets.port()?);
         monitor.is_ours(denied_port);
+        monitor.is_ours(rules.port()?);
         let keeper = Keeper {
             revoker: Revoker::new(&rules),
             rules,
