@@ -66,10 +66,26 @@ fn encrypted_dns(dry_run: bool) -> [Rule; 2] {
 
 /// Chain `host`: what comes to this host itself. Nobody is judged here, only a container in quarantine is refused. A
 /// known flow pays one look at its state, and loopback is left alone even if somebody lists an address of this host.
+///
+/// Its questions for names are refused whatever conntrack calls them: an answer that was under way when its flow was
+/// ended opens the flow anew from this side, and who keeps asking would keep a way out.
 pub fn host(dry_run: bool) -> Vec<Rule> {
     // iif lo return
     let loopback = rule("loopback", [is_loopback(), returns()]);
-    [known_flow(), loopback].into_iter().chain(quarantined(dry_run)).collect()
+    // meta l4proto udp th dport 53 ip saddr @quarantine4 counter goto blocked
+    let asks = both(|family| {
+        let question = [l4_is(L4::Udp), dport_is(DNS_PORT)].concat();
+        let quarantined = is_in(Field::Saddr, family, names::QUARANTINE, true);
+        let blocked = vec![Expr::Verdict(to_blocked(dry_run))];
+        rule(
+            named("asks although quarantined", family),
+            [question, quarantined, counter(), blocked],
+        )
+    });
+    // A dry run ends no flow, and would count such a question twice.
+    let asks = asks.into_iter().filter(|_| !dry_run);
+    let rest = [known_flow()].into_iter().chain(quarantined(dry_run));
+    [loopback].into_iter().chain(asks).chain(rest).collect()
 }
 
 fn known_flow() -> Rule {

@@ -242,7 +242,7 @@ fn a_transaction_that_fails_leaves_nothing() {
         rules.last_mut().unwrap().exprs.insert(0, lookup);
         let error = apply(&wanted, None).unwrap_err();
         assert!(
-            matches!(&error, Error::Unsupported { what, .. } if what == "rule \"from a blocked host, IPv6\" of chain inbound"),
+            matches!(&error, Error::Unsupported { what, .. } if what == "rule \"quarantined, IPv6\" of chain host"),
             "{error}"
         );
         assert_eq!(nft("-a list ruleset"), before);

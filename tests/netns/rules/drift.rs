@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use synhold::nftables::{
-    Change, Drift, Error, Options, QueueVia, Ruleset, apply, check, probe, read, render,
+    Change, Drift, Error, Options, QueueVia, Ruleset, apply, check, probe, read, remove, render,
 };
 
 use super::{assert_drift, handle_of, in_netns, install, nft, nft_load, options, run};
@@ -62,6 +62,7 @@ fn check_names_sets_elements_and_chains() {
         nft("flush chain inet synhold verdict");
         nft("flush chain inet synhold forward");
         nft("flush chain inet synhold inbound");
+        nft("flush chain inet synhold host");
         nft("delete chain inet synhold verdict");
         nft("delete set inet synhold quarantine4");
         nft("add set inet synhold quarantine4 { type ipv6_addr ; }");
@@ -77,6 +78,27 @@ fn check_names_sets_elements_and_chains() {
         assert_drift(&wanted, &[]);
         let handle = chain.lines().find(|line| line.contains("chain forward")).unwrap().trim();
         assert!(nft("-a list chains").contains(handle), "the base chain was made anew");
+    });
+}
+
+#[test]
+fn a_table_from_before_a_base_chain_gets_it_and_keeps_the_rest() {
+    in_netns(|| {
+        let wanted = install(&options());
+        nft("flush chain inet synhold host");
+        nft("delete chain inet synhold host");
+        assert_drift(&wanted, &["chain host: missing"]);
+        let judge = handle_of("judge tcp");
+        assert_eq!(install(&options()), wanted);
+        assert_drift(&wanted, &[]);
+        assert_eq!(handle_of("judge tcp"), judge);
+        let chain = nft("list chain inet synhold host");
+        assert!(
+            chain.contains("type filter hook input priority filter - 1; policy accept;"),
+            "{chain}"
+        );
+        assert!(remove().unwrap());
+        assert_eq!(nft("list ruleset"), "");
     });
 }
 
