@@ -12,7 +12,7 @@ use super::lab::daemon::Daemon;
 use super::lab::{Lab, retry_until};
 use super::stand::{DnsLog, STARTED, members, start};
 
-const STEPS: u32 = 24;
+const STEPS: u32 = 60;
 /// Addresses of the world: few, so that entries meet.
 const WORLD: u32 = 48;
 const SETS: [&str; 5] = ["quarantine4", "allow4", "block4", "blockhosts4", "denied4"];
@@ -239,7 +239,7 @@ fn play(seed: u64) {
 #[test]
 fn whatever_happens_the_kernel_ends_with_what_the_files_say() {
     std::thread::scope(|scope| {
-        for seed in 1..=4 {
+        for seed in 1..=6 {
             scope.spawn(move || play(seed));
         }
     });
