@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use synhold::nftables::{Channel, Element, Replaced, dump, generation, replace};
 
-use super::{host, load, many, many_ranges, nft, range, ranges, shown, with_sets};
+use super::{load, many, many_ranges, nft, range, ranges, shown, with_sets};
 
 #[test]
 fn a_small_set_changes_by_difference() {
@@ -79,36 +79,54 @@ fn replacing_many_ranges_takes_no_longer_than_loading_them_twice() {
     });
 }
 
-#[test]
-fn no_reader_ever_misses_what_is_in_both_versions() {
-    with_sets(|channel| {
-        let both = [host("192.0.2.1"), host("10.0.0.0")];
-        let (a, b) = (many(100_000), many(100_010).skip(10));
-        let a = || both.into_iter().chain(a.clone().skip(1));
-        let b = || both.into_iter().chain(b.clone());
-        replace(channel, "hosts4", a().collect::<Vec<_>>()).unwrap();
-        let over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let reader = scope.spawn(|| {
-                let mut channel = Channel::open().unwrap();
-                let mut asked = 0_u64;
-                while !over.load(Ordering::Relaxed) {
-                    for element in both {
-                        let found = channel.get("hosts4", element.key).unwrap();
-                        assert!(found.is_some(), "{} after {asked}", element.key);
-                        asked += 1;
-                    }
-                }
-                asked
-            });
-            for _ in 0..4 {
-                for list in [b().collect::<Vec<_>>(), a().collect()] {
-                    assert!(!replace(channel, "hosts4", list).unwrap().exact);
+/// Replaces a set by one list and the other in turn while a reader asks for what is in both.
+fn read_while_replacing(
+    channel: &mut Channel,
+    set: &str,
+    lists: &[Vec<Element>; 2],
+    both: &[Element],
+) {
+    replace(channel, set, lists[0].iter().copied()).unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut channel = Channel::open().unwrap();
+            let mut asked = 0_u64;
+            while !over.load(Ordering::Relaxed) {
+                for element in both {
+                    let found = channel.get(set, element.key).unwrap();
+                    let key = found.map(|found| found.element.key);
+                    assert_eq!(key, Some(element.key), "after {asked}");
+                    asked += 1;
                 }
             }
-            over.store(true, Ordering::Relaxed);
-            assert!(reader.join().unwrap() > 1_000);
+            asked
         });
+        for _ in 0..3 {
+            for list in [&lists[1], &lists[0]] {
+                assert!(!replace(channel, set, list.iter().copied()).unwrap().exact);
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(reader.join().unwrap() > 1_000);
+    });
+}
+
+#[test]
+fn no_reader_ever_misses_an_address_that_is_in_both_versions() {
+    with_sets(|channel| {
+        let lists = [many(40_000).collect(), many(40_010).skip(10).collect()];
+        let both: Vec<Element> = many(40_000).skip(10).step_by(13_333).collect();
+        read_while_replacing(channel, "hosts4", &lists, &both);
+    });
+}
+
+#[test]
+fn no_reader_ever_misses_a_range_that_is_in_both_versions() {
+    with_sets(|channel| {
+        let lists = [many_ranges(40_000).collect(), many_ranges(40_010).skip(10).collect()];
+        let both: Vec<Element> = many_ranges(40_000).skip(10).step_by(13_333).collect();
+        read_while_replacing(channel, "ranges4", &lists, &both);
     });
 }
 
