@@ -7,6 +7,7 @@ use clap::Subcommand;
 
 use super::{Answer, say};
 use crate::config::{self, RuleOptions};
+use crate::daemon;
 use crate::nftables::{self, Ruleset};
 
 #[derive(Debug, Subcommand)]
@@ -34,6 +35,9 @@ pub(super) enum Action {
 }
 
 pub(super) fn run(action: &Action, file: Option<&Path>) -> Result<Answer> {
+    if matches!(action, Action::Install { .. } | Action::Remove) {
+        daemon::tell_rules_command();
+    }
     match action {
         Action::Install { options } => install(file, options.clone()),
         Action::Remove => remove(),

@@ -55,9 +55,8 @@ impl Background {
     pub fn start(self, rules: Rules) -> Result<Running> {
         let Background { shared, ear, library, notes, auto_block } = self;
         let sets = DeniedSets::open()?;
-        let port = sets.port()?;
         let messenger = Messenger(Arc::clone(&notes));
-        let truth = Truth::start(rules, &shared, port, messenger)?;
+        let truth = Truth::start(rules, &shared, messenger)?;
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let denied = match shared.mode() {
             Mode::DryRun => None,

@@ -107,6 +107,11 @@ impl Denied {
         }
     }
 
+    /// Whether this pair was refused a moment ago.
+    pub fn has(&self, (src, dst): Pair) -> bool {
+        self.pairs.get(&dst).is_some_and(|sources| sources.contains_key(&src))
+    }
+
     /// Has every pair looked at again, since the lists changed.
     pub fn look_again(&self) {
         self.tell(Note::Again);

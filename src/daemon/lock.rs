@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
@@ -12,6 +12,8 @@ use anyhow::{Context, Result, bail};
 const FOLDER: &str = "/run/synhold";
 /// A lock file holds a process id; more is not ours.
 const CONTENT_MAX: u64 = 32;
+/// Extension of the file that says when a person last changed the rules by command.
+const RULES: &str = "rules";
 
 /// The lock, held until dropped.
 #[derive(Debug)]
@@ -26,11 +28,9 @@ impl Lock {
     /// # Errors
     /// If another instance holds it (says which process), or the file cannot be made.
     pub fn acquire() -> Result<Lock> {
-        let namespace = std::fs::metadata("/proc/thread-self/ns/net")
-            .context("cannot tell the network namespace")?;
         std::fs::create_dir_all(FOLDER)
             .with_context(|| format!("cannot make {FOLDER} (synhold needs root)"))?;
-        Lock::acquire_at(&Path::new(FOLDER).join(format!("net-{}.lock", namespace.ino())))
+        Lock::acquire_at(&lock_path()?)
     }
 
     fn acquire_at(path: &Path) -> Result<Lock> {
@@ -67,9 +67,33 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.path.with_extension(RULES));
         // Whoever waits sees that the path is gone or another file, and tries again.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// The lock file of the calling thread's network namespace.
+fn lock_path() -> Result<PathBuf> {
+    let namespace = std::fs::metadata("/proc/thread-self/ns/net")
+        .context("cannot tell the network namespace")?;
+    Ok(Path::new(FOLDER).join(format!("net-{}.lock", namespace.ino())))
+}
+
+/// Tells a running instance that a person is about to change the rules by command, so that it does not undo it. Nothing is
+/// written where none runs.
+pub fn tell_rules_command() {
+    if let Ok(path) = lock_path()
+        && path.exists()
+    {
+        let _ = std::fs::write(path.with_extension(RULES), []);
+    }
+}
+
+/// Whether a person changed the rules by command since `since`.
+pub fn rules_commanded_since(since: SystemTime) -> bool {
+    let told = lock_path().and_then(|path| Ok(std::fs::metadata(path.with_extension(RULES))?));
+    told.and_then(|told| Ok(told.modified()?)).is_ok_and(|at| at >= since)
 }
 
 fn holder(file: &mut File) -> String {

@@ -60,14 +60,6 @@ impl Rules {
         Ok(Rules { queue_via, own, applied, previous, channel, armed: true })
     }
 
-    /// The port by which its changes are known.
-    ///
-    /// # Errors
-    /// If the socket is gone.
-    pub fn port(&self) -> Result<u32> {
-        Ok(self.channel.port()?)
-    }
-
     /// How the kernel differs from what was put in, in some words; `None` if it does not.
     ///
     /// # Errors

@@ -9,11 +9,12 @@ use anyhow::{Context, Result};
 use super::clock;
 use super::denied::{self, Pair};
 use super::wants::Want;
+use crate::engine::Family;
 use crate::engine::Wall;
-use crate::nftables::{Bulk, Channel, Element, Error, Key, Monitor, names, replace};
+use crate::nftables::{Bulk, Channel, DUMP_MAX, Element, Error, Key, dump, names, replace};
 
-/// Changes from which the kernel's notices are switched off meanwhile: it would make one for each, for us alone.
-const QUIET_FROM: usize = 4096;
+/// Elements up to which a set is read whenever rules changed somewhere: less than a millisecond.
+const READ_MAX: usize = 1000;
 
 /// What a load did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,12 +32,6 @@ pub struct Loaded {
 struct Differences {
     gone: Vec<(&'static str, Vec<Element>)>,
     come: Vec<(&'static str, Vec<Element>)>,
-}
-
-impl Differences {
-    fn len(&self) -> usize {
-        count(&self.gone) + count(&self.come)
-    }
 }
 
 fn count(elements: &[(&'static str, Vec<Element>)]) -> usize {
@@ -59,14 +54,6 @@ impl Sets {
         Ok(Sets { channel: Channel::open()?, held: HashMap::new() })
     }
 
-    /// The port by which its changes are known.
-    ///
-    /// # Errors
-    /// If the socket is gone.
-    pub fn port(&self) -> Result<u32> {
-        Ok(self.channel.port()?)
-    }
-
     /// Forgets what a set holds: somebody else changed it.
     pub fn forget(&mut self, set: &str) {
         self.held.remove(set);
@@ -82,45 +69,114 @@ impl Sets {
         wants.iter().any(|want| !self.held.contains_key(want.set))
     }
 
+    /// Puts one address into an allow set at once, whatever else is to be done; what the set holds is then not known. False
+    /// if it was in there.
+    ///
+    /// # Errors
+    /// If the kernel does not take it.
+    pub fn admit(&mut self, address: IpAddr) -> Result<bool> {
+        let set = names::ALLOW.of(Family::of(address));
+        let mut bulk = Bulk::new();
+        bulk.add(set, [Element::new(Key::point(address))]);
+        self.forget(set);
+        match self.channel.send_bulk(bulk) {
+            // It is in there already, as part of a range.
+            Err(Error::Stale { .. }) => Ok(false),
+            done => Ok(done.map(|()| true)?),
+        }
+    }
+
+    /// Forgets what somebody may have changed: sets with another number of elements than they were given, those small
+    /// enough to be read each time, and with `deep` those that can be read now and then. Returns how many pairs were
+    /// put back or taken out at once: `refused` knows those that are there for a moment.
+    ///
+    /// # Errors
+    /// If the kernel does not answer.
+    pub fn doubt(&mut self, deep: bool, refused: impl Fn(Pair) -> bool) -> Result<u64> {
+        let now = clock::wall();
+        let pairs = self.put_back_pairs(now)? + self.take_out_pairs(refused)?;
+        let mut doubted = Vec::new();
+        // The refusals of a moment ago come and go by another thread.
+        let ours = self.held.values().filter(|held| !names::DENIED.has(held.set));
+        for held in ours {
+            let readable = held.len() <= READ_MAX || (deep && held.len() <= DUMP_MAX);
+            let count = self.channel.set_count(held.set)?;
+            let fits = count.is_none_or(|count| held.counts(now).contains(&count));
+            if readable || !fits {
+                doubted.push(held.set);
+            }
+        }
+        doubted.into_iter().for_each(|set| self.forget(set));
+        Ok(pairs)
+    }
+
+    /// Pairs that neither the lists nor the thread of refusals put in.
+    fn take_out_pairs(&mut self, refused: impl Fn(Pair) -> bool) -> Result<u64> {
+        let mut strange = Vec::new();
+        for held in self.held.values().filter(|held| names::DENIED.has(held.set)) {
+            for found in dump(held.set, READ_MAX)?.0 {
+                let key = found.element.key;
+                if let Key::Pair(src, dst) = key
+                    && !held.has(key)
+                    && !refused((src, dst))
+                {
+                    strange.push((held.set, Element::new(key)));
+                }
+            }
+        }
+        let mut taken = 0;
+        for (set, element) in strange {
+            let mut bulk = Bulk::new();
+            bulk.remove(set, [element]);
+            match self.channel.send_bulk(bulk) {
+                Ok(()) => taken += 1,
+                // The other thread was taking it out.
+                Err(Error::Stale { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(taken)
+    }
+
+    /// The sets of refusals are also filled by another thread, so they are asked for each pair of the lists.
+    fn put_back_pairs(&mut self, now: Wall) -> Result<u64> {
+        let mut missing = Vec::new();
+        for held in self.held.values().filter(|held| names::DENIED.has(held.set)) {
+            for element in held.elements(now).take(READ_MAX) {
+                if self.channel.get(held.set, element.key)?.is_none() {
+                    missing.push((held.set, element));
+                }
+            }
+        }
+        let mut bulk = Bulk::new();
+        for (set, element) in &missing {
+            bulk.add(set, [*element]);
+        }
+        self.channel.send_bulk(bulk)?;
+        Ok(missing.len() as u64)
+    }
+
     /// Brings the sets to what is wanted. Sets whose contents are known change together in one transaction; each of the
     /// others is brought to it by itself.
     ///
     /// # Errors
     /// In one line, for what the kernel does not take.
-    pub fn load(&mut self, wants: &[Want], monitor: Option<&mut Monitor>) -> Result<Loaded> {
+    pub fn load(&mut self, wants: &[Want]) -> Result<Loaded> {
         let start = Instant::now();
         let now = clock::wall();
         let differences = self.differences(wants, now);
-        let unknown = wants.iter().filter(|want| !self.held.contains_key(want.set));
-        let many = differences.len() + unknown.map(Want::len).sum::<usize>();
-        let mut quiet = monitor.filter(|_| many >= QUIET_FROM);
-        if let Some(monitor) = &mut quiet {
-            monitor.pause()?;
-        }
-        let mut transactions = 0;
-        let loaded = self.load_all(wants, differences, now, &mut transactions);
-        if let Some(monitor) = quiet {
-            monitor.resume(transactions)?;
-        }
-        let loaded = loaded?;
+        let loaded = self.load_all(wants, differences, now)?;
         Ok(Loaded { took: start.elapsed(), ..loaded })
     }
 
-    fn load_all(
-        &mut self,
-        wants: &[Want],
-        differences: Differences,
-        now: Wall,
-        transactions: &mut u32,
-    ) -> Result<Loaded> {
-        let mut loaded = self.load_differences(wants, differences, transactions)?;
+    fn load_all(&mut self, wants: &[Want], differences: Differences, now: Wall) -> Result<Loaded> {
+        let mut loaded = self.load_differences(wants, differences)?;
         for want in wants {
             if self.held.contains_key(want.set) {
                 continue;
             }
             let replaced = replace(&mut self.channel, want.set, want.elements(now))
                 .with_context(|| format!("cannot load set {}", want.set))?;
-            *transactions += replaced.transactions;
             loaded.added += replaced.added;
             loaded.removed += replaced.removed;
             self.held.insert(want.set, want.clone());
@@ -140,12 +196,7 @@ impl Sets {
         differences
     }
 
-    fn load_differences(
-        &mut self,
-        wants: &[Want],
-        differences: Differences,
-        transactions: &mut u32,
-    ) -> Result<Loaded> {
+    fn load_differences(&mut self, wants: &[Want], differences: Differences) -> Result<Loaded> {
         let loaded = Loaded {
             added: count(&differences.come) as u64,
             removed: count(&differences.gone) as u64,
@@ -166,7 +217,6 @@ impl Sets {
         }
         match self.channel.send_bulk(bulk) {
             Ok(()) => {
-                *transactions += 1;
                 for want in known {
                     self.held.insert(want.set, want.clone());
                 }
@@ -197,14 +247,6 @@ impl DeniedSets {
     /// If there is none.
     pub fn open() -> Result<DeniedSets> {
         Ok(DeniedSets(Channel::open()?))
-    }
-
-    /// The port by which its changes are known.
-    ///
-    /// # Errors
-    /// If the socket is gone.
-    pub fn port(&self) -> Result<u32> {
-        Ok(self.0.port()?)
     }
 
     fn send(&mut self, out: &[Pair], into: &[Pair], timeout: Duration) -> Result<(), Error> {

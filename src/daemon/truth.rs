@@ -1,4 +1,4 @@
-//! The thread that keeps the kernel true: loads the list sets, hears what others change, mends it, and tells of hits.
+//! The thread that keeps the kernel true: loads the list sets, notices what others change, mends it, and tells of hits.
 
 mod mend;
 
@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,7 +22,7 @@ use super::wants::Want;
 use crate::engine::Mode;
 use crate::engine::event::ListsReload;
 use crate::engine::lists::Lists;
-use crate::nftables::{Monitor, names};
+use crate::nftables::{Channel, Watch, names};
 
 /// Orders waiting; each is the newest lists, or one address.
 const ORDERS_MAX: usize = 1024;
@@ -30,7 +30,17 @@ const ORDERS_MAX: usize = 1024;
 const NAMED_MAX: usize = 4096;
 /// How often hits are looked at.
 const HITS_EVERY: Duration = Duration::from_secs(1);
-/// How often the rules are compared with what is wanted, whatever was heard.
+/// How often the kernel is asked whether any rules changed. Where somebody took ours away, new flows pass unjudged until
+/// they are put back, so soon; asking takes some microseconds. Being told by the kernel would cost every program on the
+/// machine 5 KiB of kernel memory for each set element it loads.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Shortest time between two comparisons, each about a millisecond: other programs change their own rules all the time.
+const COMPARE_PAUSE: Duration = Duration::from_millis(200);
+/// First and longest pause before lists that the kernel did not take are loaded again.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+/// See [`RETRY_MIN`].
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// How often the rules are compared with what is wanted, whatever changed.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
 
 /// What the thread is told.
@@ -82,26 +92,22 @@ impl Truth {
         Ok(Arc::new(Inbox::new(ORDERS_MAX)?))
     }
 
-    /// Starts it. `denied_port` is by which the thread of refusals changes its set.
+    /// Starts it.
     ///
     /// # Errors
     /// If the system gives no thread or socket; the rules are then as they were.
     pub fn start(
         rules: Rules,
         shared: &Arc<Shared>,
-        denied_port: u32,
         listener: impl Listener + 'static,
     ) -> Result<Truth> {
         let sets = Sets::open()?;
-        let mut monitor = Monitor::open()?;
-        monitor.is_ours(sets.port()?);
-        monitor.is_ours(denied_port);
-        monitor.is_ours(rules.port()?);
         let keeper = Keeper {
             revoker: Revoker::new(&rules),
             rules,
             sets,
-            monitor,
+            channel: Channel::open()?,
+            watch: Watch::default(),
             shared: Arc::clone(shared),
             orders: Arc::clone(&shared.orders),
             listener: Box::new(listener),
@@ -109,6 +115,10 @@ impl Truth {
             hits_seen: false,
             named: BTreeSet::new(),
             lists: None,
+            wants: Vec::new(),
+            pending: None,
+            changed: true,
+            applied_at: SystemTime::now(),
             mends: VecDeque::new(),
             differs: false,
             sets_left: false,
@@ -141,7 +151,9 @@ impl Truth {
 struct Keeper {
     rules: Rules,
     sets: Sets,
-    monitor: Monitor,
+    /// Asks whether any rules changed.
+    channel: Channel,
+    watch: Watch,
     shared: Arc<Shared>,
     orders: Orders,
     listener: Box<dyn Listener>,
@@ -152,6 +164,14 @@ struct Keeper {
     named: BTreeSet<IpAddr>,
     /// What the sets are to say; none until the lists were read.
     lists: Option<Arc<Lists>>,
+    /// The same, set by set.
+    wants: Vec<Want>,
+    /// The kernel did not take them: when to try again, and how long to wait after that.
+    pending: Option<(Instant, Duration)>,
+    /// Some rules changed somewhere since ours were compared.
+    changed: bool,
+    /// When the rules were last made ours.
+    applied_at: SystemTime,
     mends: VecDeque<Instant>,
     /// The rules were not as wanted at the last look.
     differs: bool,
@@ -164,8 +184,9 @@ struct Keeper {
 impl Keeper {
     fn run(mut self) -> Result<()> {
         let (mut next_hits, mut next_check) = (Instant::now(), Instant::now() + CHECK_EVERY);
+        let mut compared = Instant::now();
         loop {
-            self.wait(next_hits.min(next_check));
+            self.wait(Instant::now() + LOOK_EVERY);
             let orders = self.orders.take();
             let newest = orders.iter().rposition(|order| matches!(order, Order::Lists(_)));
             for (place, order) in orders.into_iter().enumerate() {
@@ -178,28 +199,29 @@ impl Keeper {
                     }
                 }
             }
-            match self.monitor.read() {
-                Ok(changes) => self.heard(&changes),
-                Err(error) => tracing::debug!("cannot hear what others change: {error}"),
-            }
             let now = Instant::now();
+            self.changed |= self.watch.look(&mut self.channel, 0).unwrap_or(true);
+            if self.changed && now.duration_since(compared) >= COMPARE_PAUSE {
+                self.changed = false;
+                self.compare(false);
+                compared = Instant::now();
+            }
+            if self.pending.is_some_and(|(at, _)| at <= now) {
+                self.load(true, 0);
+            }
             if now >= next_hits {
                 next_hits = now + HITS_EVERY;
                 self.look_at_hits();
             }
             if now >= next_check {
                 next_check = now + CHECK_EVERY;
-                self.check(&[]);
-                self.retry();
+                self.compare(true);
             }
         }
     }
 
     fn wait(&self, until: Instant) {
-        let mut descriptors = [
-            PollFd::new(self.monitor.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.orders.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut descriptors = [PollFd::new(self.orders.as_fd(), PollFlags::POLLIN)];
         let left = until.saturating_duration_since(Instant::now());
         // A little late rather than a little early, and then again.
         let left =
@@ -211,7 +233,7 @@ impl Keeper {
     fn set_lists(&mut self, lists: Arc<Lists>) {
         self.named = self.named_of(&lists);
         self.lists = Some(lists);
-        self.load(true);
+        self.load(true, 0);
     }
 
     /// Blocked addresses that have a name under an allowed domain.
@@ -229,49 +251,57 @@ impl Keeper {
     }
 
     fn admit(&mut self, address: IpAddr) {
-        if self.named.len() < NAMED_MAX && self.named.insert(address) {
-            self.load(false);
+        if self.named.len() >= NAMED_MAX || !self.named.insert(address) {
+            return;
+        }
+        // Its first packet may be on its way: before anything else.
+        match self.sets.admit(address) {
+            Ok(added) => self.load(added, added.into()),
+            Err(error) => {
+                tracing::warn!(
+                    "{address} is let through late, though an allowed domain names it: {error:#}"
+                );
+                self.load(false, 0);
+            }
         }
     }
 
-    /// Brings the sets to what the lists say, ends what is open against them, and tells.
-    fn load(&mut self, tell: bool) {
+    /// Brings the sets to what the lists say, ends what is open against them, and tells; `added_before` were added for it
+    /// already.
+    fn load(&mut self, tell: bool, added_before: u64) {
         let Some(lists) = self.lists.clone() else { return };
+        let named: Vec<IpAddr> = self.named.iter().copied().collect();
+        self.wants = Want::all(&lists, &named);
+        self.wants.extend(Want::pairs(&lists));
         match self.bring(&lists) {
             Ok(loaded) => {
+                self.pending = None;
                 let ended_flows = self.revoke(&lists);
                 let reload = ListsReload {
-                    added: loaded.added,
+                    added: loaded.added + added_before,
                     removed: loaded.removed,
                     ended_flows,
                     took_ms: u64::try_from(loaded.took.as_millis()).unwrap_or(u64::MAX),
                 };
                 if tell || loaded.added + loaded.removed + ended_flows > 0 {
-                    let sets = self
-                        .wants(&lists)
-                        .iter()
-                        .map(|want| (want.set, want.len() as u64))
-                        .collect();
-                    let named = self.named.iter().copied().collect();
+                    let sets =
+                        self.wants.iter().map(|want| (want.set, want.len() as u64)).collect();
                     self.listener.loaded(&lists, reload, Held { sets, named });
                 }
                 self.shared.denied.look_again();
             }
             Err(error) => {
                 self.sets.forget_all();
-                let message = format!(
-                    "the kernel's sets are not what the lists say, so the daemon judges by them alone: {error:#}"
-                );
-                self.shared.report_health("lists", false, message);
+                let pause = self.pending.map_or(RETRY_MIN, |(_, pause)| (pause * 2).min(RETRY_MAX));
+                if self.pending.is_none() {
+                    let message = format!(
+                        "the kernel's sets are not what the lists say, which is tried again: {error:#}"
+                    );
+                    self.shared.report_health("lists", false, message);
+                }
+                self.pending = Some((Instant::now() + pause, pause));
             }
         }
-    }
-
-    fn wants(&self, lists: &Lists) -> Vec<Want> {
-        let named: Vec<IpAddr> = self.named.iter().copied().collect();
-        let mut wants = Want::all(lists, &named);
-        wants.extend(Want::pairs(lists));
-        wants
     }
 
     fn bring(&mut self, lists: &Lists) -> Result<Loaded> {
@@ -280,8 +310,7 @@ impl Keeper {
                 .iter()
                 .for_each(|set| self.sets.forget(set));
         }
-        let wants = self.wants(lists);
-        self.sets.load(&wants, Some(&mut self.monitor))
+        self.sets.load(&self.wants)
     }
 
     fn revoke(&self, lists: &Lists) -> u64 {

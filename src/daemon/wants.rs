@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::engine::Wall;
@@ -96,6 +97,18 @@ impl Want {
             }
             Key::Pair(..) => None,
         }))
+    }
+
+    /// Whether an element with a time of its own is wanted.
+    pub fn has(&self, key: Key) -> bool {
+        self.timed.iter().any(|(wanted, _)| *wanted == key)
+    }
+
+    /// How many elements the kernel may count: what has expired is counted until it is swept up.
+    pub fn counts(&self, now: Wall) -> RangeInclusive<u64> {
+        let lasting = self.ranges.len(self.family);
+        let living = self.timed.iter().filter(|timed| living(timed, now).is_some()).count();
+        (lasting + living) as u64..=self.len() as u64
     }
 
     /// All elements that have not expired, in the order the kernel takes them fastest. A range up to the highest

@@ -48,6 +48,6 @@ pub use options::{
     DnsRedirect, HOSTS_SIZE_DEFAULT, LocalPolicy, Options, Posture, QueueVia, Refuse,
 };
 pub use render::render;
-pub use replace::{Replaced, replace};
+pub use replace::{DUMP_MAX, Replaced, replace};
 pub use ruleset::Ruleset;
 pub use socket::Channel;

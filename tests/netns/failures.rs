@@ -161,7 +161,7 @@ fn a_rule_that_somebody_deletes_is_put_back_and_refuses_again() {
     };
     let message = told(false)["message"].to_string();
     assert!(
-        message.contains("nft (process ") && message.contains("refused by the daemon"),
+        message.contains("somebody changed the rules") && message.contains("refused by the daemon"),
         "{message}"
     );
     told(true);

@@ -69,7 +69,7 @@ fn what_a_stranger_does_to_sets_is_told_and_put_back() {
     ] {
         let mark = stand.daemon.feed().mark();
         stand.lab.gw.nft(&format!("{script}\n"));
-        let told = stand.told(mark, "rules", &["nft (process ", "changed the list sets"]);
+        let told = stand.told(mark, "rules", &["somebody changed the list sets"]);
         assert_eq!(told["healthy"], false, "{script}: {told}");
         assert_eq!(stand.told(mark, "rules", &["again"])["healthy"], true, "{script}");
         assert_whole(&stand);
@@ -92,7 +92,7 @@ fn what_a_stranger_does_to_rules_is_told_and_put_back_with_all_sets() {
     ] {
         let mark = stand.daemon.feed().mark();
         stand.lab.gw.nft(&format!("{script}\n"));
-        let told = stand.told(mark, "rules", &["nft (process ", "they are put back"]);
+        let told = stand.told(mark, "rules", &["somebody changed the rules", "they are put back"]);
         assert_eq!(told["healthy"], false, "{script}: {told}");
         assert_eq!(stand.told(mark, "rules", &["as they should be"])["healthy"], true, "{script}");
         assert_whole(&stand);
@@ -158,7 +158,7 @@ fn rules_a_person_removes_stay_away_until_they_install_them_again() {
     // And from now on strangers are minded again.
     let mark = stand.daemon.feed().mark();
     stand.lab.gw.nft("flush chain inet synhold forward\n");
-    stand.told(mark, "rules", &["nft (process ", "they are put back"]);
+    stand.told(mark, "rules", &["somebody changed the rules", "they are put back"]);
     stand.told(mark, "rules", &["as they should be"]);
     assert_whole(&stand);
 }

@@ -1,40 +1,41 @@
 //! What others change in our table: told, and put back.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::Keeper;
-use crate::engine::lists::Lists;
-use crate::nftables::{Changes, Who};
+use crate::daemon::lock;
+use crate::daemon::sets::Loaded;
 
 /// Mends in a minute after which somebody else is at work: then only reports, until a minute is over.
 const MENDS_A_MINUTE: usize = 10;
 
 impl Keeper {
-    /// What others did to our table.
-    pub(super) fn heard(&mut self, changes: &Changes) {
-        if !changes.is_ours_touched() {
+    /// Compares rules and sets with what is wanted, and puts back what differs; `deep` looks into larger sets too.
+    pub(super) fn compare(&mut self, deep: bool) {
+        let mended = self.check();
+        if self.differs {
             return;
         }
-        if changes.overflow || changes.table_deleted {
-            self.sets.forget_all();
+        self.users = false;
+        if self.pending.is_some() {
+            return;
         }
-        changes.sets_touched.iter().for_each(|set| self.sets.forget(set));
-        if changes.rules_touched || changes.table_deleted {
-            self.users = changes.others.iter().any(is_synhold);
-        }
-        let mended = self.check(&changes.others);
-        if !self.differs {
-            self.users = false;
-            // Empty sets belong to rules that were put back, and are no second mend.
-            if mended || self.may_mend_sets(&changes.others) {
-                self.mend_sets(&changes.others);
+        match self.sets.doubt(deep, |pair| self.shared.denied.has(pair)) {
+            Ok(0) => {}
+            Ok(added) => {
+                let loaded = Loaded { added, ..Loaded::default() };
+                self.report(false, put_back(loaded, 0, true));
+                self.report(true, "the list sets are what the lists say again".to_owned());
             }
+            Err(error) => return tracing::warn!("cannot read the list sets: {error:#}"),
+        }
+        if self.sets.is_unsure(&self.wants) {
+            self.mend_sets(mended);
         }
     }
 
     /// Compares the rules with what is wanted, and puts back what differs; true if it did.
-    pub(super) fn check(&mut self, who: &[Who]) -> bool {
+    fn check(&mut self) -> bool {
         let drift = match self.rules.drift() {
             Ok(drift) => drift,
             Err(error) => {
@@ -49,24 +50,28 @@ impl Keeper {
             return false;
         };
         let already = std::mem::replace(&mut self.differs, true);
-        let by = named(who);
+        self.users |= lock::rules_commanded_since(self.applied_at);
         if self.users {
-            let advice = "`synhold rules install` with the same options puts them back";
-            self.report(false, format!("`synhold rules` changed the rules: {drift}; {advice}"));
+            if !already {
+                let advice = "`synhold rules install` with the same options puts them back";
+                let message = format!("`synhold rules` changed the rules: {drift}; {advice}");
+                self.report(false, message);
+            }
             return false;
         }
         if !self.may_mend() {
             if !already {
                 let message = format!(
-                    "{by} keeps changing the rules: {drift}; they are not put back for a minute"
+                    "somebody keeps changing the rules: {drift}; they are not put back for a minute"
                 );
                 self.report(false, message);
             }
             return false;
         }
-        self.report(false, format!("{by} changed the rules: {drift}; they are put back"));
+        self.report(false, format!("somebody changed the rules: {drift}; they are put back"));
         match self.rules.mend() {
             Ok(()) => {
+                self.applied_at = SystemTime::now();
                 self.sets.forget_all();
                 self.check_again();
                 true
@@ -95,72 +100,49 @@ impl Keeper {
         may
     }
 
-    /// Whether there is something to be done about the sets, and it may be done. If not, the daemon judges by the lists
-    /// what the kernel's sets let through, until the next look at everything.
-    fn may_mend_sets(&mut self, who: &[Who]) -> bool {
-        let unsure = |lists: &Arc<Lists>| self.sets.is_unsure(&self.wants(lists));
-        if !self.lists.as_ref().is_some_and(unsure) {
-            return false;
-        }
-        let may = self.may_mend();
-        if !may && !std::mem::replace(&mut self.sets_left, true) {
-            let by = named(who);
-            let message = format!(
-                "{by} keeps changing the list sets; they are not put back for a minute, and the daemon judges by the lists"
-            );
-            self.report(false, message);
-        }
-        may
-    }
-
-    /// Brings sets that others touched back to what the lists say.
-    fn mend_sets(&mut self, who: &[Who]) {
+    /// Brings sets that others may have changed to what the lists say, and ends what was opened meanwhile. Sets that are
+    /// left as they are for a while are made up for by the daemon, which judges by the lists.
+    fn mend_sets(&mut self, mended: bool) {
         let Some(lists) = self.lists.clone() else { return };
-        if !self.sets.is_unsure(&self.wants(&lists)) {
+        if self.sets_left && !self.may_mend() {
             return;
         }
         match self.bring(&lists) {
-            Ok(loaded) if loaded.added + loaded.removed > 0 || self.sets_left => {
-                self.sets_left = false;
-                let message = format!(
-                    "{} changed the list sets: {} elements put back, {} taken out in {} ms",
-                    named(who),
-                    loaded.added,
-                    loaded.removed,
-                    loaded.took.as_millis()
-                );
-                self.report(false, message);
-                self.report(true, "the list sets are what the lists say again".to_owned());
+            Ok(loaded) if loaded.added + loaded.removed > 0 => {
+                // Empty sets belong to rules that were put back, and are no second mend.
+                let may = mended || self.sets_left || self.may_mend();
+                self.sets_left = !may;
+                let ended = self.revoke(&lists);
+                self.report(false, put_back(loaded, ended, may));
+                if may {
+                    self.report(true, "the list sets are what the lists say again".to_owned());
+                }
+            }
+            Ok(_) if std::mem::take(&mut self.sets_left) => {
+                self.report(true, "the list sets are what the lists say".to_owned());
+            }
+            // Rules that were put back may have let flows through although no set was touched.
+            Ok(_) if mended => {
+                self.revoke(&lists);
             }
             Ok(_) => {}
             Err(error) => {
-                self.report(false, format!("the list sets cannot be put back: {error:#}"))
+                self.report(false, format!("the list sets cannot be put back: {error:#}"));
             }
         }
     }
-
-    /// What could not be loaded is tried again.
-    pub(super) fn retry(&mut self) {
-        if !self.differs {
-            self.mend_sets(&[]);
-        }
-    }
 }
 
-/// A `synhold` of another process: a person at the command line.
-fn is_synhold(who: &Who) -> bool {
-    who.name == env!("CARGO_PKG_NAME") && !is_own_thread(who.pid)
-}
-
-fn is_own_thread(id: u32) -> bool {
-    std::path::Path::new("/proc/self/task").join(id.to_string()).exists()
-}
-
-fn named(who: &[Who]) -> String {
-    let names: Vec<String> = who
-        .iter()
-        .filter(|who| !is_own_thread(who.pid))
-        .map(|who| format!("{} (process {})", who.name, who.pid))
-        .collect();
-    if names.is_empty() { "somebody".to_owned() } else { names.join(" and ") }
+fn put_back(loaded: Loaded, ended: u64, may: bool) -> String {
+    let rest = if may { "" } else { "; next time they are not put back for a minute" };
+    let flows = match ended {
+        0 => String::new(),
+        ended => format!(", {ended} open flows ended"),
+    };
+    format!(
+        "somebody changed the list sets: {} elements put back, {} taken out in {} ms{flows}{rest}",
+        loaded.added,
+        loaded.removed,
+        loaded.took.as_millis()
+    )
 }
