@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use crate::config::ListConfig;
 use crate::engine::Wall;
 use crate::lists::{
-    self, Compiled, DOH_SERVERS, Feed, Feeds, Findings, Folder, Protected, Query, Source, Status,
+    self, Compiled, DOH_SERVERS, FeedReport, Feeds, Findings, Folder, ListStatus, Protected, Query,
+    Source, Status,
 };
 
 use super::{clock, lock, protected};
@@ -21,6 +22,8 @@ pub struct Books {
     pub folder: Folder,
     /// All lists.
     pub sources: Vec<Source>,
+    /// What is known about the feeds among them, and about those without a copy yet.
+    pub feeds: Vec<FeedReport>,
     /// What no block list may take away.
     pub protected: Vec<Protected>,
     /// What the daemon said last, though it may have ended since.
@@ -40,11 +43,19 @@ impl Books {
         let told =
             |status: &Status| status.lists.iter().any(|list| list.report.name == DOH_SERVERS);
         let refuse_doh = config.refuse_doh || status.as_ref().is_some_and(told);
+        let running = lock::is_state_in_use(&config.state_dir);
+        let mut protected = protected::all(&config.host, &config.upstreams);
+        // Likewise what only its command line names is not to be blocked.
+        let named = status.iter().filter(|_| running).flat_map(|status| &status.protected);
+        protected
+            .extend(named.filter(|named| !protected.contains(named)).cloned().collect::<Vec<_>>());
+        let feeds = Feeds::open(config.feeds.clone(), &folder, true, 0, clock::now());
         Books {
-            sources: sources(&folder, &config.feeds, refuse_doh),
-            protected: protected::all(&config.host, &config.upstreams),
+            sources: sources(&folder, &feeds, refuse_doh),
+            feeds: feeds.reports(),
+            protected,
             status,
-            running: lock::is_state_in_use(&config.state_dir),
+            running,
             now: clock::wall(),
             state_dir: config.state_dir.clone(),
             folder,
@@ -61,6 +72,19 @@ impl Books {
         lists::compile(&self.sources, &self.protected, self.now)
     }
 
+    /// All lists as a report has them. What the running daemon said about fetching goes before what the disk shows.
+    pub fn describe(&self, compiled: &Compiled) -> Vec<ListStatus> {
+        let mut lists = ListStatus::all(&compiled.per_list, &self.feeds, &self.folder);
+        let told = self.status.as_ref().filter(|_| self.running).map_or(&[][..], |s| &s.lists);
+        for list in &mut lists {
+            if let Some(told) = told.iter().find(|told| told.report.name == list.report.name) {
+                list.next_fetch = told.next_fetch;
+                list.last_error = told.last_error.clone().or(list.report.error.clone());
+            }
+        }
+        lists
+    }
+
     /// Finds entries by one reading of everything.
     pub fn find(&self, wanted: &[Query]) -> Findings {
         lists::find(&self.sources, wanted, &self.protected, self.now)
@@ -68,9 +92,9 @@ impl Books {
 }
 
 /// All lists there are: our own, the last good copies of feeds, and what comes with the program.
-fn sources(folder: &Folder, feeds: &[Feed], refuse_doh: bool) -> Vec<Source> {
+fn sources(folder: &Folder, feeds: &Feeds, refuse_doh: bool) -> Vec<Source> {
     let mut sources = Source::all_own(folder);
-    sources.extend(Feeds::open(feeds.to_vec(), folder, true, 0, clock::now()).sources());
+    sources.extend(feeds.sources());
     if refuse_doh {
         sources.push(Source::doh_servers());
     }

@@ -29,6 +29,7 @@ mod quarantine;
 mod revoke;
 mod rules;
 mod sequence;
+mod sets_cli;
 mod stand;
 mod steal;
 mod truth;

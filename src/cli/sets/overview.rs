@@ -26,7 +26,7 @@ pub(super) fn run(place: &Place) -> Result<Answer> {
 fn tell(overview: &Overview, now: Wall) -> String {
     let mut lines = sets(&overview.sets, now);
     lines.push(String::new());
-    lines.extend(lists(&overview.lists));
+    lines.extend(lists(&overview.lists, now));
     let remarks = remarks(overview);
     if !remarks.is_empty() {
         lines.push(String::new());
@@ -87,7 +87,7 @@ fn drift(set: &SetLine) -> String {
     }
 }
 
-fn lists(lists: &[ListLine]) -> Vec<String> {
+fn lists(lists: &[ListLine], now: Wall) -> Vec<String> {
     let mut table = Table::new(&[
         ("LIST", Align::Left),
         ("KIND", Align::Left),
@@ -96,6 +96,7 @@ fn lists(lists: &[ListLine]) -> Vec<String> {
         ("BAD", Align::Right),
         ("REFUSED", Align::Right),
         ("EXPIRED", Align::Right),
+        ("FETCHED", Align::Right),
         ("ERROR", Align::Cut),
     ]);
     for list in lists {
@@ -107,6 +108,7 @@ fn lists(lists: &[ListLine]) -> Vec<String> {
         let counts = [list.entries, list.domains, list.bad, list.refused, list.expired];
         let mut cells = vec![list.name.clone(), kind.to_owned()];
         cells.extend(counts.map(|count| count.to_string()));
+        cells.push(list.fetched.map_or_else(words::dash, |fetched| words::ago(fetched, now)));
         cells.push(list.error.clone().unwrap_or_default());
         table.row(cells);
     }
@@ -117,6 +119,7 @@ fn lists(lists: &[ListLine]) -> Vec<String> {
 fn remarks(overview: &Overview) -> Vec<String> {
     let mut remarks = Vec::new();
     for list in &overview.lists {
+        remarks.extend(list.error.iter().map(|error| format!("list {}: {error}", list.name)));
         remarks.extend(list.messages.iter().take(MESSAGES_SHOWN).cloned());
         let told = list.messages.len().min(MESSAGES_SHOWN) as u64;
         if let more @ 1.. = (list.bad + list.refused).saturating_sub(told) {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::daemon::books::Books;
 use crate::engine::Wall;
-use crate::lists::{Status, Watch};
+use crate::lists::{self, ListReport, Source, Status, Watch};
 
 /// How long a command waits. Reading and loading a change in a million entries takes less than a second.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -33,11 +33,13 @@ pub fn wait(books: &Books, changed_at: Wall) -> Daemon {
         return Daemon::NotRunning;
     }
     let Ok(mut watch) = Watch::new([books.folder.status()]) else { return Daemon::Unconfirmed };
+    let own =
+        lists::compile(&Source::all_own(&books.folder), &books.protected, changed_at).per_list;
     let deadline = Instant::now() + PATIENCE;
     loop {
         // The watch was there before the file is read, so no change of it is missed.
         let status = Status::load(&books.folder).ok().flatten();
-        if let Some(status) = status.filter(|status| covers(status, changed_at)) {
+        if let Some(status) = status.filter(|status| covers(status, changed_at, &own)) {
             return Daemon::InForce { ended_flows: ended_since(books.status.as_ref(), &status) };
         }
         let left = deadline.saturating_duration_since(Instant::now());
@@ -52,8 +54,16 @@ pub fn wait(books: &Books, changed_at: Wall) -> Daemon {
     }
 }
 
-fn covers(status: &Status, changed_at: Wall) -> bool {
-    status.in_force && status.read.is_some_and(|read| read >= changed_at)
+/// True if the kernel has a reading of the lists that began after the edit and took our own for what they are: the
+/// daemon does not believe at once that a list lost nearly everything.
+fn covers(status: &Status, changed_at: Wall, own: &[ListReport]) -> bool {
+    let entries = |name: &str| {
+        let list = status.lists.iter().find(|list| list.report.name == name);
+        list.map_or(0, |list| list.report.entries)
+    };
+    status.in_force
+        && status.read.is_some_and(|read| read >= changed_at)
+        && own.iter().all(|list| entries(&list.name) == list.entries)
 }
 
 /// Flows ended since `before`; a daemon that started meanwhile counts from zero.
@@ -65,14 +75,30 @@ fn ended_since(before: Option<&Status>, now: &Status) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lists::{Folder, ListStatus, Own};
 
     #[test]
     fn only_a_reading_after_the_edit_that_the_kernel_has_counts() {
         let status = |read, in_force| Status { read, in_force, ..Status::default() };
-        assert!(covers(&status(Some(Wall(7)), true), Wall(7)));
-        assert!(!covers(&status(Some(Wall(6)), true), Wall(7)), "read before the edit");
-        assert!(!covers(&status(Some(Wall(8)), false), Wall(7)), "not loaded");
-        assert!(!covers(&status(None, true), Wall(7)));
+        let covers = |status: &Status| covers(status, Wall(7), &[]);
+        assert!(covers(&status(Some(Wall(7)), true)));
+        assert!(!covers(&status(Some(Wall(6)), true)), "read before the edit");
+        assert!(!covers(&status(Some(Wall(8)), false)), "not loaded");
+        assert!(!covers(&status(None, true)));
+    }
+
+    #[test]
+    fn a_loss_that_is_not_believed_is_not_in_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::new(folder.path());
+        std::fs::create_dir_all(folder.lists()).unwrap();
+        let compiled = || lists::compile(&Source::all_own(&folder), &[], Wall(0)).per_list;
+        std::fs::write(folder.own(Own::Block), "203.0.113.1\n203.0.113.2\n").unwrap();
+        let lists = ListStatus::all(&compiled(), &[], &folder);
+        let status = Status { read: Some(Wall(7)), in_force: true, lists, ..Status::default() };
+        assert!(covers(&status, Wall(7), &compiled()));
+        std::fs::write(folder.own(Own::Block), "").unwrap();
+        assert!(!covers(&status, Wall(7), &compiled()));
     }
 
     #[test]

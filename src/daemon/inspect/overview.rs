@@ -12,7 +12,7 @@ use crate::daemon::wants::Want;
 use crate::engine::Wall;
 use crate::engine::lists::Lists;
 use crate::engine::net::Family;
-use crate::lists::{Kind, ListReport, SetStatus, serde_time};
+use crate::lists::{Kind, ListStatus, SetStatus, serde_time};
 use crate::nftables::expr::Expr;
 use crate::nftables::ruleset::{INTERVAL, Key};
 use crate::nftables::{self, Channel, Options, RuleCount, Ruleset, SetInfo, names};
@@ -84,7 +84,15 @@ pub struct ListLine {
     pub refused: u64,
     /// Entries whose time is over.
     pub expired: u64,
-    /// Why the list could not be read to its end.
+    /// Where it comes from: a file, a URL, or nothing for one that comes with the program.
+    pub source: Option<String>,
+    /// When the copy in use was fetched.
+    #[serde(with = "serde_time")]
+    pub fetched: Option<Wall>,
+    /// When it is fetched next; nothing if no daemon is there to do it.
+    #[serde(with = "serde_time")]
+    pub next_fetch: Option<Wall>,
+    /// Why the last fetching or reading brought nothing.
     pub error: Option<String>,
     /// The first bad lines and refused entries, each with its line and what to do.
     pub messages: Vec<String>,
@@ -109,6 +117,7 @@ pub fn overview(books: &Books) -> Result<Overview> {
         RulesState::Absent => HashMap::new(),
         _ => hits(&nftables::counters()?),
     };
+    let lists = books.describe(&compiled);
     let mut channel = Channel::open()?;
     let mut sets = Vec::new();
     for set in names::PAIRS.iter().flat_map(|pair| Family::BOTH.map(|family| pair.of(family))) {
@@ -124,7 +133,7 @@ pub fn overview(books: &Books) -> Result<Overview> {
         daemon: books.status.as_ref().filter(|_| books.running).map(|status| status.pid),
         drift: sets.iter().any(|set| set.drift == Some(true)),
         sets,
-        lists: compiled.per_list.into_iter().map(ListLine::from).collect(),
+        lists: lists.into_iter().map(|list| ListLine::new(list, books.running)).collect(),
     })
 }
 
@@ -197,8 +206,9 @@ fn hits(counts: &[RuleCount]) -> HashMap<String, u64> {
     hits
 }
 
-impl From<ListReport> for ListLine {
-    fn from(report: ListReport) -> ListLine {
+impl ListLine {
+    fn new(list: ListStatus, running: bool) -> ListLine {
+        let ListStatus { report, source, fetched, next_fetch, last_error } = list;
         ListLine {
             name: report.name,
             kind: report.kind,
@@ -207,7 +217,10 @@ impl From<ListReport> for ListLine {
             bad: report.bad,
             refused: report.refused,
             expired: report.expired,
-            error: report.error,
+            source,
+            fetched,
+            next_fetch: next_fetch.filter(|_| running),
+            error: last_error,
             messages: [report.bad_lines, report.refused_entries].concat(),
         }
     }
