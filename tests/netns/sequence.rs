@@ -205,7 +205,7 @@ impl Scene {
                 let there = self.lab.gw.run(|| synhold::nftables::dump(set, 1));
                 there.is_ok() && members(&self.lab, set) == wanted
             };
-            if retry_until(super::stand::SOON, || same().then_some(())).is_none() {
+            if retry_until(super::stand::LATER, || same().then_some(())).is_none() {
                 let held = self.lab.gw.run(|| synhold::nftables::dump(set, 1_000));
                 let story = self.daemon.as_ref().map(Daemon::story).unwrap_or_default();
                 panic!("seed {seed}, after {done:#?}\n{set}: {held:?}\nnot {wanted:?}\n{story}");

@@ -18,6 +18,8 @@ use super::lab::wire::Wire;
 use super::lab::{CONTAINER_NETS, CT4, CT6, DEAD4, DEAD6, Lab, SRV4, SRV6, Side, at, eventually};
 
 pub const SOON: Duration = Duration::from_secs(5);
+/// For what several threads and the disk have to do, on a machine that is busy with other tests.
+pub const LATER: Duration = Duration::from_secs(20);
 pub const BIN: &str = env!("CARGO_BIN_EXE_synhold");
 pub const PORT: u16 = 443;
 
@@ -107,7 +109,7 @@ impl Stand {
         daemon.ready();
         if !lists.is_empty() {
             let is = |e: &Value| e["event"] == "reload" && e["what"] == "lists";
-            daemon.expect_event("the first load", is, SOON);
+            daemon.expect_event("the first load", is, LATER);
         }
         Stand { daemon, far, log, _servers: servers, lab }
     }
@@ -147,7 +149,7 @@ impl Stand {
     /// Waits until changed lists are in the kernel.
     pub fn reloaded_since(&self, mark: u64) -> Value {
         let is = |e: &Value| e["event"] == "reload" && e["what"] == "lists";
-        let found = self.daemon.feed().wait_after(mark, is, SOON);
+        let found = self.daemon.feed().wait_after(mark, is, LATER);
         found.unwrap_or_else(|| panic!("the lists were not loaded\n{}", self.daemon.story()))
     }
 
@@ -164,7 +166,7 @@ impl Stand {
             let message = e["message"].as_str().unwrap_or_default();
             e["event"] == "health" && e["what"] == what && parts.iter().all(|p| message.contains(p))
         };
-        let found = self.daemon.feed().wait_after(mark, is, SOON);
+        let found = self.daemon.feed().wait_after(mark, is, LATER);
         found.unwrap_or_else(|| panic!("nobody told {parts:?}\n{}", self.daemon.story()))
     }
 
@@ -177,7 +179,7 @@ impl Stand {
     pub fn wait_members(&self, set: &str, wanted: &[&str]) {
         let wanted: BTreeSet<String> = wanted.iter().map(|text| (*text).to_owned()).collect();
         let same = || self.members(set) == wanted;
-        if super::lab::retry_until(SOON, || same().then_some(())).is_none() {
+        if super::lab::retry_until(LATER, || same().then_some(())).is_none() {
             panic!("{set}: {:?}, not {wanted:?}\n{}", self.members(set), self.daemon.story());
         }
     }

@@ -144,9 +144,9 @@ impl Daemon {
     /// Waits for its `ready` event.
     ///
     /// # Panics
-    /// When it does not come within five seconds.
+    /// When it does not come within twenty seconds; starting needs grace periods of the kernel as ending does.
     pub fn ready(&self) -> Value {
-        self.expect_event("ready", |e| e["event"] == "ready", Duration::from_secs(5))
+        self.expect_event("ready", |e| e["event"] == "ready", Duration::from_secs(20))
     }
 
     /// The last events and the stderr, for panic messages.
