@@ -10,7 +10,6 @@ use super::state::RulesState;
 use crate::daemon::books::Books;
 use crate::daemon::wants::Want;
 use crate::engine::Wall;
-use crate::engine::lists::Lists;
 use crate::engine::net::Family;
 use crate::lists::{Kind, ListStatus, SetStatus, serde_time};
 use crate::nftables::expr::Expr;
@@ -111,7 +110,9 @@ impl Overview {
 /// In one line, if the kernel does not answer.
 pub fn overview(books: &Books) -> Result<Overview> {
     let compiled = books.compile();
-    let wants = Want::all(&compiled.lists, books.named());
+    let mut wants = Want::all(&compiled.lists, books.named());
+    // A verdict of a moment ago is there too, so that without a pair in the lists there is nothing to compare.
+    wants.extend(Want::pairs(&compiled.lists).into_iter().filter(|want| want.len() > 0));
     let rules = RulesState::of(nftables::read()?.as_ref());
     let hits = match rules {
         RulesState::Absent => HashMap::new(),
@@ -126,7 +127,20 @@ pub fn overview(books: &Books) -> Result<Overview> {
         let status = books.status.iter().flat_map(|status| &status.sets);
         let status = status.into_iter().find(|status| status.name == set);
         let line = SetLine::new(set, want, info.as_ref(), status, hits.get(set).copied());
-        sets.push(line.compared(want, info.as_ref(), &compiled.lists, books.now)?);
+        let drift = match (want, &info) {
+            (None, _) => Drift::default(),
+            (Some(want), None) => Drift::absent(want),
+            (Some(want), Some(_)) if names::DENIED.has(set) => {
+                Drift::of_pairs(want, &mut channel, books.now)?
+            }
+            (Some(want), Some(info)) => Drift::of(want, info, &compiled.lists, books.now)?,
+        };
+        sets.push(SetLine {
+            drift: drift.differs,
+            missing: drift.missing,
+            extra: drift.extra,
+            ..line
+        });
     }
     Ok(Overview {
         rules,
@@ -159,24 +173,6 @@ impl SetLine {
             loaded: status.and_then(|status| status.loaded_at),
             took_ms: status.map(|status| status.took_ms),
         }
-    }
-
-    fn compared(
-        self,
-        want: Option<&Want>,
-        info: Option<&SetInfo>,
-        lists: &Lists,
-        now: Wall,
-    ) -> Result<SetLine> {
-        let drift = match (want, info) {
-            (None, _) => return Ok(self),
-            (Some(want), None) => {
-                let missing = want.len() as u64;
-                Drift { differs: Some(missing > 0), missing, extra: 0 }
-            }
-            (Some(want), Some(info)) => Drift::of(want, info, lists, now)?,
-        };
-        Ok(SetLine { drift: drift.differs, missing: drift.missing, extra: drift.extra, ..self })
     }
 }
 
