@@ -7,7 +7,7 @@ use crate::engine::Mode;
 use crate::engine::ranges::RangeSet;
 use crate::nftables::ruleset::Set;
 use crate::nftables::{
-    self, Family, HOSTS_SIZE_DEFAULT, Options, QueueVia, Ruleset, names, restorable,
+    self, Channel, Family, HOSTS_SIZE_DEFAULT, Options, QueueVia, Ruleset, names, restorable,
 };
 
 /// The rules in the kernel, and what to do about them at stop. Dropped without a word, they are restored.
@@ -19,6 +19,8 @@ pub struct Rules {
     applied: Ruleset,
     /// What others' rules are put back to.
     previous: Option<Ruleset>,
+    /// By which they are changed while the daemon runs, so that it knows its own changes.
+    channel: Channel,
     armed: bool,
 }
 
@@ -53,8 +55,17 @@ impl Rules {
             Some(previous) if *previous != wanted => wanted.remembering(previous),
             _ => wanted,
         };
-        nftables::apply(&applied, current.as_ref())?;
-        Ok(Rules { queue_via, own, applied, previous, armed: true })
+        let mut channel = Channel::open()?;
+        nftables::apply_by(&mut channel, &applied, current.as_ref())?;
+        Ok(Rules { queue_via, own, applied, previous, channel, armed: true })
+    }
+
+    /// The port by which its changes are known.
+    ///
+    /// # Errors
+    /// If the socket is gone.
+    pub fn port(&self) -> Result<u32> {
+        Ok(self.channel.port()?)
     }
 
     /// How the kernel differs from what was put in, in some words; `None` if it does not.
@@ -75,7 +86,7 @@ impl Rules {
     /// # Errors
     /// If the kernel does not take it.
     pub fn mend(&mut self) -> Result<()> {
-        nftables::apply(&self.applied, nftables::read()?.as_ref())?;
+        nftables::apply_by(&mut self.channel, &self.applied, nftables::read()?.as_ref())?;
         Ok(())
     }
 
@@ -91,7 +102,10 @@ impl Rules {
         }
         let mut wanted = self.applied.clone();
         wanted.sets.iter_mut().filter(|set| small(set)).for_each(|set| set.size = size);
-        nftables::apply(&wanted, nftables::read()?.as_ref())?;
+        // Rules that a person took away are not put in because a list grew.
+        if let Some(current) = nftables::read()? {
+            nftables::apply_by(&mut self.channel, &wanted, Some(&current))?;
+        }
         self.applied = wanted;
         Ok(true)
     }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use super::clock;
 use super::denied::{self, Pair};
 use super::wants::Want;
+use crate::engine::Wall;
 use crate::nftables::{Bulk, Channel, Element, Error, Key, Monitor, names, replace};
 
 /// Changes from which the kernel's notices are switched off meanwhile: it would make one for each, for us alone.
@@ -23,6 +24,23 @@ pub struct Loaded {
     pub removed: u64,
     /// How long it took.
     pub took: Duration,
+}
+
+/// Elements that go and come, by set.
+#[derive(Default)]
+struct Differences {
+    gone: Vec<(&'static str, Vec<Element>)>,
+    come: Vec<(&'static str, Vec<Element>)>,
+}
+
+impl Differences {
+    fn len(&self) -> usize {
+        count(&self.gone) + count(&self.come)
+    }
+}
+
+fn count(elements: &[(&'static str, Vec<Element>)]) -> usize {
+    elements.iter().map(|(_, elements)| elements.len()).sum()
 }
 
 /// What the list sets are known to hold.
@@ -72,13 +90,15 @@ impl Sets {
     pub fn load(&mut self, wants: &[Want], monitor: Option<&mut Monitor>) -> Result<Loaded> {
         let start = Instant::now();
         let now = clock::wall();
-        let many: usize = wants.iter().map(|want| self.changes(want)).sum();
+        let differences = self.differences(wants, now);
+        let unknown = wants.iter().filter(|want| !self.held.contains_key(want.set));
+        let many = differences.len() + unknown.map(Want::len).sum::<usize>();
         let mut quiet = monitor.filter(|_| many >= QUIET_FROM);
         if let Some(monitor) = &mut quiet {
             monitor.pause()?;
         }
         let mut transactions = 0;
-        let loaded = self.load_all(wants, now, &mut transactions);
+        let loaded = self.load_all(wants, differences, now, &mut transactions);
         if let Some(monitor) = quiet {
             monitor.resume(transactions)?;
         }
@@ -89,10 +109,11 @@ impl Sets {
     fn load_all(
         &mut self,
         wants: &[Want],
-        now: crate::engine::Wall,
+        differences: Differences,
+        now: Wall,
         transactions: &mut u32,
     ) -> Result<Loaded> {
-        let mut loaded = self.load_differences(wants, now, transactions)?;
+        let mut loaded = self.load_differences(wants, differences, transactions)?;
         for want in wants {
             if self.held.contains_key(want.set) {
                 continue;
@@ -107,25 +128,35 @@ impl Sets {
         Ok(loaded)
     }
 
+    /// What has to change in the sets whose contents are known.
+    fn differences(&self, wants: &[Want], now: Wall) -> Differences {
+        let mut differences = Differences::default();
+        for want in wants {
+            let Some(held) = self.held.get(want.set) else { continue };
+            let (gone, come) = want.difference(held, now);
+            differences.gone.push((want.set, gone.collect()));
+            differences.come.push((want.set, come.collect()));
+        }
+        differences
+    }
+
     fn load_differences(
         &mut self,
         wants: &[Want],
-        now: crate::engine::Wall,
+        differences: Differences,
         transactions: &mut u32,
     ) -> Result<Loaded> {
-        let (mut bulk, mut loaded) = (Bulk::new(), Loaded::default());
-        let (mut gone, mut come) = (Vec::new(), Vec::new());
-        for want in wants {
-            let Some(held) = self.held.get(want.set) else { continue };
-            let (out, into) = want.difference(held, now);
-            gone.push((want.set, out.inspect(|_| loaded.removed += 1).collect::<Vec<Element>>()));
-            come.push((want.set, into.inspect(|_| loaded.added += 1).collect::<Vec<Element>>()));
-        }
+        let loaded = Loaded {
+            added: count(&differences.come) as u64,
+            removed: count(&differences.gone) as u64,
+            took: Duration::ZERO,
+        };
+        let mut bulk = Bulk::new();
         // Removals first: a range that grew would overlap itself.
-        for (set, elements) in gone {
+        for (set, elements) in differences.gone {
             bulk.remove(set, elements);
         }
-        for (set, elements) in come {
+        for (set, elements) in differences.come {
             bulk.add(set, elements);
         }
         let known: Vec<&Want> =
@@ -152,14 +183,6 @@ impl Sets {
                 Ok(Loaded::default())
             }
             Err(error) => Err(error).context("cannot change the list sets"),
-        }
-    }
-
-    /// About how many elements will change.
-    fn changes(&self, want: &Want) -> usize {
-        match self.held.get(want.set) {
-            Some(held) => want.len().abs_diff(held.len()),
-            None => want.len(),
         }
     }
 }

@@ -75,13 +75,15 @@ impl Teller {
         let due = |told: &Told| {
             told.waiting > 0 && told.at.is_none_or(|at| now.duration_since(at) >= AGAIN_AFTER)
         };
-        let keys: Vec<(IpAddr, IpAddr, bool)> = self
-            .pairs
-            .iter()
-            .filter(|(_, told)| due(told))
-            .map(|(key, _)| *key)
-            .take(EVENTS_MAX)
-            .collect();
+        let all = self.pairs.iter_mut().filter(|(_, told)| due(told));
+        let mut keys: Vec<(IpAddr, IpAddr, bool)> = Vec::new();
+        for (key, told) in all {
+            if keys.len() < EVENTS_MAX {
+                keys.push(*key);
+            } else {
+                told.at = Some(now);
+            }
+        }
         let lists = shared.engine.lists();
         self.find(&keys, &lists, sources, protected);
         for (src, dst, denied) in keys {

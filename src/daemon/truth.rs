@@ -96,6 +96,7 @@ impl Truth {
         let mut monitor = Monitor::open()?;
         monitor.is_ours(sets.port()?);
         monitor.is_ours(denied_port);
+        monitor.is_ours(rules.port()?);
         let keeper = Keeper {
             revoker: Revoker::new(&rules),
             rules,
@@ -110,6 +111,7 @@ impl Truth {
             lists: None,
             mends: VecDeque::new(),
             differs: false,
+            sets_left: false,
             users: false,
         };
         let thread = std::thread::Builder::new()
@@ -153,6 +155,8 @@ struct Keeper {
     mends: VecDeque<Instant>,
     /// The rules were not as wanted at the last look.
     differs: bool,
+    /// It was told that sets are left as somebody changed them.
+    sets_left: bool,
     /// A person changed the rules with `synhold rules`: they are theirs.
     users: bool,
 }

@@ -43,7 +43,7 @@ pub use error::Error;
 pub use foreign::{Restorable, restorable};
 pub use inspect::{RuleCount, SetInfo, counters, dump};
 pub use kernel::{Applied, apply, apply_by, generation, probe, read, remove};
-pub use monitor::{Changes, Monitor, Who};
+pub use monitor::{Changes, Monitor, Watch, Who};
 pub use options::{
     DnsRedirect, HOSTS_SIZE_DEFAULT, LocalPolicy, Options, Posture, QueueVia, Refuse,
 };

@@ -9,7 +9,7 @@ use super::inspect::dump;
 use super::socket::Channel;
 
 /// Elements up to which a set is read to find what differs. Reading takes the kernel time by the square: 1 M
-/// ranges 83 s, so these 20,000 some 30 ms, which is what writing them all anew takes.
+/// ranges 83 s, these 20,000 about as long as writing all anew.
 pub const DUMP_MAX: usize = 20_000;
 /// How far the remaining life of an element may be off: the time between reading a clock and the kernel's own.
 const TIMEOUT_SLACK_MS: u64 = 2_000;

@@ -271,7 +271,7 @@ mod tests {
             assert_eq!(leads(&rules, names::BLOCKED), blocking);
             assert_eq!(rules.len(), forward(&options(false)).len());
             assert_eq!(leads(&blocked(dry_run), names::REFUSE), usize::from(!dry_run));
-            assert_eq!(leads(&host(dry_run), names::BLOCKED), if dry_run { 0 } else { 2 });
+            assert_eq!(leads(&host(dry_run), names::BLOCKED), if dry_run { 0 } else { 4 });
         }
     }
 

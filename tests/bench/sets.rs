@@ -44,6 +44,7 @@ struct Loads {
     megabytes: Vec<f64>,
     change_ms: Vec<f64>,
     get_us: Vec<f64>,
+    replace_s: Vec<f64>,
 }
 
 /// Measures and reports.
@@ -102,6 +103,7 @@ impl Loads {
         };
         self.change_ms.extend(numbers("change_ms"));
         self.get_us.extend(numbers("get_us"));
+        self.replace_s.extend(value["replace_s"].as_f64());
     }
 }
 
@@ -151,6 +153,13 @@ fn inside(report: &mut Report, key: &str, name: &str, ours: &Loads, barred: bool
         (median(&ours.get_us), "us"),
         Bar::None,
         format!("p99 {:.0} us", quantile(&ours.get_us, 0.99)),
+    );
+    report.add(
+        &format!("{key}_replace"),
+        &format!("{name}: all emptied and filled in one transaction"),
+        (median(&ours.replace_s), "s"),
+        Bar::None,
+        "",
     );
 }
 

