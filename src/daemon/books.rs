@@ -1,8 +1,7 @@
 //! The lists as a command of its own process sees them: the files, and what the daemon last said about them.
 
-use std::path::PathBuf;
-
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use crate::config::ListConfig;
 use crate::engine::Wall;

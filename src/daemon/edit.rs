@@ -2,13 +2,15 @@
 
 mod confirm;
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use super::books::Books;
 use super::clock;
 use crate::engine::Wall;
-use crate::lists::{self, Added, Addition, Entry, Found, Kind, Own, Query, Removal, serde_time};
+use crate::lists::{
+    self, Added, Addition, EditError, Entry, Found, Kind, Own, Query, Removal, serde_time,
+};
 
 pub use confirm::Daemon;
 
@@ -161,15 +163,21 @@ fn add(books: &Books, own: Own, request: &Request) -> Result<Vec<Option<AddedAs>
             note: request.note.clone(),
         });
     }
-    let added = lists::add(&books.folder, own, &additions)?;
+    let added = lists::add(&books.folder, own, &additions).map_err(told)?;
     Ok(added.into_iter().map(|added| Some(AddedAs::from(added))).collect())
+}
+
+/// Its text names its cause already.
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
+fn told(error: EditError) -> Error {
+    anyhow!("{error}")
 }
 
 fn remove(books: &Books, action: Action, entry: &Entry) -> Result<Vec<RemovedLine>> {
     let removal = [Removal { entry: entry.clone(), from: None }];
     let mut removed = Vec::new();
     for &own in remove_from(action) {
-        let lines = lists::remove(&books.folder, own, &removal)?;
+        let lines = lists::remove(&books.folder, own, &removal).map_err(told)?;
         let line = |line| RemovedLine { list: own.name().to_owned(), line };
         removed.extend(lines.into_iter().map(line));
     }

@@ -17,6 +17,15 @@ use crate::nftables::{Element, Key};
 /// A pair that is refused for good needs a time in a set whose elements expire by themselves: the year 2100.
 const PAIRS_END: Wall = Wall(4_102_444_800_000_000);
 
+/// How much earlier than that an element may seem to end and still be one for good: clocks are set.
+const PAIRS_SLACK_MS: u64 = 365 * 24 * 60 * 60 * 1000;
+
+/// The time a person is told that an element has left; nothing for one that is there for good.
+pub fn time_left(expires_ms: Option<u64>, now: Wall) -> Option<u64> {
+    let for_good = (PAIRS_END.0.saturating_sub(now.0) / 1000).saturating_sub(PAIRS_SLACK_MS);
+    expires_ms.filter(|left| *left < for_good)
+}
+
 /// What one set is to hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Want {

@@ -53,9 +53,20 @@ fn a_broken_configuration_names_file_and_key() {
 
 #[test]
 fn help_and_version_are_there_for_every_command() {
-    for args in
-        [&["--help"][..], &["run", "--help"], &["rules", "--help"], &["rules", "check", "--help"]]
-    {
+    for args in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["rules", "--help"],
+        &["rules", "check", "--help"],
+        &["sets", "--help"],
+        &["sets", "list", "--help"],
+        &["sets", "show", "--help"],
+        &["sets", "test", "--help"],
+        &["block", "--help"],
+        &["unblock", "--help"],
+        &["allow", "--help"],
+        &["unallow", "--help"],
+    ] {
         let output = synhold(args);
         assert!(output.status.success(), "{args:?}");
         assert!(text(&output.stdout).contains("Usage: synhold"), "{args:?}");

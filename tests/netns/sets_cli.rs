@@ -142,6 +142,8 @@ fn the_sets_show_what_they_hold_and_what_it_did() {
 #[test]
 fn a_question_is_answered_by_the_set_that_decides() {
     let mut stand = Stand::new("asked", &["--keep-rules"]);
+    let auto = stand.lab.dir().join("state/lists/auto.txt");
+    std::fs::write(auto, format!("203.0.113.97 from={CT4} # tcp/443\n")).unwrap();
     fine(&stand.lab, &["block", "198.51.100.0/24", "--note", "SBL123"]);
     fine(&stand.lab, &["block", "evil.example", "203.0.113.99"]);
     fine(&stand.lab, &["allow", "198.51.100.9"]);
@@ -169,6 +171,17 @@ fn a_question_is_answered_by_the_set_that_decides() {
         "blockhosts4"
     );
     assert_eq!(check("10.1.2.3", "not judged: set local4 has 10.0.0.0/8"), "local4");
+    let says = "203.0.113.97, from list auto: tcp/443";
+    assert_eq!(check("203.0.113.97", says), "denied4");
+    let (_, overview) = json(&lab, &["sets"]);
+    let denied = line(&overview, "denied4");
+    assert_eq!((&denied["wanted"], &denied["drift"]), (&1.into(), &false.into()), "{denied}");
+    let (_, shown) = json(&lab, &["sets", "show", "denied4"]);
+    let element = &shown["sets"][0]["elements"][0];
+    assert_eq!(
+        (&element["expires_ms"], &element["entries"][0]["list"]),
+        (&Value::Null, &"auto".into())
+    );
     assert_eq!(check("203.0.113.98", "no set decides"), "");
     let (_, tested) = json(&lab, &["sets", "test", "198.51.100.7", "--from", "203.0.113.98"]);
     assert!(tested["because"].as_str().unwrap().contains("in no container network"), "{tested}");

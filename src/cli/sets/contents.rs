@@ -39,6 +39,7 @@ fn one_set(set: &SetContents, matching: bool) -> Vec<String> {
     }
     let shown = set.elements.len();
     let of = match set.count {
+        Some(1) => "1 element in the kernel".to_owned(),
         Some(count) => format!("{count} elements in the kernel"),
         None => "in the kernel".to_owned(),
     };

@@ -67,7 +67,10 @@ fn steps(steps: &[Step]) -> Vec<String> {
 }
 
 fn yes(step: &Step, element: &str) -> String {
-    let mut answer = format!("yes, {element}");
+    let mut answer = match element == step.asked {
+        true => "yes".to_owned(),
+        false => format!("yes, {element}"),
+    };
     if let Some(left) = step.expires_ms {
         answer += &format!(" for {} more", words::span(left));
     }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::known::Known;
 use crate::daemon::books::Books;
-use crate::daemon::wants::Want;
+use crate::daemon::wants::{Want, time_left};
+use crate::engine::Wall;
 use crate::engine::intervals::Span;
 use crate::engine::net::{Family, number};
 use crate::lists::{Found, Kind, Query};
@@ -217,7 +218,7 @@ fn explain(books: &Books, sets: Vec<Raw>) -> Contents {
         let line = |found: &InKernel| {
             let place = places.next().unwrap_or_default();
             let entries = by_query.get(place).unwrap_or_default().concat();
-            line_of(raw.pair, found, entries, &known)
+            line_of(raw.pair, found, entries, &known, books.now)
         };
         raw.elements.iter().map(line).collect::<Vec<ElementLine>>()
     };
@@ -263,7 +264,13 @@ fn queries_for(pair: Pair, key: Key, known: &Known) -> Vec<Query> {
     queries
 }
 
-fn line_of(pair: Pair, found: &InKernel, entries: Vec<Found>, known: &Known) -> ElementLine {
+fn line_of(
+    pair: Pair,
+    found: &InKernel,
+    entries: Vec<Found>,
+    known: &Known,
+    now: Wall,
+) -> ElementLine {
     let key = found.element.key;
     let speaks = |entry: &Found| match (pair, key) {
         (names::QUARANTINE, _) => entry.kind == Kind::Quarantine,
@@ -277,7 +284,7 @@ fn line_of(pair: Pair, found: &InKernel, entries: Vec<Found>, known: &Known) -> 
     };
     ElementLine {
         element: key.to_string(),
-        expires_ms: found.expires_ms,
+        expires_ms: time_left(found.expires_ms, now),
         hits: found.count.map(|count| count.packets),
         entries: entries.into_iter().filter(speaks).collect(),
         names: destination(key).map(|address| known.names(address)).unwrap_or_default(),

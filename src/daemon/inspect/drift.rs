@@ -9,7 +9,7 @@ use crate::engine::lists::{Lists, Side};
 use crate::engine::net::{Family, number};
 use crate::engine::ranges::RangeSet;
 use crate::nftables::ruleset::TIMEOUT;
-use crate::nftables::{self, Found, Key, SetInfo, names};
+use crate::nftables::{self, Channel, Found, Key, SetInfo, names};
 
 /// Elements read to compare them one by one. The kernel takes time by the square of that; this many take some 20 ms.
 pub const EXACT_MAX: u64 = 16_384;
@@ -44,6 +44,25 @@ impl Drift {
             true => Drift { differs: Some(true), missing: 0, extra: EXACT_MAX - wanted },
             false => Drift::exact(want, &found, lists, now),
         })
+    }
+
+    /// A set that is not there.
+    pub fn absent(want: &Want) -> Drift {
+        let missing = want.len() as u64;
+        Drift { differs: Some(missing > 0), missing, extra: 0 }
+    }
+
+    /// Asks for each pair of source and destination; what else the set holds is not the lists' business.
+    ///
+    /// # Errors
+    /// If the kernel does not answer.
+    pub fn of_pairs(want: &Want, channel: &mut Channel, now: Wall) -> Result<Drift> {
+        let most = usize::try_from(EXACT_MAX).unwrap_or(usize::MAX);
+        let mut missing = 0;
+        for element in want.elements(now).take(most) {
+            missing += u64::from(channel.get(want.set, element.key)?.is_none());
+        }
+        Ok(Drift { differs: Some(missing > 0), missing, extra: 0 })
     }
 
     fn by_size(wanted: u64, count: Option<u64>, may_expire: bool) -> Drift {

@@ -10,9 +10,10 @@ use super::comes_from;
 use super::known::Known;
 use super::state::RulesState;
 use crate::daemon::books::Books;
-use crate::engine::Name;
+use crate::daemon::wants::time_left;
 use crate::engine::lists::{Listed, Lists, Side};
 use crate::engine::net::Family;
+use crate::engine::{Name, Wall};
 use crate::lists::{Entry, Found, Kind, Query};
 use crate::nftables::names::{self, Pair};
 use crate::nftables::ruleset::INTERVAL;
@@ -86,7 +87,7 @@ pub fn test(books: &Books, address: IpAddr, from: Option<IpAddr>) -> Result<Test
     if rules.is_active() {
         let mut channel = Channel::open()?;
         for question in questions(address, from) {
-            steps.push(question.ask(&mut channel, &spoken)?);
+            steps.push(question.ask(&mut channel, &spoken, books.now)?);
         }
     }
     let by_name = spoken.judge(from, address, &known);
@@ -144,7 +145,7 @@ fn questions(address: IpAddr, from: Option<IpAddr>) -> Vec<Question> {
 }
 
 impl Question {
-    fn ask(&self, channel: &mut Channel, spoken: &Spoken) -> Result<Step> {
+    fn ask(&self, channel: &mut Channel, spoken: &Spoken, now: Wall) -> Result<Step> {
         let (subject, asked) = match self.asked {
             Asked::One(address) => (address, address.to_string()),
             Asked::Both(from, to) => (to, Key::Pair(from, to).to_string()),
@@ -161,7 +162,7 @@ impl Question {
             set: set.to_owned(),
             asked,
             element: found.map(|found| found.element.key.to_string()),
-            expires_ms: found.and_then(|found| found.expires_ms),
+            expires_ms: found.and_then(|found| time_left(found.expires_ms, now)),
             decides: false,
             entries: if found.is_some() { spoken.of(self.role, subject) } else { Vec::new() },
         })
@@ -306,7 +307,7 @@ impl Step {
             (Verdict::NotJudged, format!("not judged: set {set} has {element}, which is no egress"))
         } else if names::ALLOW.has(set) {
             (Verdict::Accepted, format!("accepted: set {set} has {element}, {comes}"))
-        } else if names::DENIED.has(set) {
+        } else if names::DENIED.has(set) && self.entries.is_empty() {
             let left = self.expires_ms.unwrap_or_default() / 1000;
             let because = format!(
                 "refused: set {set} has {element}, refused a moment ago, for {left} s more"
@@ -371,3 +372,7 @@ fn disagreements(steps: &[Step], spoken: &Spoken) -> Vec<String> {
     let block = missing(Kind::Block, &[names::BLOCK, names::BLOCKHOSTS]);
     allow.into_iter().chain(block).collect()
 }
+
+#[cfg(test)]
+#[path = "question_test.rs"]
+mod tests;
