@@ -22,6 +22,12 @@ pub fn inbound(dry_run: bool) -> Vec<Rule> {
     // A connection to a published port is no egress, whoever opens it.
     // tcp flags & (syn | ack) == syn return
     rules.push(rule("a connection to a container", [is_opening(), returns()]));
+    // What containers may reach whatever the lists say, they may hear from as well.
+    // ip saddr @local4 return
+    rules.extend(both(|family| {
+        let local = is_in(Field::Saddr, family, names::LOCAL, true);
+        rule(named("from a local address", family), [local, returns()])
+    }));
     // ip saddr @allow4 return
     rules.extend(both(|family| {
         let allowed = is_in(Field::Saddr, family, names::ALLOW, true);
