@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -25,6 +25,9 @@ const BATCH_MAX: usize = 256;
 /// Pairs remembered, as many as the kernel's set holds.
 const PAIRS_MAX: usize = 65_536;
 
+/// How long who refuses pairs waits for the kernel to have them: much longer than a batch of notes takes.
+const REFUSE_WAIT: Duration = Duration::from_secs(1);
+
 /// Source and destination.
 pub type Pair = (IpAddr, IpAddr);
 
@@ -32,9 +35,10 @@ pub type Pair = (IpAddr, IpAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accused(pub Flow);
 
-#[derive(Clone, Copy)]
 enum Note {
     Refused(Flow, Reason),
+    /// Nobody tried these; the sender is dropped once the kernel has them.
+    Refuse(Vec<Pair>, SyncSender<()>),
     Resolved(IpAddr),
     Again,
     Stop,
@@ -97,6 +101,14 @@ impl Denied {
             // A retry that is not noted asks the daemon again, that is all.
             let _ = self.notes.try_send(Note::Refused(decision.flow, decision.reason));
         }
+    }
+
+    /// Puts pairs in that the lists refuse, as if each had been tried, and waits until the kernel has them; false if it
+    /// has not for what this thread knows. What is accepted by then is left out.
+    pub fn refuse_pairs(&self, pairs: Vec<Pair>) -> bool {
+        let (done, told) = sync_channel(0);
+        self.notes.try_send(Note::Refuse(pairs, done)).is_ok()
+            && told.recv_timeout(REFUSE_WAIT) == Err(RecvTimeoutError::Disconnected)
     }
 
     /// Notes that a record for `address` is in the registry. Never waits.
@@ -187,6 +199,8 @@ struct Work<'a> {
     count: &'a mut usize,
     out: Vec<Pair>,
     into: Vec<Pair>,
+    /// They wait until this is done.
+    waiting: Vec<SyncSender<()>>,
 }
 
 impl<'a> Work<'a> {
@@ -196,13 +210,25 @@ impl<'a> Work<'a> {
         timeout: Duration,
         count: &'a mut usize,
     ) -> Work<'a> {
-        Work { denied, hooks, timeout, count, out: Vec::new(), into: Vec::new() }
+        let (out, into, waiting) = Default::default();
+        Work { denied, hooks, timeout, count, out, into, waiting }
     }
 
     /// True if this was the last note.
     fn take(&mut self, note: Note) -> bool {
         match note {
-            Note::Refused(flow, reason) => self.refuse(flow, reason),
+            Note::Refused(flow, reason) => {
+                let refused = self.refuse((flow.src.ip(), flow.dst.ip()));
+                if refused && reason == Reason::NeverResolved {
+                    (self.hooks.accused)(Accused(flow));
+                }
+            }
+            Note::Refuse(pairs, waiting) => {
+                for pair in pairs {
+                    self.refuse(pair);
+                }
+                self.waiting.push(waiting);
+            }
             Note::Resolved(address) => self.resolve(address),
             Note::Again => self.look_again(),
             Note::Stop => return true,
@@ -210,8 +236,9 @@ impl<'a> Work<'a> {
         false
     }
 
-    fn refuse(&mut self, flow: Flow, reason: Reason) {
-        let (src, dst) = (flow.src.ip(), flow.dst.ip());
+    /// False if it would be accepted by now.
+    fn refuse(&mut self, pair: Pair) -> bool {
+        let (src, dst) = pair;
         let room = self.has_room();
         if room {
             let until = clock::mono() + self.timeout;
@@ -219,15 +246,14 @@ impl<'a> Work<'a> {
             *self.count += usize::from(before.is_none());
         }
         fence(SeqCst);
-        if (self.hooks.accepts)((src, dst)) {
-            return self.forget((src, dst));
+        if (self.hooks.accepts)(pair) {
+            self.forget(pair);
+            return false;
         }
-        if room && !(self.hooks.listed)((src, dst)) {
-            self.into.push((src, dst));
+        if room && !(self.hooks.listed)(pair) {
+            self.into.push(pair);
         }
-        if reason == Reason::NeverResolved {
-            (self.hooks.accused)(Accused(flow));
-        }
+        true
     }
 
     fn resolve(&mut self, address: IpAddr) {

@@ -1,13 +1,34 @@
 //! Ends open flows that the lists refuse: their conntrack entries are deleted, and the next packet meets the rules.
+//!
+//! If that packet comes from the far end, only the kernel's sets can tell that it is refused. Those of the lists have
+//! every address, but no domain: what a domain refuses is put into `denied4/6` first. It leaves that set after a minute,
+//! as refusals do. A far end that keeps silent for so long and then goes on with a datagram or in the middle of a
+//! connection is heard again, and so is answered.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use anyhow::Result;
 
+use super::denied::{Denied, Pair};
 use super::rules::Rules;
 use crate::conntrack::{self, Flow};
 use crate::engine::lists::{Listed, Lists};
 use crate::engine::ranges::RangeSet;
 use crate::engine::registry::Registry;
 use crate::nftables::names;
+
+/// Pairs put into `denied4/6` at a time. Flows of further pairs are ended as well, only their far ends may go on.
+const PAIRS_MAX: usize = 1024;
+
+/// What [`Revoker::end_flows`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Flows ended.
+    pub flows: u64,
+    /// Container and far end of those that a domain refused.
+    pub pairs: Vec<Pair>,
+}
 
 /// Which flows are ours to end.
 pub struct Revoker {
@@ -24,17 +45,45 @@ impl Revoker {
         }
     }
 
-    /// Ends every flow that the lists now refuse; returns how many.
+    /// Ends every flow that the lists now refuse. `denied` has the pairs that no set of the lists has before their flows
+    /// end, or the log says that it has not.
     ///
     /// # Errors
     /// If conntrack cannot be read or changed.
-    pub fn end_flows(&self, lists: &Lists, registry: &Registry) -> Result<u64> {
+    pub fn end_flows(&self, lists: &Lists, registry: &Registry, denied: &Denied) -> Result<Ended> {
         if lists.block.is_empty() && lists.quarantine.is_empty() && lists.pairs.is_empty() {
-            return Ok(0);
+            return Ok(Ended::default());
+        }
+        let mut conntrack = conntrack::Channel::open()?;
+        let pairs = self.by_domain(&mut conntrack, lists, registry)?;
+        if !pairs.is_empty() && !denied.refuse_pairs(pairs.clone()) {
+            tracing::warn!("far ends of flows that a domain now blocks may go on with them");
         }
         let keep = |flow: &Flow| !self.refuses(flow, lists, registry);
-        let ended = conntrack::Channel::open()?.end_flows(keep)?;
-        Ok(u64::try_from(ended.ended).unwrap_or(u64::MAX))
+        let ended = conntrack.end_flows(keep)?;
+        Ok(Ended { flows: u64::try_from(ended.ended).unwrap_or(u64::MAX), pairs })
+    }
+
+    /// The pairs of the flows to be ended that no set of the lists has: a domain refuses them.
+    fn by_domain(
+        &self,
+        conntrack: &mut conntrack::Channel,
+        lists: &Lists,
+        registry: &Registry,
+    ) -> Result<Vec<Pair>> {
+        if lists.block.names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = RefCell::new(BTreeSet::new());
+        conntrack.end_flows(|flow: &Flow| {
+            let pair = (flow.src, flow.peer);
+            let room = found.borrow().len() < PAIRS_MAX;
+            if room && !has_set(lists, pair) && self.refuses(flow, lists, registry) {
+                found.borrow_mut().insert(pair);
+            }
+            true
+        })?;
+        Ok(found.into_inner().into_iter().collect())
     }
 
     /// Whether the lists refuse a flow. A container in quarantine has none at all, whoever opened it, not even with this
@@ -57,6 +106,13 @@ impl Revoker {
         });
         matches!(listed, Some(Listed::Blocked(_)))
     }
+}
+
+/// Whether a set that the lists fill refuses a pair by itself.
+fn has_set(lists: &Lists, (src, peer): Pair) -> bool {
+    [src, peer].into_iter().any(|end| lists.has_quarantined(end))
+        || lists.block.has_address(peer)
+        || lists.has_pair(src, peer)
 }
 
 #[cfg(test)]

@@ -317,10 +317,14 @@ impl Keeper {
         if self.shared.mode() == Mode::DryRun {
             return 0;
         }
-        self.revoker.end_flows(lists, self.shared.engine.registry()).unwrap_or_else(|error| {
-            tracing::warn!("open flows to blocked addresses may go on: {error:#}");
-            0
-        })
+        let registry = self.shared.engine.registry();
+        match self.revoker.end_flows(lists, registry, &self.shared.denied) {
+            Ok(ended) => ended.flows,
+            Err(error) => {
+                tracing::warn!("open flows to blocked addresses may go on: {error:#}");
+                0
+            }
+        }
     }
 
     fn look_at_hits(&mut self) {

@@ -127,6 +127,24 @@ fn an_allowed_or_merely_watched_far_end_goes_on() {
 }
 
 #[test]
+fn what_containers_may_reach_unjudged_they_may_hear_from_though_it_is_listed() {
+    let lab = installed("inlocal", &[]);
+    let locals: [IpAddr; 2] = [[10, 9, 9, 9].into(), "fd99::9".parse().unwrap()];
+    for (Cast { container, server, .. }, local) in casts().into_iter().zip(locals) {
+        lab.server_owns(&format!("{local}/{}", if local.is_ipv4() { 32 } else { 128 }));
+        for set in ["block", "blockhosts"] {
+            add(&lab, set, local);
+            add(&lab, set, server.ip());
+        }
+        let (inside, raw) = (Wire::watch(&lab.ct, "eth0"), Raw::to_gateway(&lab, Side::Srv));
+        raw.send(&raw::udp(server, at(container, 4_044), b"blocked"));
+        raw.send(&raw::udp(at(local, PORT), at(container, 4_044), b"listed, but local"));
+        assert_eq!(came_in(&lab, &inside, at(local, PORT)), 1, "{local}");
+        assert_eq!(came_in(&lab, &inside, server), 0, "{server}");
+    }
+}
+
+#[test]
 fn a_connection_to_a_container_is_no_egress_whoever_opens_it() {
     let lab = installed("published", &[]);
     let _listener = Server::tcp(&lab.ct, &everywhere(PORT));

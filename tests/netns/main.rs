@@ -26,6 +26,7 @@ mod lifecycle;
 mod lists;
 mod modes;
 mod quarantine;
+mod reopened;
 mod revoke;
 mod rules;
 mod sequence;

@@ -1,7 +1,9 @@
 //! First packets from outside. Nobody judges them, but after the entry of a refused flow is deleted from conntrack its
 //! far end could open it anew from there, and the container's packets would then be replies.
 
-use super::parts::{Field, both, counter, drops, is_in, is_opening, named, returns, rule};
+use super::parts::{
+    Field, both, counter, drops, is_in, is_opening, lookup, named, returns, reversed, rule,
+};
 use crate::nftables::expr::Rule;
 use crate::nftables::names::{self, Pair};
 
@@ -22,6 +24,12 @@ pub fn inbound(dry_run: bool) -> Vec<Rule> {
     // A connection to a published port is no egress, whoever opens it.
     // tcp flags & (syn | ack) == syn return
     rules.push(rule("a connection to a container", [is_opening(), returns()]));
+    // What containers may reach whatever the lists say, they may hear from as well.
+    // ip saddr @local4 return
+    rules.extend(both(|family| {
+        let local = is_in(Field::Saddr, family, names::LOCAL, true);
+        rule(named("from a local address", family), [local, returns()])
+    }));
     // ip saddr @allow4 return
     rules.extend(both(|family| {
         let allowed = is_in(Field::Saddr, family, names::ALLOW, true);
@@ -36,5 +44,12 @@ pub fn inbound(dry_run: bool) -> Vec<Rule> {
     };
     rules.extend(from(names::BLOCK, "from a blocked address"));
     rules.extend(from(names::BLOCKHOSTS, "from a blocked host"));
+    // What a domain blocks for one container is in no other set, nor is what a list blocks for it alone.
+    // ip daddr . ip saddr @denied4 counter drop
+    rules.extend(both(|family| {
+        let denied = vec![lookup(names::DENIED, family, false)];
+        let what = named("from where a container may not go", family);
+        rule(what, [reversed(family), denied, counter(), dropped()])
+    }));
     rules
 }

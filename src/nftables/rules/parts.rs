@@ -169,9 +169,18 @@ pub fn is_in(field: Field, family: Family, set: Pair, member: bool) -> Vec<Expr>
 
 /// Source and destination, ready to be asked for as one.
 pub fn pair(family: Family) -> Vec<Expr> {
-    let source = address(Field::Saddr, family, Reg::ONE);
-    let destination = address(Field::Daddr, family, Reg::second(family));
-    family_is(family).into_iter().chain([source, destination]).collect()
+    in_order(Field::Saddr, Field::Daddr, family)
+}
+
+/// Destination and source, as [`pair`] has them in what goes the other way.
+pub fn reversed(family: Family) -> Vec<Expr> {
+    in_order(Field::Daddr, Field::Saddr, family)
+}
+
+fn in_order(first: Field, second: Field, family: Family) -> Vec<Expr> {
+    let first = address(first, family, Reg::ONE);
+    let second = address(second, family, Reg::second(family));
+    family_is(family).into_iter().chain([first, second]).collect()
 }
 
 /// `tcp flags & (syn | ack) == syn`: somebody opens a connection. Behind an IPv6 authentication header that is not

@@ -91,9 +91,12 @@ fn a_blocked_domain_is_refused_to_who_resolved_it_and_to_nobody_else() {
     stand.resolve(CT4.into(), "cdn.evil.example", server(20));
     stand.resolve(CT2_4.into(), "fine.example", server(20));
     stand.resolve(CT4.into(), "fine.example", server(21));
+    stand.resolve(CT4.into(), "new.evil.example", server(22));
     assert_passes(&stand.lab.ct, at(server(20), PORT));
     stand.list("block.txt", "evil.example # whatever is under it\n");
+    // Where a flow was ended, the kernel refuses by itself for a minute; elsewhere the daemon is asked.
     assert_refused(&stand.lab.ct, at(server(20), PORT));
+    assert_refused(&stand.lab.ct, at(server(22), PORT));
     assert_passes(&stand.lab.ct2, at(server(20), PORT));
     assert_passes(&stand.lab.ct, at(server(21), PORT));
     let drop = |e: &serde_json::Value| e["event"] == "verdict" && e["verdict"] == "drop";
