@@ -12,12 +12,20 @@ const MENDS_A_MINUTE: usize = 10;
 impl Keeper {
     /// Compares rules and sets with what is wanted, and puts back what differs; `deep` looks into larger sets too.
     pub(super) fn compare(&mut self, deep: bool) {
+        let differed = self.differs;
         let mended = self.check();
         if self.differs {
             return;
         }
-        self.users = false;
+        if std::mem::take(&mut self.users) {
+            // What a person did is what is wanted now.
+            self.applied_at = SystemTime::now();
+        }
         if self.pending.is_some() {
+            // What was missing may have been the sets themselves.
+            if differed {
+                self.load(true, 0);
+            }
             return;
         }
         match self.sets.doubt(deep, |pair| self.shared.denied.has(pair)) {
