@@ -103,12 +103,13 @@ impl Running {
 }
 
 fn hooks(shared: &Arc<Shared>, notes: &Notes, auto_block: AutoBlock) -> Hooks {
-    let (engine, lists) = (Arc::clone(shared), Arc::clone(shared));
+    let [engine, names, lists] = [(); 3].map(|()| Arc::clone(shared));
     let (accused, forgiven) = (Arc::clone(notes), Arc::clone(notes));
     Hooks {
         accepts: Box::new(move |(src, dst)| {
             engine.engine.outlook(src, dst) == Some(Verdict::Accept)
         }),
+        knows: Box::new(move |dst| names.engine.registry().with_names(dst, |_| ()).is_some()),
         listed: Box::new(move |(src, dst)| lists.engine.lists().has_pair(src, dst)),
         accused: Box::new(move |flow| {
             if auto_block != AutoBlock::Off {

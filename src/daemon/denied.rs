@@ -71,6 +71,8 @@ pub trait Sets: Send {
 pub struct Hooks {
     /// Whether a first packet would be accepted now.
     pub accepts: Box<dyn Fn(Pair) -> bool + Send>,
+    /// Whether the address has a name by now.
+    pub knows: Box<dyn Fn(IpAddr) -> bool + Send>,
     /// Whether the user's lists refuse it by themselves, so that the kernel's element is not ours.
     pub listed: Box<dyn Fn(Pair) -> bool + Send>,
     /// A flow was refused that nobody ever resolved.
@@ -198,7 +200,10 @@ impl<'a> Work<'a> {
     fn take(&mut self, note: Note) -> bool {
         match note {
             Note::Refused(flow, reason) => self.refuse(flow, reason),
-            Note::Resolved(address) => self.resolve(address),
+            Note::Resolved(address) => {
+                self.resolve(address);
+                self.forgive(address);
+            }
             Note::Again => self.look_again(),
             Note::Stop => return true,
         }
@@ -231,16 +236,24 @@ impl<'a> Work<'a> {
         for src in sources.into_iter().filter(|src| (self.hooks.accepts)((*src, address))) {
             self.forget((src, address));
         }
-        if self.denied.accused.load().contains(&address) {
+    }
+
+    /// Only a record forgives: the lists are read again for many reasons.
+    fn forgive(&mut self, address: IpAddr) {
+        if self.denied.accused.load().contains(&address) && (self.hooks.knows)(address) {
             (self.hooks.forgiven)(address);
         }
     }
 
+    /// Notes of records may be among those that did not fit.
     fn look_again(&mut self) {
         let destinations: Vec<IpAddr> =
             self.denied.pairs.iter().map(|entry| *entry.key()).collect();
         for address in destinations {
             self.resolve(address);
+        }
+        for address in self.denied.accused.load().iter() {
+            self.forgive(*address);
         }
     }
 
