@@ -119,12 +119,10 @@ impl Reporter {
     }
 
     /// A refused destination cannot be listed; told once until the lists are read again.
-    pub fn auto_full(&mut self, writes: bool, shared: &Shared) {
+    pub fn auto_full(&mut self, why: &str, shared: &Shared) {
         if std::mem::replace(&mut self.auto_full, true) {
             return;
         }
-        let why =
-            if writes { "auto.txt is full: unblock what it has" } else { "nothing may be written" };
         let message = format!("refused destinations are not blocked further: {why}");
         shared.report_health("lists", false, message);
     }
