@@ -79,7 +79,8 @@ impl Reporter {
         let name = &news.name;
         match (&news.error, self.failed.contains(name)) {
             (Some(error), _) if self.failed.insert(name.clone()) => {
-                let message = format!("feed {name}: {error}; what was fetched before holds");
+                let holds = if news.is_new { "" } else { "; what was fetched before holds" };
+                let message = format!("feed {name}: {error}{holds}");
                 shared.report_health("lists", false, message);
             }
             (None, true) => {
