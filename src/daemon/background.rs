@@ -62,6 +62,7 @@ impl Background {
             Mode::DryRun => None,
             Mode::Enforce => {
                 let denied = Arc::clone(&shared.denied);
+                denied.set_direct(DeniedSets::open()?);
                 let timeout = Duration::from_millis(DENIED_TIMEOUT_MS);
                 let hooks = hooks(&shared, &notes, auto_block);
                 let server = Server { denied, ear, sets, hooks, timeout };
@@ -102,12 +103,13 @@ impl Running {
 }
 
 fn hooks(shared: &Arc<Shared>, notes: &Notes, auto_block: AutoBlock) -> Hooks {
-    let (engine, lists) = (Arc::clone(shared), Arc::clone(shared));
+    let [engine, names, lists] = [(); 3].map(|()| Arc::clone(shared));
     let (accused, forgiven) = (Arc::clone(notes), Arc::clone(notes));
     Hooks {
         accepts: Box::new(move |(src, dst)| {
             engine.engine.outlook(src, dst) == Some(Verdict::Accept)
         }),
+        knows: Box::new(move |dst| names.engine.registry().with_names(dst, |_| ()).is_some()),
         listed: Box::new(move |(src, dst)| lists.engine.lists().has_pair(src, dst)),
         accused: Box::new(move |flow| {
             if auto_block != AutoBlock::Off {

@@ -6,9 +6,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -54,6 +54,9 @@ pub struct Denied {
     missed: AtomicBool,
     /// Destinations that are blocked only because they were refused once.
     accused: ArcSwap<HashSet<IpAddr>>,
+    /// The log readers' way to the kernel's set; none until the threads run, and in a dry run.
+    direct: Mutex<Option<Box<dyn Sets>>>,
+    loading: AtomicBool,
 }
 
 impl std::fmt::Debug for Note {
@@ -63,7 +66,7 @@ impl std::fmt::Debug for Note {
 }
 
 /// Who changes the kernel's set.
-pub trait Sets: Send {
+pub trait Sets: Send + std::fmt::Debug {
     /// Takes pairs out and puts others in, for `timeout`. What is gone already is no error.
     ///
     /// # Errors
@@ -75,6 +78,8 @@ pub trait Sets: Send {
 pub struct Hooks {
     /// Whether a first packet would be accepted now.
     pub accepts: Box<dyn Fn(Pair) -> bool + Send>,
+    /// Whether the address has a name by now.
+    pub knows: Box<dyn Fn(IpAddr) -> bool + Send>,
     /// Whether the user's lists refuse it by themselves, so that the kernel's element is not ours.
     pub listed: Box<dyn Fn(Pair) -> bool + Send>,
     /// A flow was refused that nobody ever resolved.
@@ -87,8 +92,8 @@ impl Denied {
     /// The shared half, and the ear of its [`Server`].
     pub fn new() -> (Denied, Ear) {
         let (notes, ear) = sync_channel(NOTES_MAX);
-        let (pairs, missed, accused) = Default::default();
-        (Denied { notes, pairs, missed, accused }, Ear(ear))
+        let (pairs, missed, accused, direct, loading) = Default::default();
+        (Denied { notes, pairs, missed, accused, direct, loading }, Ear(ear))
     }
 
     /// Notes a refusal that was carried out. Never waits.
@@ -111,12 +116,37 @@ impl Denied {
             && told.recv_timeout(REFUSE_WAIT) == Err(RecvTimeoutError::Disconnected)
     }
 
-    /// Notes that a record for `address` is in the registry. Never waits.
-    pub fn resolved(&self, address: IpAddr) {
+    /// Notes that a record for `address` is in the registry. What is `accepted` now leaves the kernel before this returns,
+    /// since the first packet may be on its way: unless a large load keeps the kernel busy, which nobody may wait for.
+    pub fn resolved(&self, address: IpAddr, accepted: impl Fn(Pair) -> bool) {
         fence(SeqCst);
-        if self.pairs.contains_key(&address) || self.accused.load().contains(&address) {
-            self.tell(Note::Resolved(address));
+        let sources = self.pairs.get(&address).map(|pairs| pairs.keys().copied().collect());
+        let sources: Vec<IpAddr> = sources.unwrap_or_default();
+        if sources.is_empty() && !self.accused.load().contains(&address) {
+            return;
         }
+        let pairs: Vec<Pair> = sources.into_iter().map(|src| (src, address)).collect();
+        let out: Vec<Pair> = pairs.into_iter().filter(|pair| accepted(*pair)).collect();
+        if !out.is_empty()
+            && !self.loading.load(SeqCst)
+            && let Ok(mut direct) = self.direct.try_lock()
+            && let Some(sets) = direct.as_mut()
+            && let Err(error) = sets.change(&out, &[], Duration::ZERO)
+        {
+            tracing::debug!("left to the thread of refusals: {error:#}");
+        }
+        // A refusal may be on its way into the kernel; that thread has the last word.
+        self.tell(Note::Resolved(address));
+    }
+
+    /// Gives log readers their own way to the kernel's set.
+    pub fn set_direct(&self, sets: impl Sets + 'static) {
+        *self.direct.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(sets));
+    }
+
+    /// Says whether a large load keeps the kernel busy.
+    pub fn set_loading(&self, loading: bool) {
+        self.loading.store(loading, SeqCst);
     }
 
     /// Whether this pair was refused a moment ago.
@@ -229,7 +259,10 @@ impl<'a> Work<'a> {
                 }
                 self.waiting.push(waiting);
             }
-            Note::Resolved(address) => self.resolve(address),
+            Note::Resolved(address) => {
+                self.resolve(address);
+                self.forgive(address);
+            }
             Note::Again => self.look_again(),
             Note::Stop => return true,
         }
@@ -262,16 +295,24 @@ impl<'a> Work<'a> {
         for src in sources.into_iter().filter(|src| (self.hooks.accepts)((*src, address))) {
             self.forget((src, address));
         }
-        if self.denied.accused.load().contains(&address) {
+    }
+
+    /// Only a record forgives: the lists are read again for many reasons.
+    fn forgive(&mut self, address: IpAddr) {
+        if self.denied.accused.load().contains(&address) && (self.hooks.knows)(address) {
             (self.hooks.forgiven)(address);
         }
     }
 
+    /// Notes of records may be among those that did not fit.
     fn look_again(&mut self) {
         let destinations: Vec<IpAddr> =
             self.denied.pairs.iter().map(|entry| *entry.key()).collect();
         for address in destinations {
             self.resolve(address);
+        }
+        for address in self.denied.accused.load().iter() {
+            self.forgive(*address);
         }
     }
 

@@ -5,12 +5,13 @@ use crate::engine::Proto;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Book {
     kernel: HashSet<Pair>,
     changes: usize,
 }
 
+#[derive(Debug)]
 struct Shelf(Arc<Mutex<Book>>);
 
 impl Sets for Shelf {
@@ -52,11 +53,13 @@ fn decision(dst: &str, reason: Reason) -> Decision {
 fn after(accepted: &[&str], story: impl FnOnce(&Denied)) -> (HashSet<Pair>, usize, usize) {
     let (denied, ear) = shared();
     let accepted: HashSet<IpAddr> = accepted.iter().map(|text| text.parse().unwrap()).collect();
+    let resolved = accepted.clone();
     let book = Arc::new(Mutex::new(Book::default()));
     let (accused, forgiven) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (count_accused, count_forgiven) = (Arc::clone(&accused), Arc::clone(&forgiven));
     let hooks = Hooks {
         accepts: Box::new(move |(_, dst)| accepted.contains(&dst)),
+        knows: Box::new(move |dst| resolved.contains(&dst)),
         listed: Box::new(|_| false),
         accused: Box::new(move |_| {
             count_accused.fetch_add(1, SeqCst);
@@ -115,6 +118,7 @@ fn a_record_takes_the_pair_out_and_forgives_the_accused() {
     let (told, forgiven) = std::sync::mpsc::channel();
     let hooks = Hooks {
         accepts: Box::new(move |_| accepts.load(SeqCst)),
+        knows: Box::new(|_| true),
         listed: Box::new(|_| false),
         accused: Box::new(|_| {}),
         forgiven: Box::new(move |address| told.send(address).unwrap()),
@@ -128,10 +132,10 @@ fn a_record_takes_the_pair_out_and_forgives_the_accused() {
         scope.spawn(|| server.run());
         denied.refused(&decision("192.0.2.1:443", Reason::NeverResolved));
         // What the thread is told later it does later: the first answer proves that the refusal is in.
-        denied.resolved(address);
+        denied.resolved(address, |_| false);
         assert_eq!(forgiven.recv().unwrap(), address);
         known.store(true, SeqCst);
-        denied.resolved(address);
+        denied.resolved(address, |_| false);
         assert_eq!(forgiven.recv().unwrap(), address);
         denied.stop();
     });
@@ -151,4 +155,17 @@ fn what_does_not_fit_is_looked_at_again() {
         assert!(denied.missed.load(SeqCst));
     });
     assert_eq!(kernel.len(), NOTES_MAX - 1);
+}
+
+#[test]
+fn only_a_record_forgives_and_a_look_finds_one_whose_note_did_not_fit() {
+    let accuse = |denied: &Denied| {
+        denied.set_accused(["192.0.2.1", "192.0.2.2"].map(|text| text.parse().unwrap()).into());
+        denied.refused(&decision("192.0.2.1:443", Reason::NeverResolved));
+        denied.look_again();
+    };
+    let (kernel, _, forgiven) = after(&[], accuse);
+    assert_eq!((kernel.len(), forgiven), (1, 0), "the lists were loaded, nobody resolved it");
+    let (_, _, forgiven) = after(&["192.0.2.2"], accuse);
+    assert_eq!(forgiven, 1);
 }

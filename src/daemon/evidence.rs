@@ -11,6 +11,7 @@ use super::clock;
 use super::shared::Shared;
 use super::truth::Order;
 use crate::dns::{self, Answer, SpawnConfig, Stop};
+use crate::engine::Verdict;
 use crate::engine::event::{Body, RecordBody};
 use crate::engine::health::{Batch, SourceHealth};
 use crate::engine::registry::Inserted;
@@ -109,7 +110,8 @@ impl dns::Sink for Reader {
         let Some(record) = answer.to_record(clock::wall()) else { return };
         let recorded = self.shared.engine.record(&record, clock::mono());
         self.shared.deliver(recorded.released);
-        self.shared.denied.resolved(record.address);
+        let accepted = |(src, dst)| self.shared.engine.outlook(src, dst) == Some(Verdict::Accept);
+        self.shared.denied.resolved(record.address, accepted);
         if self.shared.engine.unblocks(&record) {
             // What does not fit waits for its next answer.
             self.shared.orders.put(Order::Named(record.address));

@@ -12,7 +12,7 @@ use super::clock;
 use super::inbox::Inbox;
 use super::library::{Note, Notes};
 use crate::config::Config;
-use crate::lists::{FeedReport, Feeds, Folder, News, Refreshed, Source};
+use crate::lists::{FeedReport, Feeds, Folder, Refreshed, Source};
 
 /// Changed files waiting; one that does not fit is read when its refresh is due.
 const CHANGED_MAX: usize = 1024;
@@ -91,8 +91,8 @@ fn subscribed(feeds: &Feeds) -> Subscribed {
 }
 
 fn news(refreshed: Refreshed, feeds: &Feeds) -> FeedNews {
+    let is_new = refreshed.is_new();
     let Refreshed { name, result } = refreshed;
-    let is_new = matches!(result, Ok(News::New { .. }));
     let error = result.err().map(|error| error.to_string());
     FeedNews { all: subscribed(feeds), name, error, is_new }
 }

@@ -2,7 +2,7 @@
 
 mod auto;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -95,6 +95,8 @@ pub struct Library {
     accused: Vec<Addition>,
     write_at: Option<Instant>,
     auto_entries: u64,
+    /// Entries of `auto.txt` because of each container.
+    auto_sources: HashMap<IpAddr, u64>,
     next_expiry: Option<Wall>,
     /// When changed files are to be read.
     read_at: Option<Instant>,
@@ -142,6 +144,7 @@ impl Library {
             accused: Vec::new(),
             write_at: None,
             auto_entries: 0,
+            auto_sources: HashMap::new(),
             next_expiry: None,
             read_at: None,
             stop: false,
@@ -216,7 +219,7 @@ impl Library {
     fn take(&mut self, note: Note) {
         match note {
             Note::Accused(flow) => self.accuse(flow),
-            Note::Forgiven(address) => self.forgive(address),
+            Note::Forgiven(address) => self.forgive(&[address]),
             Note::Hits(hits) => {
                 let sources = self.sources();
                 self.teller.take(&hits, &sources, &self.protected, &self.shared);
@@ -270,9 +273,7 @@ impl Library {
         let news = *self.shared.engine.lists() != compiled.lists;
         self.reporter.compiled(&compiled, (began, news), &self.feeds.reports, &self.shared);
         self.teller.forget_entries();
-        if self.settings.forgive {
-            self.shared.denied.set_accused(auto::addresses(&self.folder));
-        }
+        self.look_at_auto();
         if !news {
             return;
         }

@@ -79,7 +79,8 @@ impl Reporter {
         let name = &news.name;
         match (&news.error, self.failed.contains(name)) {
             (Some(error), _) if self.failed.insert(name.clone()) => {
-                let message = format!("feed {name}: {error}; what was fetched before holds");
+                let holds = if news.is_new { "" } else { "; what was fetched before holds" };
+                let message = format!("feed {name}: {error}{holds}");
                 shared.report_health("lists", false, message);
             }
             (None, true) => {
@@ -119,12 +120,10 @@ impl Reporter {
     }
 
     /// A refused destination cannot be listed; told once until the lists are read again.
-    pub fn auto_full(&mut self, writes: bool, shared: &Shared) {
+    pub fn auto_full(&mut self, why: &str, shared: &Shared) {
         if std::mem::replace(&mut self.auto_full, true) {
             return;
         }
-        let why =
-            if writes { "auto.txt is full: unblock what it has" } else { "nothing may be written" };
         let message = format!("refused destinations are not blocked further: {why}");
         shared.report_health("lists", false, message);
     }

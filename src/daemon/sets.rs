@@ -240,6 +240,12 @@ impl Sets {
 /// The kernel's `denied` sets, for their thread.
 pub struct DeniedSets(Channel);
 
+impl std::fmt::Debug for DeniedSets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DeniedSets")
+    }
+}
+
 impl DeniedSets {
     /// Opens a socket of its own.
     ///

@@ -17,24 +17,33 @@ use crate::nftables::names;
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Pairs remembered; as many as the kernel's sets of hits hold, in both families.
 const PAIRS_MAX: usize = 8192;
-/// Events of one look. More at once is a scan, and the rest is told a minute later with its counts.
+/// Events of one look. More at once is a scan, and the rest is told in the looks that follow, oldest first.
 const EVENTS_MAX: usize = 100;
+/// How long after a look that was full the next one comes: it may have to read all lists for its entries.
+const REST_AFTER: Duration = Duration::from_secs(5);
 /// Addresses whose entry is remembered, so that a list is not read anew for each hit.
 const ENTRIES_MAX: usize = 4096;
 
 /// What was told, and what is to be told.
 #[derive(Default)]
 pub struct Teller {
-    pairs: HashMap<(IpAddr, IpAddr, bool), Told>,
+    pairs: HashMap<Pair, Told>,
     /// Which entry of which list is behind a set and an address; nothing where none was found.
     entries: HashMap<Met, Option<Found>>,
+    /// When the next look may be, if the last one was full.
+    rest_at: Option<Instant>,
 }
+
+/// Source, destination, and whether a verdict refused it rather than a list.
+type Pair = (IpAddr, IpAddr, bool);
 
 /// What a packet met: a set, and the address that it has.
 type Met = (&'static str, IpAddr);
 
 struct Told {
-    at: Option<Instant>,
+    /// From when on what waits may be told.
+    due: Instant,
+    /// Packets not told yet.
     waiting: u64,
 }
 
@@ -52,58 +61,63 @@ impl Teller {
         protected: &[Protected],
         shared: &Shared,
     ) {
+        self.count(hits, Instant::now());
+        self.tell_due(sources, protected, shared);
+    }
+
+    fn count(&mut self, hits: &[Hit], now: Instant) {
         for hit in hits {
             let key = (hit.src, hit.dst, hit.denied);
             if self.pairs.len() >= PAIRS_MAX && !self.pairs.contains_key(&key) {
                 self.make_room();
             }
-            let told = self.pairs.entry(key).or_insert(Told { at: None, waiting: 0 });
+            let told = self.pairs.entry(key).or_insert(Told { due: now, waiting: 0 });
+            if told.waiting == 0 {
+                told.due = told.due.max(now);
+            }
             told.waiting += hit.count;
         }
-        self.tell_due(sources, protected, shared);
     }
 
-    /// When something told before is to be told again, if anything waits.
+    /// When something is to be told, if anything waits.
     pub fn next(&self) -> Option<Instant> {
         let waiting = self.pairs.values().filter(|told| told.waiting > 0);
-        waiting.map(|told| told.at.map_or_else(Instant::now, |at| at + AGAIN_AFTER)).min()
+        let due = waiting.map(|told| told.due).min()?;
+        Some(self.rest_at.map_or(due, |rest| rest.max(due)))
     }
 
     /// Tells what is due.
     pub fn tell_due(&mut self, sources: &[Source], protected: &[Protected], shared: &Shared) {
-        let now = Instant::now();
-        let due = |told: &Told| {
-            told.waiting > 0 && told.at.is_none_or(|at| now.duration_since(at) >= AGAIN_AFTER)
-        };
-        let all = self.pairs.iter_mut().filter(|(_, told)| due(told));
-        let mut keys: Vec<(IpAddr, IpAddr, bool)> = Vec::new();
-        for (key, told) in all {
-            if keys.len() < EVENTS_MAX {
-                keys.push(*key);
-            } else {
-                told.at = Some(now);
-            }
-        }
+        let chosen = self.choose(Instant::now());
+        let keys: Vec<Pair> = chosen.iter().map(|(key, _)| *key).collect();
         let lists = shared.engine.lists();
         self.find(&keys, &lists, sources, protected);
-        for (src, dst, denied) in keys {
-            let Some(told) = self.pairs.get_mut(&(src, dst, denied)) else { continue };
-            told.at = Some(now);
-            let count = std::mem::take(&mut told.waiting);
+        for ((src, dst, denied), count) in chosen {
             let met = met(&lists, src, dst, denied);
             let entry = self.entries.get(&met).cloned().flatten();
             shared.event(Body::Block(body(shared, met.0, (src, dst), count, entry)));
         }
     }
 
+    /// What is to be told now, with its packets; they are then told.
+    fn choose(&mut self, now: Instant) -> Vec<(Pair, u64)> {
+        if self.rest_at.is_some_and(|rest| rest > now) {
+            return Vec::new();
+        }
+        let waiting = self.pairs.iter_mut().filter(|(_, told)| told.waiting > 0 && told.due <= now);
+        let mut due: Vec<(&Pair, &mut Told)> = waiting.collect();
+        self.rest_at = (due.len() > EVENTS_MAX).then(|| now + REST_AFTER);
+        due.sort_unstable_by_key(|(_, told)| told.due);
+        due.truncate(EVENTS_MAX);
+        let take = |(key, told): (&Pair, &mut Told)| {
+            told.due = now + AGAIN_AFTER;
+            (*key, std::mem::take(&mut told.waiting))
+        };
+        due.into_iter().map(take).collect()
+    }
+
     /// Finds the entries of those not looked for yet, in one reading of the lists.
-    fn find(
-        &mut self,
-        keys: &[(IpAddr, IpAddr, bool)],
-        lists: &Lists,
-        sources: &[Source],
-        protected: &[Protected],
-    ) {
+    fn find(&mut self, keys: &[Pair], lists: &Lists, sources: &[Source], protected: &[Protected]) {
         if self.entries.len() >= ENTRIES_MAX {
             self.entries.clear();
         }
@@ -246,5 +260,37 @@ mod tests {
         for (src, dst, denied) in keys {
             assert!(teller.entries[&met(&lists, src, dst, denied)].is_some(), "{dst}");
         }
+    }
+
+    #[test]
+    fn a_scan_is_told_in_full_a_look_at_a_time() {
+        const PAIRS: usize = 3 * EVENTS_MAX + 7;
+        let (mut teller, mut now) = (Teller::default(), Instant::now());
+        let hit = |place: usize| {
+            let low = u32::try_from(place).unwrap();
+            Hit { src: ip(CONTAINER), dst: IpAddr::V4(low.into()), count: 2, denied: false }
+        };
+        let scan: Vec<Hit> = (0..PAIRS).map(hit).collect();
+        teller.count(&scan, now);
+        let mut told: HashMap<Pair, u64> = HashMap::new();
+        for look in 0..4 {
+            // What comes in meanwhile waits its turn, and does not keep the others waiting.
+            teller.count(&scan[..EVENTS_MAX], now);
+            let chosen = teller.choose(now);
+            assert_eq!(chosen.len(), if look < 3 { EVENTS_MAX } else { 7 }, "{look}");
+            for (key, count) in chosen {
+                *told.entry(key).or_default() += count;
+            }
+            assert!(teller.choose(now).is_empty() && teller.next().is_none_or(|next| next > now));
+            now += REST_AFTER;
+        }
+        assert_eq!(told.len(), PAIRS, "nobody is left out");
+        while let Some(next) = teller.next() {
+            for (key, count) in teller.choose(next) {
+                *told.entry(key).or_default() += count;
+            }
+        }
+        let all: u64 = told.values().sum();
+        assert_eq!(all, u64::try_from(2 * PAIRS + 2 * 4 * EVENTS_MAX).unwrap());
     }
 }

@@ -310,7 +310,10 @@ impl Keeper {
                 .iter()
                 .for_each(|set| self.sets.forget(set));
         }
-        self.sets.load(&self.wants)
+        self.shared.denied.set_loading(true);
+        let loaded = self.sets.load(&self.wants);
+        self.shared.denied.set_loading(false);
+        loaded
     }
 
     fn revoke(&self, lists: &Lists) -> u64 {

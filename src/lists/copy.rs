@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, File};
 use std::io::{self, BufReader, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use super::fetch::Validators;
 use super::folder::Folder;
 use super::format::Format;
 use super::read::{Counts, Dialect, ReadError, read};
-use super::source::Content;
+use super::source::{Content, FeedCopy};
 use super::text::serde_time;
 use crate::engine::Wall;
 
@@ -85,7 +85,7 @@ impl Shelf {
         let mut text = Vec::new();
         let file = File::open(self.folder.feed_about(&self.name)).ok()?;
         io::Read::read_to_end(&mut io::Read::take(file, ABOUT_BYTES_MAX), &mut text).ok()?;
-        Some((serde_json::from_slice(&text).ok()?, Content::File(data)))
+        Some((serde_json::from_slice(&text).ok()?, Content::Copy(FeedCopy::open(&data).ok()?)))
     }
 
     /// True if the copy is gone: whoever removes it wants the next one, whatever it is like.
@@ -107,7 +107,7 @@ impl Shelf {
             Body::Memory(bytes) => Ok(Content::Memory(Arc::from(bytes))),
             Body::Disk(draft) => {
                 draft.commit(Access::new(COPY_MODE))?;
-                Ok(Content::File(self.data()))
+                Ok(Content::Copy(FeedCopy::open(&self.data())?))
             }
         }
     }
@@ -120,6 +120,11 @@ impl Shelf {
         let mut text = serde_json::to_vec_pretty(about)?;
         text.push(b'\n');
         replace(&self.folder.feed_about(&self.name), &text, Access::new(COPY_MODE))
+    }
+
+    /// True if this is the copy's file.
+    pub(super) fn is_data(&self, path: &Path) -> bool {
+        self.on_disk && path == self.data()
     }
 
     /// Where the copy is on disk.

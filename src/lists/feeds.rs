@@ -88,6 +88,16 @@ pub enum RefreshError {
     /// The copy cannot be kept.
     #[error("cannot keep the copy: {0}")]
     Keep(io::Error),
+    /// There is a new copy, but the next start will not know it.
+    #[error("the new copy is in use, but what is known about it cannot be kept: {0}")]
+    Undescribed(io::Error),
+}
+
+impl Refreshed {
+    /// True if there is a new copy: compile again.
+    pub fn is_new(&self) -> bool {
+        matches!(self.result, Ok(News::New { .. }) | Err(RefreshError::Undescribed(_)))
+    }
 }
 
 /// What is known about a feed, for reports.
@@ -129,11 +139,12 @@ impl Feeds {
         Some(Refreshed { name: one.feed.name.clone(), result })
     }
 
-    /// Makes the feeds that are kept in this file due at once. True if there is one.
+    /// Makes the feeds that are kept in this file, or whose copy it was, due at once. True if there is one.
     pub fn path_changed(&mut self, path: &Path, now: Now) -> bool {
         let mut any = false;
         for one in &mut self.all {
-            if matches!(&one.feed.origin, Origin::Path(own) if own == path) {
+            let is_origin = matches!(&one.feed.origin, Origin::Path(own) if own == path);
+            if is_origin || one.shelf.is_data(path) && one.is_copy_gone() {
                 one.due = now;
                 any = true;
             }
@@ -141,13 +152,15 @@ impl Feeds {
         any
     }
 
-    /// The files that feeds are kept in, to be watched.
+    /// The files that feeds are kept in and their copies, to be watched.
     pub fn paths(&self) -> Vec<PathBuf> {
-        let path = |one: &Subscription| match &one.feed.origin {
+        let origin = |one: &Subscription| match &one.feed.origin {
             Origin::Path(path) => Some(path.clone()),
             Origin::Url(_) => None,
         };
-        self.all.iter().filter_map(path).collect()
+        let copy =
+            |one: &Subscription| Some(one.shelf.data()).filter(|path| one.shelf.is_data(path));
+        self.all.iter().flat_map(|one| origin(one).into_iter().chain(copy(one))).collect()
     }
 
     /// The copies there are, to be compiled.
@@ -182,24 +195,32 @@ impl Subscription {
     }
 
     fn refresh(&mut self, patience: Patience, now: Wall) -> Result<News, RefreshError> {
-        if self.content.is_some() && self.shelf.is_gone() {
-            (self.about, self.content) = (About::new(&self.feed), None);
-        }
         let result = self.try_refresh(patience, now);
         self.about.last_error = result.as_ref().err().map(|error| excerpt(&error.to_string()));
-        if self.content.is_some() {
-            self.about.checked = result.is_ok().then_some(now).or(self.about.checked);
-            let described = self.shelf.describe(&self.about).map_err(RefreshError::Keep);
-            return result.and_then(|news| described.map(|()| news));
+        if self.content.is_none() || self.is_copy_gone() {
+            return result;
         }
+        self.about.checked = result.is_ok().then_some(now).or(self.about.checked);
+        let described = self.shelf.describe(&self.about);
+        let result = match (result, described) {
+            (Ok(News::New { .. }), Err(error)) => Err(RefreshError::Undescribed(error)),
+            (Ok(News::Unchanged), Err(error)) => Err(RefreshError::Keep(error)),
+            (result, _) => result,
+        };
+        self.about.last_error = result.as_ref().err().map(|error| excerpt(&error.to_string()));
         result
+    }
+
+    /// True if somebody removed the copy. It is used on, but the next one may be whatever it is.
+    fn is_copy_gone(&self) -> bool {
+        self.content.is_some() && self.shelf.is_gone()
     }
 
     fn try_refresh(&mut self, patience: Patience, now: Wall) -> Result<News, RefreshError> {
         let mut body = self.shelf.begin().map_err(RefreshError::Keep)?;
         let known = match &self.content {
-            Some(_) => self.about.validators(),
-            None => Validators::default(),
+            Some(_) if !self.is_copy_gone() => self.about.validators(),
+            Some(_) | None => Validators::default(),
         };
         let fetched = match fetch(&self.feed, &known, patience, &mut body)? {
             Fetched::Unchanged => return Ok(News::Unchanged),
@@ -221,7 +242,8 @@ impl Subscription {
         if after == 0 && (counts.bad > 0 || !self.feed.allow_shrink) {
             return Err(RefreshError::NoEntries { bad: counts.bad });
         }
-        if self.content.is_some() && !self.feed.allow_shrink && is_suspicious(before, after) {
+        let is_doubted = self.content.is_some() && !self.feed.allow_shrink && !self.is_copy_gone();
+        if is_doubted && is_suspicious(before, after) {
             let copy = self.shelf.data();
             return Err(RefreshError::Shrunk { before, after, copy });
         }

@@ -7,6 +7,9 @@ use crate::lists::testing::{Authority, Reply, Server};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
+#[path = "feeds_copy_test.rs"]
+mod copies;
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 struct Stand {
@@ -170,21 +173,6 @@ fn what_is_no_list_leaves_the_last_good_copy() {
     one.feed.allow_shrink = true;
     assert_eq!(refresh(&mut one), Ok(News::New { entries: 4, bad: 0 }));
     assert_eq!(one.report().last_error, None);
-}
-
-#[test]
-fn removing_the_copy_takes_a_list_that_shrank() {
-    let stand = Stand::new();
-    stand.server.answer(|_| Reply::Full("200 OK", list(30)));
-    let mut one = stand.open(stand.feed("/list"));
-    refresh(&mut one).unwrap();
-    stand.server.answer(|_| Reply::Full("200 OK", list(2)));
-    assert!(refresh(&mut one).unwrap_err().contains("/feeds/bad-nets.data takes it"));
-    // A start alone does not: a truncated list would only have to wait for one.
-    one = stand.open(one.feed);
-    assert!(refresh(&mut one).is_err());
-    std::fs::remove_file(stand.folder().feed_data("bad-nets")).unwrap();
-    assert_eq!(refresh(&mut one), Ok(News::New { entries: 2, bad: 0 }));
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub use item::{Item, Line, LineError};
 pub use own::{Loaded, OwnLists};
 pub use read::{Counts, Dialect, ReadError, read};
 pub use shrink::{SHRINK_ENTRIES_MIN, SHRINK_SETTLE, accept_shrink, is_suspicious};
-pub use source::{Content, DOH_SERVERS, Source};
+pub use source::{Content, DOH_SERVERS, FeedCopy, Source};
 pub use status::{ListStatus, SetStatus, Status};
 pub use text::{serde_time, show_time};
 pub use watch::{DEBOUNCE, Watch};

@@ -1,7 +1,9 @@
 //! A list that can be read: a file, a copy in memory, or one that comes with the program.
 
-use std::io::{BufRead, BufReader, Cursor, ErrorKind};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, ErrorKind, Read};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Kind;
@@ -39,10 +41,47 @@ pub struct Source {
 pub enum Content {
     /// In a file; one that is not there is an empty list.
     File(PathBuf),
+    /// In a feed's copy; one that is gone is read on, until there is another.
+    Copy(FeedCopy),
     /// In memory.
     Memory(Arc<[u8]>),
     /// In the program.
     Builtin(&'static str),
+}
+
+/// The copy of a feed, kept open: removing it must not lift what it says.
+#[derive(Clone, Debug)]
+pub struct FeedCopy {
+    path: PathBuf,
+    held: Arc<File>,
+}
+
+impl PartialEq for FeedCopy {
+    fn eq(&self, other: &FeedCopy) -> bool {
+        self.path == other.path && Arc::ptr_eq(&self.held, &other.held)
+    }
+}
+
+impl Eq for FeedCopy {}
+
+impl FeedCopy {
+    pub(super) fn open(path: &Path) -> io::Result<FeedCopy> {
+        Ok(FeedCopy { path: path.to_owned(), held: Arc::new(open_file(path)?) })
+    }
+}
+
+/// Reads a file from its start, whoever else reads it by the same descriptor.
+struct FromStart<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Read for FromStart<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.file.read_at(buffer, self.at)?;
+        self.at += got as u64;
+        Ok(got)
+    }
 }
 
 impl Source {
@@ -87,8 +126,15 @@ impl Source {
         let dialect = Dialect { format: &self.format, own: self.own };
         match &self.content {
             Content::File(path) => match open_file(path) {
-                Ok(file) => read(&mut BufReader::with_capacity(CHUNK_BYTES, file), dialect, each),
+                Ok(file) => read(&mut buffered(file), dialect, each),
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(Counts::default()),
+                Err(error) => Err(error.into()),
+            },
+            Content::Copy(copy) => match open_file(&copy.path) {
+                Ok(file) => read(&mut buffered(file), dialect, each),
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    read(&mut buffered(FromStart { file: &copy.held, at: 0 }), dialect, each)
+                }
                 Err(error) => Err(error.into()),
             },
             Content::Memory(bytes) => read(&mut in_memory(bytes), dialect, each),
@@ -100,6 +146,10 @@ impl Source {
     pub fn label(&self) -> String {
         if self.own { format!("{}.txt", self.name) } else { self.name.clone() }
     }
+}
+
+fn buffered(file: impl Read) -> impl BufRead {
+    BufReader::with_capacity(CHUNK_BYTES, file)
 }
 
 fn in_memory(bytes: &[u8]) -> impl BufRead {

@@ -70,6 +70,15 @@ fn listed_for_all_it_is_forgiven_by_a_later_record_if_so_configured() {
         assert_refused(&stand.lab.ct2, at(server(81), PORT));
         assert_eq!(stand.verdicts_on(server(81)).len(), 1, "the neighbour's meets the kernel");
 
+        // Loading the lists again is no record.
+        for text in ["198.51.100.1\n", "198.51.100.1\n198.51.100.2\n", ""] {
+            let mark = stand.daemon.feed().mark();
+            stand.list("block.txt", text);
+            stand.reloaded_since(mark);
+            assert!(auto(&stand).contains("203.0.113.81"), "forgiven without a record");
+        }
+        stand.wait_members("block4", &["203.0.113.81"]);
+
         let mark = stand.daemon.feed().mark();
         stand.resolve(CT4.into(), "late.example", server(81));
         if forgive {
@@ -88,6 +97,17 @@ fn listed_for_all_it_is_forgiven_by_a_later_record_if_so_configured() {
             assert_passes(&stand.lab.ct2, at(server(81), PORT));
         }
     }
+}
+
+#[test]
+fn resolved_before_it_is_written_down_it_is_not_listed() {
+    let mut stand = Stand::new("autolate", &["--hold-ms", "50", "--auto-block", "global"]);
+    assert_refused(&stand.lab.ct, at(server(86), PORT));
+    stand.resolve(CT4.into(), "late.example", server(86));
+    assert_refused(&stand.lab.ct, at(server(87), PORT));
+    listed(&stand, 87);
+    assert!(!auto(&stand).contains("203.0.113.86"), "{}", auto(&stand));
+    assert_passes(&stand.lab.ct, at(server(86), PORT));
 }
 
 #[test]
