@@ -204,6 +204,12 @@ fn tell(action: Action, entry: &EditedEntry) -> Vec<String> {
             .map(|gone| format!("  taken out of {}.txt: {}", gone.list, gone.line));
         lines.extend(gone);
     }
+    lines.extend(entry.local.as_ref().map(|set| {
+        format!(
+            "  but it passes: it is local (set {set}), and nothing local is judged; \
+             with `--local-policy judge` private addresses are"
+        )
+    }));
     lines.extend(tell_others(action, entry));
     lines
 }

@@ -1,6 +1,7 @@
 //! A command's edits of the lists: the files, what other lists say about the same, and whether a daemon took it over.
 
 mod confirm;
+mod local;
 
 use anyhow::{Error, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,8 @@ pub struct EditedEntry {
     pub until: Option<Wall>,
     /// Entries of the lists, after the edit, that have a word in what becomes of the same address or name.
     pub others: Vec<Found>,
+    /// The set of local addresses that has all of what was blocked, so that it passes all the same: it is not judged.
+    pub local: Option<String>,
 }
 
 /// See [`Added`].
@@ -112,8 +115,10 @@ pub fn edit(books: &Books, request: &Request) -> Result<Edited> {
             removed: remove(books, request.action, entry)?,
             until: request.until.filter(|_| added.is_some()),
             others: Vec::new(),
+            local: None,
         });
     }
+    find_local(request, &mut entries);
     let changed_at = clock::wall();
     let is_changed = |entry: &EditedEntry| {
         !entry.removed.is_empty() || matches!(entry.added, Some(AddedAs::New | AddedAs::Changed))
@@ -182,6 +187,17 @@ fn remove(books: &Books, action: Action, entry: &Entry) -> Result<Vec<RemovedLin
         removed.extend(lines.into_iter().map(line));
     }
     Ok(removed)
+}
+
+/// Blocking has no effect on what is not judged.
+fn find_local(request: &Request, entries: &mut [EditedEntry]) {
+    if request.action != Action::Block {
+        return;
+    }
+    let local = local::local();
+    for (entry, edited) in request.entries.iter().zip(entries) {
+        edited.local = local::unjudged(entry, &local);
+    }
 }
 
 /// What the other lists say, by one reading of them all.

@@ -82,6 +82,8 @@ fn an_edit_holds_on_the_wire_when_the_command_returns_and_open_flows_end() {
         passes(lab, server);
         drop(open);
     }
+    let said = fine(&stand.lab, &["block", "10.9.9.9", "203.0.113.199"]);
+    assert_eq!(said.matches("but it passes: it is local (set local4)").count(), 1, "{said}");
     let (code, out) = command(&stand.lab, &["unblock", "203.0.113.200"]);
     assert_eq!((code, out.lines().count()), (1, 1), "nothing to wait for: {out}");
 }
