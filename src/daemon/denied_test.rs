@@ -109,6 +109,28 @@ fn a_record_that_came_before_the_note_was_read_wins() {
 }
 
 #[test]
+fn pairs_that_are_still_refused_are_in_the_kernel_when_that_is_told() {
+    let (denied, ear) = shared();
+    let [src, open, shut]: [IpAddr; 3] =
+        ["10.0.0.2", "192.0.2.1", "192.0.2.2"].map(|text| text.parse().unwrap());
+    let book = Arc::new(Mutex::new(Book::default()));
+    let hooks = Hooks {
+        accepts: Box::new(move |(_, dst)| dst == open),
+        listed: Box::new(|_| false),
+        accused: Box::new(|_| panic!("nobody tried")),
+        forgiven: Box::new(|_| {}),
+    };
+    let (sets, timeout) = (Shelf(Arc::clone(&book)), Duration::from_secs(60));
+    let server = Server { denied: Arc::clone(&denied), ear, sets, hooks, timeout };
+    std::thread::scope(|scope| {
+        scope.spawn(|| server.run());
+        assert!(denied.refuse_pairs(vec![(src, open), (src, shut)]));
+        assert_eq!(book.lock().unwrap().kernel, HashSet::from([(src, shut)]));
+        denied.stop();
+    });
+}
+
+#[test]
 fn a_record_takes_the_pair_out_and_forgives_the_accused() {
     use std::sync::atomic::AtomicBool;
     let (denied, ear) = shared();

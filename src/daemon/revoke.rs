@@ -21,15 +21,6 @@ use crate::nftables::names;
 /// Pairs put into `denied4/6` at a time. Flows of further pairs are ended as well, only their far ends may go on.
 const PAIRS_MAX: usize = 1024;
 
-/// What [`Revoker::end_flows`] did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ended {
-    /// Flows ended.
-    pub flows: u64,
-    /// Container and far end of those that a domain refused.
-    pub pairs: Vec<Pair>,
-}
-
 /// Which flows are ours to end.
 pub struct Revoker {
     containers: RangeSet,
@@ -45,23 +36,23 @@ impl Revoker {
         }
     }
 
-    /// Ends every flow that the lists now refuse. `denied` has the pairs that no set of the lists has before their flows
+    /// Ends every flow that the lists now refuse; returns how many. `denied` has the pairs that no set of the lists has before their flows
     /// end, or the log says that it has not.
     ///
     /// # Errors
     /// If conntrack cannot be read or changed.
-    pub fn end_flows(&self, lists: &Lists, registry: &Registry, denied: &Denied) -> Result<Ended> {
+    pub fn end_flows(&self, lists: &Lists, registry: &Registry, denied: &Denied) -> Result<u64> {
         if lists.block.is_empty() && lists.quarantine.is_empty() && lists.pairs.is_empty() {
-            return Ok(Ended::default());
+            return Ok(0);
         }
         let mut conntrack = conntrack::Channel::open()?;
         let pairs = self.by_domain(&mut conntrack, lists, registry)?;
-        if !pairs.is_empty() && !denied.refuse_pairs(pairs.clone()) {
+        if !pairs.is_empty() && !denied.refuse_pairs(pairs) {
             tracing::warn!("far ends of flows that a domain now blocks may go on with them");
         }
         let keep = |flow: &Flow| !self.refuses(flow, lists, registry);
         let ended = conntrack.end_flows(keep)?;
-        Ok(Ended { flows: u64::try_from(ended.ended).unwrap_or(u64::MAX), pairs })
+        Ok(u64::try_from(ended.ended).unwrap_or(u64::MAX))
     }
 
     /// The pairs of the flows to be ended that no set of the lists has: a domain refuses them.

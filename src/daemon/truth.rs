@@ -321,13 +321,11 @@ impl Keeper {
             return 0;
         }
         let registry = self.shared.engine.registry();
-        match self.revoker.end_flows(lists, registry, &self.shared.denied) {
-            Ok(ended) => ended.flows,
-            Err(error) => {
-                tracing::warn!("open flows to blocked addresses may go on: {error:#}");
-                0
-            }
-        }
+        let ended = self.revoker.end_flows(lists, registry, &self.shared.denied);
+        ended.unwrap_or_else(|error| {
+            tracing::warn!("open flows to blocked addresses may go on: {error:#}");
+            0
+        })
     }
 
     fn look_at_hits(&mut self) {
