@@ -116,6 +116,7 @@ fn pairs_that_are_still_refused_are_in_the_kernel_when_that_is_told() {
     let book = Arc::new(Mutex::new(Book::default()));
     let hooks = Hooks {
         accepts: Box::new(move |(_, dst)| dst == open),
+        knows: Box::new(|_| false),
         listed: Box::new(|_| false),
         accused: Box::new(|_| panic!("nobody tried")),
         forgiven: Box::new(|_| {}),
