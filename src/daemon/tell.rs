@@ -17,7 +17,8 @@ use crate::nftables::names;
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Pairs remembered; as many as the kernel's sets of hits hold, in both families.
 const PAIRS_MAX: usize = 8192;
-/// Events of one look. More at once is a scan, and the rest is told in the looks that follow, oldest first.
+/// Events of one look. More at once is a scan, and the rest is told in the looks that follow, oldest first
+/// and each source in turn.
 const EVENTS_MAX: usize = 100;
 /// How long after a look that was full the next one comes: it may have to read all lists for its entries.
 const REST_AFTER: Duration = Duration::from_secs(5);
@@ -108,6 +109,13 @@ impl Teller {
         let mut due: Vec<(&Pair, &mut Told)> = waiting.collect();
         self.rest_at = (due.len() > EVENTS_MAX).then(|| now + REST_AFTER);
         due.sort_unstable_by_key(|(_, told)| told.due);
+        // One of each source in turn: who scans makes its neighbours wait for nothing.
+        let mut turns: HashMap<IpAddr, usize> = HashMap::new();
+        due.sort_by_cached_key(|((src, ..), _)| {
+            let turn = turns.entry(*src).or_default();
+            *turn += 1;
+            *turn
+        });
         due.truncate(EVENTS_MAX);
         let take = |(key, told): (&Pair, &mut Told)| {
             told.due = now + AGAIN_AFTER;

@@ -82,11 +82,16 @@ fn what_is_blocked_is_in_the_file_once_with_its_note() {
     let said = state.says(&["block", "203.0.113.9"]);
     assert_eq!(said, "203.0.113.9 is blocked already, by its line in block.txt\n");
     assert_eq!(state.entries("block.txt"), ["203.0.113.9 # calls home"], "nothing changed");
-    let said = state.says(&["block", "198.51.100.0/24", "evil.example", "fd00:bad::1-fd00:bad::9"]);
+    let said = state.says(&[
+        "block",
+        "198.51.100.0/24",
+        "evil.example",
+        "2001:db8:bad::1-2001:db8:bad::9",
+    ]);
     assert_eq!(said.lines().count(), 4, "{said}");
     assert_eq!(
         state.entries("block.txt")[1..],
-        ["198.51.100.0/24", "evil.example", "fd00:bad::1-fd00:bad::9"]
+        ["198.51.100.0/24", "evil.example", "2001:db8:bad::1-2001:db8:bad::9"]
     );
 }
 

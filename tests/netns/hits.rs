@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::lab::raw::{self, Raw};
 use super::lab::{CT2_4, CT4, Side, at, eventually};
 use super::lists::server;
-use super::stand::{PORT, SOON, Stand, assert_passes, hits};
+use super::stand::{LATER, PORT, SOON, Stand, assert_passes, hits};
 
 /// First packets to an address, all at once.
 fn knock(stand: &Stand, side: Side, dst: IpAddr, times: u16) {
@@ -80,12 +80,10 @@ fn a_scan_is_not_told_address_by_address() {
     raw.send_all((0..1_000).map(|n| raw::syn(at(CT4, 9_000), at(to(n), 80), 1)), 0);
     let all = |e: &Value| e["event"] == "block";
     assert!(stand.daemon.feed().wait_count(100, all, SOON) >= 100);
-    // Two looks later, as the neighbour's events prove.
-    for n in [1, 2] {
-        knock(&stand, Side::Ct2, to(n), 1);
-        stand.daemon.expect_event("a hit", is_hit(CT2_4.into(), to(n)), SOON);
-    }
-    // The scan may fall into two looks.
+    // Not behind the scan, but in the next look, does the neighbour's event come.
+    knock(&stand, Side::Ct2, to(1), 1);
+    stand.daemon.expect_event("a hit", is_hit(CT2_4.into(), to(1)), LATER);
+    // The scan may fall into two looks before it.
     let told = stand.daemon.feed().count(all);
-    assert!(told <= 202, "{told} events of one scan");
+    assert!(told <= 300, "{told} events of one scan");
 }
