@@ -25,11 +25,12 @@
 //! | [`nfq`] | adapter: the queue socket, and the guard that answers every packet once |
 //! | [`nftables`] | adapter: the rules as plain data, one netlink transaction to put them in, read-back and comparison |
 //! | `netlink` | framing for the adapters that speak netlink |
+//! | [`lists`] | adapter: list files and feeds: read, fetched, watched, edited, compiled to [`engine::lists`] |
 //! | [`conntrack`] | adapter: ends flows that stand |
 //! | [`dns`] | adapter: dnsmasq's log from a file, a FIFO, standard input or a dnsmasq of our own; parser and correlator |
 //! | [`events`] | adapter: the event log, as JSON Lines and as lines for people |
 //! | [`store`] | adapter: the registry on disk |
-//! | [`host`] | adapter: this host's own interfaces |
+//! | [`host`] | adapter: this host's own interfaces, gateways and resolvers |
 //! | [`config`] | the file under the command line, checked, with every default filled in |
 //! | [`daemon`] | the only place that wires adapters to the engine, and the only reader of clocks |
 //! | [`cli`] | parses, calls, prints |
@@ -44,6 +45,15 @@
 //!    answer into the verdict thread's mailbox; when its deadline passes, the verdict thread refuses it.
 //! 4. A refusal goes back as NF_REPEAT with a mark; the first rules see the packet again and reject it by TCP reset
 //!    or ICMP, so that an application fails at once.
+//!
+//! # The life of a list
+//!
+//! 1. A thread reads files and copies of feeds when they change, and compiles them ([`lists::compile`]).
+//! 2. The engine gets them first ([`engine::Engine::set_lists`]): from then on verdicts follow, and what waits and is
+//!    listed is decided.
+//! 3. The thread that keeps the kernel true sends the difference to the sets in one transaction, ends open flows that
+//!    are now refused, and tells. What others change in our table it notices by the number of transactions, and puts back.
+//! 4. Packets then meet the sets and reach no queue. The kernel counts whom it refused (`hits4/6`), and events tell.
 //!
 //! # Invariants
 //!
@@ -63,6 +73,12 @@
 //!   address is none.
 //! - **Nobody is accused on bad evidence.** While a source is down or late, what is refused is refused as
 //!   `unhealthy`, not as `never-resolved`.
+//! - **Allow beats block**, in the rules, in the engine, and where a domain allows what an address blocks.
+//! - **The engine knows the lists before the kernel does**, so that a set being loaded, or taken away, opens nothing.
+//! - **No refusal outlives its record**: one noted in the kernel is looked at again after it was noted, and taken back
+//!   before the reader of the record goes on.
+//! - **We do not listen to nf_tables**: while anybody does, the kernel makes a notice of every element that any program
+//!   on the machine loads.
 //! - **Base chains are never re-created.** Deleting one drops every packet waiting in any queue of the namespace;
 //!   rules are changed in place, in one transaction, and no table but ours is touched.
 //! - **Every capacity is a named constant with a reason**: what decides in [`engine::limits`], what only one adapter
