@@ -1,12 +1,14 @@
-//! What others do to our table while the daemon runs: told with who did it, put back, and refused all the while.
+//! What others do to our table while the daemon runs: told, put back, and refused all the while.
 
+use std::io::Write as _;
 use std::process::Command;
 
 use serde_json::Value;
 
+use super::lab::net::connect_here;
 use super::lab::{CT4, at, eventually};
 use super::lists::server;
-use super::stand::{PORT, SOON, Stand, assert_passes, assert_refused, synhold};
+use super::stand::{LATER, PORT, SOON, Stand, assert_passes, assert_refused, synhold};
 
 const LISTS: [(&str, &str); 3] = [
     ("allow.txt", "203.0.113.30\n"),
@@ -159,5 +161,22 @@ fn rules_a_person_removes_stay_away_until_they_install_them_again() {
     stand.lab.gw.nft("flush chain inet synhold forward\n");
     stand.told(mark, "rules", &["somebody changed the rules", "they are put back"]);
     stand.told(mark, "rules", &["as they should be"]);
+    assert_whole(&stand);
+}
+
+#[test]
+fn what_was_opened_while_the_rules_were_gone_is_ended() {
+    let stand = stand("meanwhile");
+    let listed = at(server(20), PORT);
+    // The rules may be back before the connection is tried: then once more.
+    let opened = (0..8).find_map(|_| {
+        let mark = stand.daemon.feed().mark();
+        stand.lab.gw.nft("flush ruleset\n");
+        let opened = stand.lab.ct.run(|| connect_here(None, listed, SOON)).ok();
+        stand.told(mark, "rules", &["as they should be"]);
+        opened
+    });
+    let (mut stream, _) = opened.expect("nobody refused it while there were no rules");
+    eventually("it is cut", LATER, || stream.write_all(b"still here").is_err());
     assert_whole(&stand);
 }

@@ -228,7 +228,9 @@ impl Drop for Lab {
         end_stragglers(&all.iter().map(|ns| ns.inode()).collect());
         for ns in all {
             // What a daemon that was killed could not remove itself; mostly there is none.
-            let _ = std::fs::remove_file(format!("/run/synhold/net-{}.lock", ns.inode()));
+            for kind in ["lock", "rules"] {
+                let _ = std::fs::remove_file(format!("/run/synhold/net-{}.{kind}", ns.inode()));
+            }
         }
         drop(Undo(&all.map(|ns| ns.name().to_owned())));
         drop(self.tmp.take());
