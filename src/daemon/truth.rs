@@ -200,7 +200,7 @@ impl Keeper {
                 }
             }
             let now = Instant::now();
-            self.changed |= self.watch.look(&mut self.channel, 0).unwrap_or(true);
+            self.changed |= self.watch.look(&mut self.channel).unwrap_or(true);
             if self.changed && now.duration_since(compared) >= COMPARE_PAUSE {
                 self.changed = false;
                 self.compare(false);

@@ -2,7 +2,7 @@
 //!
 //! [`Ruleset::new`] says what is wanted, [`read`] what the kernel has, [`check`] how they differ, [`apply`]
 //! makes them one. Elements by the million go in by [`Bulk`] and [`Channel::send_bulk`]; [`Channel::get`], [`dump`] and
-//! [`counters`] ask for some; [`Monitor`] hears of what others change. All work in the network namespace of the calling thread.
+//! [`counters`] ask for some; [`Watch`] notices that others change something. All work in the network namespace of the calling thread.
 
 mod batch;
 mod bulk;
@@ -19,7 +19,6 @@ mod inspect;
 pub mod kernel;
 mod load;
 mod marks;
-mod monitor;
 pub mod names;
 mod options;
 mod phrase;
@@ -33,6 +32,7 @@ pub mod ruleset;
 mod sets;
 mod socket;
 mod wanted;
+mod watch;
 mod wire;
 
 pub use crate::engine::net::{Family, Net, NetError};
@@ -43,7 +43,6 @@ pub use error::Error;
 pub use foreign::{Restorable, restorable};
 pub use inspect::{RuleCount, SetInfo, counters, dump};
 pub use kernel::{Applied, apply, apply_by, generation, probe, read, remove};
-pub use monitor::{Changes, Monitor, Watch, Who};
 pub use options::{
     DnsRedirect, HOSTS_SIZE_DEFAULT, LocalPolicy, Options, Posture, QueueVia, Refuse,
 };
@@ -51,3 +50,4 @@ pub use render::render;
 pub use replace::{DUMP_MAX, Replaced, replace};
 pub use ruleset::Ruleset;
 pub use socket::Channel;
+pub use watch::Watch;

@@ -127,16 +127,6 @@ impl Channel {
         Err(Error::Busy("answer without end"))
     }
 
-    /// The socket's port id: what others see as the sender of its transactions.
-    ///
-    /// # Errors
-    /// If the socket fails.
-    pub fn port(&self) -> Result<u32, Error> {
-        let mut address = SocketAddr::new(0, 0);
-        self.socket.get_address(&mut address).map_err(Error::socket)?;
-        Ok(address.port_number())
-    }
-
     pub(super) fn socket(&self) -> &Socket {
         &self.socket
     }

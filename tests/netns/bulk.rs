@@ -1,8 +1,8 @@
 //! Elements in the real kernel: loaded in bulk, replaced, asked for one by one, and listed.
 
-mod monitor;
 mod questions;
 mod replaced;
+mod watch;
 
 use std::net::{IpAddr, Ipv4Addr};
 
