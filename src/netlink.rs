@@ -2,9 +2,13 @@
 
 pub mod stream;
 
+use std::io;
+
+use libc::{MSG_DONTWAIT, MSG_TRUNC};
 use netlink_packet_core::{
     Emitable, NLA_F_NESTED, NetlinkBuffer, NetlinkHeader, Nla, NlasIterator,
 };
+use netlink_sys::{Socket, SocketAddr};
 
 /// Bytes of a netlink header.
 pub const HEADER_LEN: usize = 16;
@@ -185,6 +189,41 @@ pub fn messages(mut bytes: &[u8]) -> Result<Vec<Message<'_>>, Garbled> {
         bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
     Ok(found)
+}
+
+/// Sends to the kernel, all or nothing.
+///
+/// # Errors
+/// What the system says.
+pub fn send(socket: &Socket, bytes: &[u8]) -> io::Result<()> {
+    match socket.send_to(bytes, &SocketAddr::new(0, 0), 0)? {
+        sent if sent == bytes.len() => Ok(()),
+        _ => Err(io::ErrorKind::WriteZero.into()),
+    }
+}
+
+/// The kernel's next answer of at most `room` bytes, if there is one. Never waits.
+///
+/// # Errors
+/// What the system says; an answer that is too long is invalid data.
+pub fn receive(socket: &Socket, room: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes: Vec<u8> = Vec::with_capacity(room);
+    loop {
+        return match socket.recv_from(&mut bytes, MSG_DONTWAIT | MSG_TRUNC) {
+            // Only the kernel is port 0; other processes can send to us too.
+            Ok((_, from)) if from.port_number() != 0 => {
+                bytes.clear();
+                continue;
+            }
+            Ok((len, _)) if len > bytes.len() => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, Garbled("answer too long")))
+            }
+            Ok(_) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => Err(error),
+        };
+    }
 }
 
 /// A netlink message type of netfilter: its subsystem and the kind of message there.

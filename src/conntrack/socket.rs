@@ -1,9 +1,7 @@
 //! A netlink socket to conntrack: walks of the table, and deletions.
 
-use std::io;
-
-use libc::{MSG_DONTWAIT, MSG_TRUNC, NETLINK_NETFILTER, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
-use netlink_sys::{Socket as Netlink, SocketAddr};
+use libc::{NETLINK_NETFILTER, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
+use netlink_sys::Socket as Netlink;
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 
@@ -123,29 +121,12 @@ impl Socket {
     }
 
     fn send(&self, bytes: &[u8]) -> Result<(), Error> {
-        match self.socket.send_to(bytes, &SocketAddr::new(0, 0), 0).map_err(Error::socket)? {
-            sent if sent == bytes.len() => Ok(()),
-            _ => Err(Error::Io(io::ErrorKind::WriteZero.into())),
-        }
+        netlink::send(&self.socket, bytes).map_err(Error::socket)
     }
 
     /// The next answer, if there is one.
     fn receive(&self) -> Result<Option<Vec<u8>>, Error> {
-        let mut bytes: Vec<u8> = Vec::with_capacity(ANSWER_BYTES_MAX);
-        loop {
-            return match self.socket.recv_from(&mut bytes, MSG_DONTWAIT | MSG_TRUNC) {
-                // Only the kernel is port 0; other processes can send to us too.
-                Ok((_, from)) if from.port_number() != 0 => {
-                    bytes.clear();
-                    continue;
-                }
-                Ok((len, _)) if len > bytes.len() => Err(Garbled("answer too long").into()),
-                Ok(_) => Ok(Some(bytes)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => Err(Error::socket(error)),
-            };
-        }
+        netlink::receive(&self.socket, ANSWER_BYTES_MAX).map_err(Error::socket)
     }
 }
 

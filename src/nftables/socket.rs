@@ -1,11 +1,10 @@
 //! The netlink socket: transactions answered message by message, and dumps.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::ops::ControlFlow;
 
-use libc::{MSG_DONTWAIT, MSG_TRUNC, NETLINK_NETFILTER};
-use netlink_sys::{Socket, SocketAddr};
+use libc::NETLINK_NETFILTER;
+use netlink_sys::Socket;
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use rustables::sys;
@@ -13,6 +12,7 @@ use rustables::sys;
 use super::batch::Batch;
 use super::error::{Error, Purpose};
 use super::wire::{self, Attr, Attrs, Garbled, HEADER_LEN, Message, flag};
+use crate::netlink;
 
 /// One answer. The kernel fills dumps up to 32 KiB at a time, whatever room there is.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
@@ -136,31 +136,12 @@ impl Channel {
             let _ =
                 setsockopt(&self.socket, sockopt::SndBufForce, &(2 * bytes.len() + SNDBUF_SLACK));
         }
-        let kernel = SocketAddr::new(0, 0);
-        match self.socket.send_to(bytes, &kernel, 0).map_err(Error::socket)? {
-            sent if sent == bytes.len() => Ok(()),
-            _ => Err(Error::Io(io::Error::from(io::ErrorKind::WriteZero))),
-        }
+        netlink::send(&self.socket, bytes).map_err(Error::socket)
     }
 
     /// The next answer, if there is one.
     pub(super) fn receive(&self) -> Result<Option<Vec<u8>>, Error> {
-        let mut bytes: Vec<u8> = Vec::with_capacity(ANSWER_BYTES_MAX);
-        loop {
-            let received = self.socket.recv_from(&mut bytes, MSG_DONTWAIT | MSG_TRUNC);
-            return match received {
-                // Only the kernel is port 0; other processes can send to us too.
-                Ok((_, from)) if from.port_number() != 0 => {
-                    bytes.clear();
-                    continue;
-                }
-                Ok((len, _)) if len > bytes.len() => Err(Garbled("answer too long").into()),
-                Ok(_) => Ok(Some(bytes)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => Err(Error::socket(error)),
-            };
-        }
+        netlink::receive(&self.socket, ANSWER_BYTES_MAX).map_err(Error::socket)
     }
 }
 
