@@ -28,6 +28,7 @@
 //! | [`lists`] | adapter: list files and feeds: read, fetched, watched, edited, compiled to [`engine::lists`] |
 //! | [`conntrack`] | adapter: ends flows that stand |
 //! | [`dns`] | adapter: dnsmasq's log from a file, a FIFO, standard input or a dnsmasq of our own; parser and correlator |
+//! | [`docker`] | adapter: the container engine: who is who, from its events and lists |
 //! | [`events`] | adapter: the event log, as JSON Lines and as lines for people |
 //! | [`store`] | adapter: the registry on disk |
 //! | [`host`] | adapter: this host's own interfaces, gateways and resolvers |
@@ -89,6 +90,7 @@ pub mod config;
 pub mod conntrack;
 pub mod daemon;
 pub mod dns;
+pub mod docker;
 pub mod engine;
 pub mod events;
 pub mod host;

@@ -1,5 +1,6 @@
 //! Pure decisions: no IO, no clock, no async, no global. Time comes in as an argument; adapters act.
 
+pub mod container;
 pub mod event;
 pub mod flow;
 pub mod health;

@@ -1,0 +1,5 @@
+//! Adapter: the container engine, Docker or another that speaks its API, as the source of who is who.
+
+mod connect;
+
+pub use connect::{Address, AddressError, connect};
