@@ -91,9 +91,9 @@ impl Revoker {
         if self.local.contains(flow.peer) {
             return false;
         }
-        let listed = lists.judge(flow.src, flow.peer, registry).or_else(|| {
+        let listed = lists.judge(flow.src, flow.peer, None, registry).or_else(|| {
             let is_other = flow.dst != flow.peer && !self.local.contains(flow.dst);
-            is_other.then(|| lists.judge(flow.src, flow.dst, registry)).flatten()
+            is_other.then(|| lists.judge(flow.src, flow.dst, None, registry)).flatten()
         });
         matches!(listed, Some(Listed::Blocked(_)))
     }

@@ -186,6 +186,7 @@ fn body(
         enforced: shared.mode() == Mode::Enforce,
         set: set.to_owned(),
         container: None,
+        container_id: None,
         src,
         dst,
         count,

@@ -74,15 +74,22 @@ impl Lists {
     ///
     /// A domain is found by the names the registry has for `dst`. To allow, any name will do. To block, the names
     /// `src` asked for itself decide, CNAME targets included; if it asked for none, all names have to be blocked, so
-    /// that nobody is cut off from a shared address because a neighbour looked up a blocked name.
-    pub fn judge(&self, src: IpAddr, dst: IpAddr, registry: &Registry) -> Option<Listed> {
+    /// that nobody is cut off from a shared address because a neighbour looked up a blocked name. `own` is what the
+    /// container is allowed beside what everybody is.
+    pub fn judge(
+        &self,
+        src: IpAddr,
+        dst: IpAddr,
+        own: Option<&Side>,
+        registry: &Registry,
+    ) -> Option<Listed> {
         if self.has_quarantined(src) {
             return Some(Listed::Blocked(None));
         }
-        if self.allow.has_address(dst) {
+        if self.allow.has_address(dst) || own.is_some_and(|own| own.has_address(dst)) {
             return Some(Listed::Allowed(None));
         }
-        let named = self.by_name(src, dst, registry);
+        let named = self.by_name(src, dst, own, registry);
         match named {
             Some(Listed::Allowed(_)) => named,
             _ if self.block.has_address(dst) || self.has_pair(src, dst) => {
@@ -123,18 +130,31 @@ impl Lists {
         self.pairs.binary_search_by_key(&(src, dst), |(pair, _)| *pair).is_ok()
     }
 
-    fn by_name(&self, src: IpAddr, dst: IpAddr, registry: &Registry) -> Option<Listed> {
-        if self.allow.names.is_empty() && self.block.names.is_empty() {
+    fn by_name(
+        &self,
+        src: IpAddr,
+        dst: IpAddr,
+        own: Option<&Side>,
+        registry: &Registry,
+    ) -> Option<Listed> {
+        let own = own.map(|own| &own.names).filter(|names| !names.is_empty());
+        if self.allow.names.is_empty() && self.block.names.is_empty() && own.is_none() {
             return None;
         }
-        registry.with_names(dst, |names| self.by_names(src, names)).flatten()
+        registry.with_names(dst, |names| self.by_names(src, own, names)).flatten()
     }
 
-    fn by_names(&self, src: IpAddr, names: &mut dyn Iterator<Item = &Seen>) -> Option<Listed> {
-        let (mut asked_any, mut own, mut others) = (false, None, None);
+    fn by_names(
+        &self,
+        src: IpAddr,
+        own: Option<&DomainSet>,
+        names: &mut dyn Iterator<Item = &Seen>,
+    ) -> Option<Listed> {
+        let (mut asked_any, mut asked, mut others) = (false, None, None);
         let mut all_blocked = true;
         for seen in names {
-            if let Some(domain) = self.allow.names.find(&seen.name) {
+            let allowed = || own.and_then(|own| own.find(&seen.name));
+            if let Some(domain) = self.allow.names.find(&seen.name).or_else(allowed) {
                 return Some(Listed::Allowed(Some(domain.clone())));
             }
             let mut with_chain =
@@ -143,11 +163,11 @@ impl Lists {
             let is_own = seen.asker == Some(src);
             asked_any |= is_own;
             all_blocked &= blocked.is_some();
-            let place = if is_own { &mut own } else { &mut others };
+            let place = if is_own { &mut asked } else { &mut others };
             *place = place.take().or(blocked);
         }
         let others = others.filter(|_| !asked_any && all_blocked);
-        own.or(others).map(|domain| Listed::Blocked(Some(domain.clone())))
+        asked.or(others).map(|domain| Listed::Blocked(Some(domain.clone())))
     }
 }
 

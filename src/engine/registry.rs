@@ -2,8 +2,8 @@
 
 mod entry;
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -165,6 +165,17 @@ impl Registry {
             self.changing(&mut entry, |entry| {
                 askers.iter().for_each(|asker| entry.remember_asker(Some(*asker)));
             });
+        }
+    }
+
+    /// Forgets what these clients asked for; that somebody asked is still known. Goes through all addresses, so it is for
+    /// a thread nobody waits for.
+    pub fn forget_askers(&self, clients: &BTreeSet<IpAddr>) {
+        for mut entry in self.entries.iter_mut() {
+            if entry.has_asker(clients) {
+                self.changing(&mut entry, |entry| entry.forget_askers(clients));
+                self.changes.fetch_add(1, Relaxed);
+            }
         }
     }
 

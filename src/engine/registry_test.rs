@@ -162,3 +162,18 @@ fn names_pushed_out_give_their_memory_back() {
     let names = NAMES_PER_ADDRESS_MAX as u64;
     assert!(registry.bytes.load(Relaxed) <= names * (ADDRESS_BYTES + 20));
 }
+
+#[test]
+fn the_next_tenant_of_an_address_inherits_no_look_up() {
+    let registry = Registry::default();
+    // By more names and askers than one, so that every place an asker is kept in is looked at.
+    for (name, client) in
+        [("a", "172.17.0.2"), ("a", "172.17.0.3"), ("b", "172.17.0.2"), ("b", "172.17.0.2")]
+    {
+        registry.insert(&record("203.0.113.9", name, Some(client), Kind::Reply, 1));
+    }
+    assert_eq!(registry.grade(ip("172.17.0.2"), ip("203.0.113.9")), Grade::Own);
+    registry.forget_askers(&[ip("172.17.0.2")].into());
+    assert_eq!(registry.grade(ip("172.17.0.2"), ip("203.0.113.9")), Grade::Other);
+    assert_eq!(registry.grade(ip("172.17.0.3"), ip("203.0.113.9")), Grade::Own);
+}

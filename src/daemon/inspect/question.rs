@@ -248,7 +248,7 @@ impl Spoken {
         };
         // A source that asked for nothing, where none is given.
         let source = from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        lists.judge(source, address, &known.registry)
+        lists.judge(source, address, None, &known.registry)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the registry keeps about one address.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::Known;
@@ -103,6 +104,22 @@ impl Entry {
             (0..more.len()).min_by_key(|&i| more.get(i).map_or(u32::MAX, |seen| seen.last));
         let evicted = oldest.map(|oldest| more.remove(oldest));
         self.remember_asker(evicted.and_then(|evicted| evicted.asker));
+    }
+
+    pub(super) fn has_asker(&self, clients: &BTreeSet<IpAddr>) -> bool {
+        let mut named = self.names().filter_map(|seen| seen.asker);
+        named.any(|asker| clients.contains(&asker))
+            || self.askers.iter().flat_map(|askers| askers.iter()).any(|a| clients.contains(a))
+    }
+
+    pub(super) fn forget_askers(&mut self, clients: &BTreeSet<IpAddr>) {
+        let more = self.more.iter_mut().flat_map(|more| more.iter_mut());
+        for seen in std::iter::once(&mut self.first).chain(more) {
+            seen.asker.take_if(|asker| clients.contains(asker));
+        }
+        if let Some(askers) = &mut self.askers {
+            askers.retain(|asker| !clients.contains(asker));
+        }
     }
 
     pub(super) fn remember_asker(&mut self, asker: Option<IpAddr>) {
