@@ -13,12 +13,12 @@ use super::flow::Flow;
 use super::health::{Evidence, SourceHealth};
 use super::hold::{Arrival, Hold, Left, Park};
 use super::limits::EXPIRE_BATCH;
-use super::lists::Lists;
+use super::lists::{Lists, Party};
 use super::name::Name;
 use super::owner::{Owner, Owners};
 use super::policy::Policy;
 use super::record::Record;
-use super::registry::Registry;
+use super::registry::{Known, Registry};
 use super::time::{Mono, Now};
 use super::verdict::{Grade, Reason, Verdict};
 use super::wish::{Refusal, Treatment};
@@ -119,7 +119,7 @@ impl<T> Engine<T> {
     /// enough.
     pub fn quick(&self, flow: Flow, lane: u16, owner: Option<Arc<Owner>>) -> Option<Decision> {
         let (src, dst) = (flow.src.ip(), flow.dst.ip());
-        let (grade, known) = self.registry.look_up(src, dst);
+        let (grade, known) = self.look_up(src, dst);
         let (verdict, reason, domain) = self.decide(src, dst, grade, owner.as_deref())?;
         let (held, mode) = (Duration::ZERO, self.mode_of(owner.as_deref()));
         Some(Decision {
@@ -150,11 +150,17 @@ impl<T> Engine<T> {
         if policy.mode == Treatment::Off && !lists.has_quarantined(src) {
             return Some((Verdict::Accept, Reason::Exempt, None));
         }
-        match lists.judge(src, dst, policy.allow.as_deref(), &self.registry) {
+        let owners = self.owners.load();
+        let who = Party { src, clients: owners.clients(&src), own: policy.allow.as_deref() };
+        match lists.judge(&who, dst, &self.registry) {
             Some(listed) => Some(listed.verdict()),
             None if admits(policy.scope, grade) => Some((Verdict::Accept, Reason::Resolved, None)),
             None => None,
         }
+    }
+
+    fn look_up(&self, src: IpAddr, dst: IpAddr) -> (Grade, Known) {
+        self.registry.look_up(self.owners.load().clients(&src), dst)
     }
 
     /// What holds for an owner, or for nobody.
@@ -201,7 +207,7 @@ impl<T> Engine<T> {
     /// What a first packet from `src` to `dst` would meet without being held: a verdict, or nothing that decides.
     pub fn outlook(&self, src: IpAddr, dst: IpAddr) -> Option<Verdict> {
         let owner = self.owner(src);
-        let grade = self.registry.grade(src, dst);
+        let grade = self.registry.grade(self.owners.load().clients(&src), dst);
         self.decide(src, dst, grade, owner.as_deref()).map(|(verdict, ..)| verdict)
     }
 
@@ -322,7 +328,7 @@ impl<T> Engine<T> {
     }
 
     fn refuse(&self, flow: Flow, lane: u16, reason: Reason, owner: Option<Arc<Owner>>) -> Decision {
-        let (grade, known) = self.registry.look_up(flow.src.ip(), flow.dst.ip());
+        let (grade, known) = self.look_up(flow.src.ip(), flow.dst.ip());
         let (verdict, domain, held) = (Verdict::Drop, None, Duration::ZERO);
         let mode = self.mode_of(owner.as_deref());
         Decision { flow, lane, verdict, reason, grade, known, held, copies: 0, domain, mode, owner }

@@ -120,3 +120,20 @@ fn a_hold_of_its_own_asks_for_evidence_that_keeps_pace_with_it() {
     let decision = engine.expire(0, at(10_051)).pop().unwrap().decision;
     assert_eq!(decision.reason, Reason::Unhealthy);
 }
+
+#[test]
+fn what_a_container_asks_from_one_of_its_addresses_it_may_use_from_another() {
+    let engine = engine(Scope::Container);
+    engine.record(&record("172.17.0.2"), at(0).mono);
+    let reason = |src: &str| {
+        let flow = flow(src, "203.0.113.9:443");
+        engine.quick(flow, 0, engine.owner(flow.src.ip())).map(|decision| decision.reason)
+    };
+    assert_eq!(reason("10.9.0.2:1"), None);
+    let owners = owners("172.17.0.2", |policy| policy.scope = Scope::Container);
+    let owner = owners.of("172.17.0.2".parse().unwrap()).cloned().unwrap();
+    let both = ["172.17.0.2", "10.9.0.2"].map(|ip| (ip.parse().unwrap(), Arc::clone(&owner)));
+    engine.set_owners(Owners::new(both.into_iter().collect(), vec![]), at(1).mono);
+    assert_eq!(reason("10.9.0.2:1"), Some(Reason::Resolved));
+    assert_eq!(reason("172.17.0.3:1"), None, "its neighbour");
+}

@@ -100,6 +100,8 @@ impl OwnerTally {
 #[derive(Clone, Debug, Default)]
 pub struct Owners {
     by_address: HashMap<IpAddr, Arc<Owner>>,
+    /// All addresses of those that have several, by id.
+    siblings: HashMap<Arc<str>, Vec<IpAddr>>,
     /// Those with domains of their own to allow, few as a rule.
     with_domains: Vec<(IpAddr, Arc<Owner>)>,
     /// Where addresses of containers are.
@@ -111,14 +113,26 @@ impl Owners {
     pub fn new(by_address: HashMap<IpAddr, Arc<Owner>>, nets: Vec<Net>) -> Owners {
         let names =
             |owner: &Owner| owner.policy.allow.as_ref().is_some_and(|side| !side.names.is_empty());
+        let mut siblings: HashMap<Arc<str>, Vec<IpAddr>> = HashMap::new();
+        for (address, owner) in &by_address {
+            siblings.entry(Arc::clone(&owner.id)).or_default().push(*address);
+        }
+        siblings.retain(|_, addresses| addresses.len() > 1);
         let with_domains = by_address.iter().filter(|(_, owner)| names(owner));
         let with_domains = with_domains.map(|(ip, owner)| (*ip, Arc::clone(owner))).collect();
-        Owners { by_address, with_domains, nets }
+        Owners { by_address, siblings, with_domains, nets }
     }
 
     /// The owner of an address.
     pub fn of(&self, address: IpAddr) -> Option<&Arc<Owner>> {
         self.by_address.get(&address)
+    }
+
+    /// Every address of the container that has this one, it among them: whoever asks for a name from one may connect
+    /// from another, as with IPv6 or in several networks.
+    pub fn clients<'a>(&'a self, address: &'a IpAddr) -> &'a [IpAddr] {
+        let siblings = || self.siblings.get(&self.of(*address)?.id);
+        siblings().map_or(std::slice::from_ref(address), Vec::as_slice)
     }
 
     /// Whether an address without an owner should have one soon.

@@ -179,15 +179,15 @@ impl Registry {
         }
     }
 
-    /// The grade of the evidence that `client` may open a flow to `address`.
-    pub fn grade(&self, client: IpAddr, address: IpAddr) -> Grade {
-        self.entries.get(&Key::from(address)).map_or(Grade::Never, |entry| entry.grade(client))
+    /// The grade of the evidence that whoever has these addresses may open a flow to `address`.
+    pub fn grade(&self, clients: &[IpAddr], address: IpAddr) -> Grade {
+        self.entries.get(&Key::from(address)).map_or(Grade::Never, |entry| entry.grade(clients))
     }
 
     /// Grade and names in one look-up.
-    pub fn look_up(&self, client: IpAddr, address: IpAddr) -> (Grade, Known) {
+    pub fn look_up(&self, clients: &[IpAddr], address: IpAddr) -> (Grade, Known) {
         match self.entries.get(&Key::from(address)) {
-            Some(entry) => (entry.grade(client), entry.known()),
+            Some(entry) => (entry.grade(clients), entry.known()),
             None => (Grade::Never, Known::default()),
         }
     }

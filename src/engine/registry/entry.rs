@@ -57,12 +57,15 @@ impl Entry {
         std::iter::once(&self.first).chain(self.more.iter().flat_map(|more| more.iter().rev()))
     }
 
-    pub(super) fn grade(&self, client: IpAddr) -> Grade {
+    pub(super) fn grade(&self, clients: &[IpAddr]) -> Grade {
         if self.names().all(|seen| seen.kind.is_static()) {
             return Grade::Static;
         }
-        let asked = self.names().any(|seen| seen.asker == Some(client))
-            || self.askers.iter().any(|askers| askers.contains(&client));
+        let asked = self
+            .names()
+            .filter_map(|seen| seen.asker.as_ref())
+            .chain(self.askers.iter().flat_map(|askers| askers.iter()))
+            .any(|asker| clients.contains(asker));
         if asked { Grade::Own } else { Grade::Other }
     }
 
