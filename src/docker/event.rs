@@ -202,7 +202,7 @@ mod tests {
             .iter()
             .map(|what| format!("{what:?}").split('(').next().unwrap_or_default().to_owned())
             .collect();
-        assert_eq!(words, ["Created", "Stirred", "Stirred", "Died", "Stirred", "Removed"]);
+        assert_eq!(words, ["Created", "Stirred", "Stirred", "Died", "Removed"]);
         // Its networks' events name the container alone.
         let connect = r#"{"Type":"network","Action":"connect","Actor":{"ID":"079c","Attributes":{"name":"pp"}}}"#;
         assert_eq!(what(connect), Some(What::Stirred("079c".into())));
