@@ -104,12 +104,8 @@ impl Rules {
 
     /// The ranges of a set that follows from the options.
     pub fn elements(&self, pair: names::Pair) -> RangeSet {
-        let of = |family: Family| {
-            let set = self.applied.set(pair.of(family));
-            let spans = set.and_then(|set| set.elements.as_deref()).unwrap_or_default();
-            spans.iter().map(move |span| (family, *span))
-        };
-        RangeSet::new(of(Family::V4).chain(of(Family::V6)))
+        let sets = Family::BOTH.into_iter().filter_map(|family| self.applied.set(pair.of(family)));
+        RangeSet::new(sets.flat_map(Set::ranges))
     }
 
     /// Takes our own rules away, unless somebody made them theirs meanwhile; puts rules that were there before

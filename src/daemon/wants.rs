@@ -104,7 +104,7 @@ impl Want {
             Key::Address(address) => {
                 Some((self.family, Span::new(number(address), number(address))))
             }
-            Key::Pair(..) => None,
+            Key::Pair(..) | Key::Reach(..) | Key::Interface(_) | Key::Home(..) => None,
         }))
     }
 

@@ -14,10 +14,16 @@ impl Ruleset {
             chain(names::FORWARD, hook_of(names::FORWARD), rules::forward(options)),
             chain(names::VERDICT, None, rules::verdict(options)),
             chain(names::REFUSE, None, rules::refuse(options.refuse)),
+            chain(names::ENFORCE, None, rules::enforce(options.dry_run)),
             chain(names::BLOCKED, None, rules::blocked(options.dry_run)),
+            chain(names::CUT, None, rules::cut(options.dry_run)),
             chain(names::INBOUND, None, rules::inbound(options.dry_run)),
             chain(names::HOST, hook_of(names::HOST), rules::host(options.dry_run)),
         ];
+        if options.anti_spoof {
+            chains.push(chain(names::SPOOFED, hook_of(names::SPOOFED), rules::spoofed()));
+            chains.push(chain(names::FORGED, None, rules::forged(options.dry_run)));
+        }
         if options.dns_redirect != DnsRedirect::Off {
             let rules = rules::dns_redirect(options.dns_redirect);
             chains.push(chain(names::REDIRECT, hook_of(names::REDIRECT), rules));
@@ -49,6 +55,7 @@ fn hook_of(name: &str) -> Option<Hook> {
     let (kind, class, priority) = match name {
         names::FORWARD => ("filter", HookClass::Forward, names::PRIORITY),
         names::HOST => ("filter", HookClass::In, names::PRIORITY),
+        names::SPOOFED => ("filter", HookClass::PreRouting, names::SPOOFED_PRIORITY),
         names::REDIRECT => ("nat", HookClass::PreRouting, names::REDIRECT_PRIORITY),
         _ => return None,
     };
