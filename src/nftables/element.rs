@@ -86,6 +86,17 @@ impl Key {
         matches!(self, Key::Span(family, span) if span.last() >= family.highest())
     }
 
+    /// The family of its addresses, if it has any.
+    pub fn family(self) -> Option<Family> {
+        match self {
+            Key::Span(family, _) | Key::Home(_, family, _) => Some(family),
+            Key::Address(address) | Key::Pair(address, _) | Key::Reach(address, _) => {
+                Some(Family::of(address))
+            }
+            Key::Interface(_) => None,
+        }
+    }
+
     /// One address in a set with `flags interval`.
     pub fn point(address: IpAddr) -> Key {
         let number = number(address);

@@ -2,6 +2,7 @@
 
 use rustables::HookClass;
 
+use super::drift::serves_as;
 use super::expr::Rule;
 use super::options::{DnsRedirect, Options};
 use super::ruleset::{Chain, Hook, Ruleset};
@@ -30,6 +31,21 @@ impl Ruleset {
         }
         chains.extend(options.owned.then(|| chain(names::OWNED, None, Vec::new())));
         Ruleset { dormant: false, sets: sets::wanted(options), chains }
+    }
+}
+
+impl Ruleset {
+    /// The same, with the sets that follow the networks holding what those of `other` do. Sets of another type stay.
+    pub fn with_networks_of(&self, other: &Ruleset) -> Ruleset {
+        let mut same = self.clone();
+        for set in same.sets.iter_mut().filter(|set| names::is_managed(&set.name)) {
+            let theirs = other.set(&set.name).filter(|theirs| serves_as(theirs, set));
+            if let Some(theirs) = theirs {
+                set.elements.clone_from(&theirs.elements);
+                set.catch_all = theirs.catch_all;
+            }
+        }
+        same
     }
 }
 
