@@ -6,7 +6,7 @@ mod follow;
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -149,7 +149,8 @@ impl Roster {
 }
 
 fn await_first(heard: &Receiver<()>) {
-    if heard.recv_timeout(FIRST_PATIENCE).is_err() {
+    // Whoever heard has nothing to send; it drops the other end.
+    if heard.recv_timeout(FIRST_PATIENCE) == Err(RecvTimeoutError::Timeout) {
         tracing::warn!(
             "the container engine has not answered yet; containers get their names later"
         );
