@@ -8,7 +8,7 @@ use clap::Subcommand;
 use super::{Answer, say};
 use crate::config::{self, RuleOptions};
 use crate::daemon;
-use crate::nftables::{self, Ruleset, names};
+use crate::nftables::{self, Ruleset};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
@@ -67,11 +67,7 @@ fn install(file: Option<&Path>, options: RuleOptions) -> Result<Answer> {
 
 /// What is wanted while a daemon knows better where containers are, as the bridges in the kernel show: those networks.
 fn following(wanted: Ruleset, current: Option<&Ruleset>) -> Ruleset {
-    let known = |rules: &&Ruleset| {
-        let bridges = rules.set(names::BRIDGES.v4).and_then(|set| set.elements.as_ref());
-        bridges.is_some_and(|bridges| !bridges.is_empty())
-    };
-    match current.filter(known) {
+    match current.filter(|current| current.knows_bridges()) {
         Some(current) if daemon::is_running() => wanted.with_networks_of(current),
         _ => wanted,
     }
