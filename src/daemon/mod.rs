@@ -52,7 +52,7 @@ use denied::{Denied, Ear};
 use evidence::{Readers, SourceState};
 use lanes::Lanes;
 use lock::Lock;
-pub use lock::tell_rules_command;
+pub use lock::{is_running, tell_rules_command};
 use persist::Keeper;
 use roster::Roster;
 use rules::Rules;
