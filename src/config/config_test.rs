@@ -35,7 +35,7 @@ fn every_flag_of_run_is_a_key_of_the_file() {
         auto-block-for = "12h"
         auto-block-forgive = true
         state-dir = "/tmp/x"
-        dns-source = ["file:/var/log/dnsmasq.log"]
+        dns-source = ["file:/var/log/dnsmasq.log", "docker:resolver"]
         hold-ms = 500
         hold-budget = 9
         scope = "container"
@@ -56,6 +56,7 @@ fn every_flag_of_run_is_a_key_of_the_file() {
         (config.rules.queue_num, config.rules.queues, config.rules.posture),
         (7, 2, Posture::Open)
     );
+    assert_eq!(config.resolver_containers(), ["resolver"]);
     assert_eq!((config.engine.scope, config.engine.bounds.budget), (Scope::Container, 9));
     assert_eq!(config.engine.bounds.hold, Duration::from_millis(500));
     assert!(config.memory_only && config.keep_rules);
@@ -122,7 +123,7 @@ fn values_that_cannot_be_are_refused_in_one_line() {
         ("queues = 0", "--queues"),
         ("queue-num = 65535\nqueues = 2", "65535"),
         ("container-net = [\"10.0.0.1/8\"]", "--container-net 10.0.0.1/8"),
-        ("dns-source = [\"docker:dns\"]", "docker"),
+        ("dns-source = [\"docker:/dns\"]", "names no container"),
         ("dns-source = [\"http:x\"]", "--dns-source http:x"),
         ("fail = \"maybe\"", "maybe"),
         ("dns-redirect = \"here\"", "--dns-redirect here: write off, gateway"),
@@ -179,4 +180,15 @@ fn a_broken_file_is_told_in_one_line() {
         let error = format!("{:#}", resolved(text).unwrap_err());
         assert!(error.lines().count() == 1 && error.contains(line), "{error}");
     }
+}
+
+#[test]
+fn the_engine_is_where_the_environment_says() {
+    let address = |text: &str| values::engine_address(Some(text.as_ref()));
+    let default = values::engine_address(None).unwrap();
+    assert_eq!(default.to_string(), "unix:///var/run/docker.sock");
+    assert_eq!(address("").unwrap(), default);
+    assert_eq!(address("unix:///run/x.sock").unwrap().to_string(), "unix:///run/x.sock");
+    let error = format!("{:#}", address("tcp://192.0.2.1:2375").unwrap_err());
+    assert!(error.starts_with("DOCKER_HOST: `tcp://192.0.2.1:2375`"), "{error}");
 }

@@ -18,6 +18,7 @@ pub use lists::{ListConfig, load_lists};
 pub use options::{AutoBlock, DaemonOptions, Fail, LocalAs, Options, RefuseBy, RuleOptions};
 
 use crate::dns::{self, SpawnConfig};
+use crate::docker;
 use crate::engine::hold::Bounds;
 use crate::engine::limits::{
     CONFIG_BYTES_MAX, HELD_MAX, HOLD_BUDGET_DEFAULT, HOLD_DEFAULT, HOLD_MAX, QUEUES_MAX,
@@ -86,6 +87,8 @@ pub struct Config {
     pub keep_rules: bool,
     /// Where records come from.
     pub sources: Vec<dns::Spec>,
+    /// Where the container engine listens.
+    pub docker: docker::Address,
     /// How our own dnsmasq is run, if it is.
     pub dnsmasq: SpawnConfig,
     /// The event file.
@@ -258,6 +261,11 @@ fn resolve(options: DaemonOptions, rules: RuleConfig) -> Result<Config> {
     if sources.contains(&dns::Spec::Spawn) {
         dnsmasq.arguments()?;
     }
+    let docker = if sources.iter().any(|spec| spec.container().is_some()) {
+        values::engine_address(std::env::var_os("DOCKER_HOST").as_deref())?
+    } else {
+        docker::Address::default()
+    };
     let auto_block_for =
         values::auto_block_for(options.auto_block_for.as_deref()).context("--auto-block-for")?;
     let mode = if rules.dry_run { Mode::DryRun } else { Mode::Enforce };
@@ -273,6 +281,7 @@ fn resolve(options: DaemonOptions, rules: RuleConfig) -> Result<Config> {
         memory_only: options.memory_only,
         keep_rules: options.keep_rules,
         sources,
+        docker,
         dnsmasq,
         events: options.events,
         log_format: options.log_format.unwrap_or_default(),
@@ -308,6 +317,13 @@ fn listen_at(text: &str) -> Result<(IpAddr, u16)> {
 fn bridges(host: &[InterfaceAddress]) -> Vec<String> {
     let foreign = |pattern: &str| host.iter().any(|on| on.fits(pattern) && !on.is_on_bridge());
     host::BRIDGE_PATTERNS.iter().filter(|p| !foreign(p)).map(|&p| p.to_owned()).collect()
+}
+
+impl Config {
+    /// Containers whose log is evidence: they resolve for the others, and are to reach their own servers.
+    pub fn resolver_containers(&self) -> Vec<&str> {
+        self.sources.iter().filter_map(dns::Spec::container).collect()
+    }
 }
 
 impl RuleConfig {

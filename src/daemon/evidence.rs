@@ -50,6 +50,7 @@ impl Readers {
     pub fn start(
         sources: &[(dns::Spec, Arc<SourceHealth>)],
         config: &SpawnConfig,
+        outside: &Arc<dyn dns::Outside>,
         shared: &Arc<Shared>,
         states: &Sender<SourceState>,
     ) -> Result<Readers> {
@@ -60,6 +61,7 @@ impl Readers {
         for (spec, health) in sources {
             let alive = alive.clone();
             let (spec, config, stop) = (spec.clone(), config.clone(), readers.stop.clone());
+            let outside = Arc::clone(outside);
             let mut reader = Reader {
                 shared: Arc::clone(shared),
                 health: Arc::clone(health),
@@ -69,7 +71,7 @@ impl Readers {
             let thread = std::thread::Builder::new()
                 .name("dns".to_owned())
                 .spawn(move || {
-                    reader.read(&spec, &config, &stop);
+                    reader.read(&spec, &config, &*outside, &stop);
                     drop(alive);
                 })
                 .context("cannot start a log reader")?;
@@ -90,13 +92,19 @@ impl Drop for Readers {
 
 impl Reader {
     /// Reads until it is time to stop. A panic over a line ends neither the source nor us.
-    fn read(&mut self, spec: &dns::Spec, config: &SpawnConfig, stop: &Stop) {
+    fn read(
+        &mut self,
+        spec: &dns::Spec,
+        config: &SpawnConfig,
+        outside: &dyn dns::Outside,
+        stop: &Stop,
+    ) {
         while !stop.is_raised() {
-            let run = AssertUnwindSafe(|| dns::run(spec, config, stop, self));
+            let run = AssertUnwindSafe(|| dns::run(spec, config, outside, stop, self));
             if catch_unwind(run).is_err() {
                 dns::Sink::down(self, "its reader panicked and starts again");
-                stop.wait(PANIC_PAUSE);
             }
+            stop.wait(PANIC_PAUSE);
         }
     }
 }
@@ -130,6 +138,11 @@ impl dns::Sink for Reader {
 
     fn caught_up(&mut self) {
         self.health.caught_up(clock::mono());
+    }
+
+    fn note(&mut self, what: &str) {
+        let message = format!("DNS source {}: {what}", self.health.label);
+        self.shared.report_health("source", self.health.is_up(), message);
     }
 
     fn up(&mut self) {
