@@ -189,8 +189,8 @@ fn span(from: Wall, until: Wall) -> String {
     let seconds = until.0.saturating_sub(from.0) / 1_000_000;
     match seconds {
         0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        _ => format!("{} h", seconds / 3_600),
+        120..7_200 => format!("{} min", (seconds + 30) / 60),
+        _ => format!("{} h", (seconds + 1_800) / 3_600),
     }
 }
 

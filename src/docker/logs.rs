@@ -12,12 +12,13 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use hyper::body::{Bytes, Incoming};
 use tokio::net::unix::pipe::Receiver;
+use tokio::time::timeout;
 
 use super::Address;
 use crate::engine::Wall;
 use crate::engine::health::Skip;
 use crate::engine::limits::REOPEN_PAUSE_MIN;
-use http::{Error, Http, Run};
+use http::{BACKLOG_LINES_MAX, Container, Error, Http, Run};
 use lines::Lines;
 use place::{Place, Resume};
 use stamp::Stamp;
@@ -27,9 +28,14 @@ use stamp::Stamp;
 const REOPEN_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// How often it is checked that the name still means the container that is followed.
 const LOOK_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5_000 });
+/// Bytes read for the first line of a log, whose time says how far back that goes.
+const FIRST_BYTES_MAX: usize = 64 << 10;
 /// Silence after which history is taken to have ended although the last line known of it has not come.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
+/// Lines at the end of a log in which the place where it was left is looked for, before all of it is read. An engine
+/// finds the end of a log at once, and takes seconds to find a time in a long one.
+const TAILS: [u64; 2] = [2_000, 60_000];
 /// A log that ends this much before the place where it was left was written after the clock was set back.
 const SET_BACK: Stamp = Stamp(1_000_000_000);
 
@@ -137,18 +143,19 @@ impl Follower<'_> {
         }
         let last = http.last(&container).await?;
         let since = self.since(last);
-        let body = http.follow(&container, since).await?;
         let until = last.filter(|last| *last > since);
-        listener.history(since.wall(), until.unwrap_or(since).wall());
         let replaced = http.replaced(self.name, &container.run, LOOK_PAUSE);
         let mut reading = Reading {
             resume: Resume::at(self.place),
+            from: self.place.map_or(since, |_| Stamp(0)),
             place: &mut self.place,
             lines: Lines::new(container.terminal),
+            since,
             until,
             up: !container.running,
             listener,
         };
+        let body = reading.open(&http, &container, last.is_none()).await?;
         let ended = reading.all(body, replaced).await?;
         self.read_out = Some(container.run);
         let name = self.name.to_owned();
@@ -165,6 +172,10 @@ struct Reading<'a> {
     place: &'a mut Option<Place>,
     lines: Lines,
     resume: Resume,
+    /// What is new, is new since then.
+    since: Stamp,
+    /// Lines before it are not wanted. Those after a known place are, whatever their times.
+    from: Stamp,
     /// The time of history's last line, until it has been read.
     until: Option<Stamp>,
     /// Told so, or never to be: a container that does not run gives no evidence.
@@ -173,6 +184,46 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
+    /// Opens as much of the log's end as holds all that is new, and takes its first bytes.
+    /// An empty log has none.
+    async fn open(
+        &mut self,
+        http: &Http,
+        container: &Container,
+        empty: bool,
+    ) -> Result<Incoming, Error> {
+        self.listener.history(self.since.wall(), self.until.unwrap_or(self.since).wall());
+        let tails = if empty { &[][..] } else { &TAILS };
+        for &count in tails {
+            let mut body = http.follow(container, count, self.since).await?;
+            let first = timeout(SILENCE_MAX, self.first(container, &mut body)).await;
+            let Ok(first) = first else { continue };
+            let (begun, bytes) = first?;
+            // Before, since of the lines of one time all count.
+            if begun.is_some_and(|begun| begun < self.since) {
+                self.take(&bytes)?;
+                return Ok(body);
+            }
+        }
+        http.follow(container, BACKLOG_LINES_MAX, self.since).await
+    }
+
+    /// The time of an answer's first line, and the bytes read for it.
+    async fn first(
+        &self,
+        container: &Container,
+        body: &mut Incoming,
+    ) -> Result<(Option<Stamp>, Vec<u8>), Error> {
+        let mut lines = Lines::new(container.terminal);
+        let (mut begun, mut bytes) = (None, Vec::new());
+        while begun.is_none() && bytes.len() < FIRST_BYTES_MAX {
+            let Next::Bytes(more) = next(body).await? else { break };
+            lines.feed(&more, &mut |stamp, _| begun = begun.or(stamp))?;
+            bytes.extend_from_slice(&more);
+        }
+        Ok((begun, bytes))
+    }
+
     async fn all(
         &mut self,
         mut body: Incoming,
@@ -210,13 +261,13 @@ impl Reading<'_> {
 
     fn take(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.listener.behind();
-        let Reading { place, lines, resume, until, listener, .. } = self;
+        let Reading { place, lines, resume, from, until, listener, .. } = self;
         lines.feed(bytes, &mut |stamp, line| {
             let Some(at) = stamp else {
                 let at = place.map_or(Wall(0), |place| place.at().wall());
                 return listener.line(at, line);
             };
-            if resume.is_new(at) {
+            if resume.is_new(at) && at >= *from {
                 listener.line(at.wall(), line);
                 **place = Some(Place::after(**place, at));
             }

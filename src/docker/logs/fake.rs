@@ -230,8 +230,9 @@ fn answer(to: &mut UnixStream, target: &str, world: &Place, cuts: u64) -> Option
         let last = fake.log.last().map(|(_, bytes)| bytes.clone()).unwrap_or_default();
         return chunk(to, &last).and_then(|()| to.write_all(b"0\r\n\r\n").ok());
     }
-    let since: u64 = of("since=").unwrap().parse().unwrap();
-    follow(to, &fake, since, world, cuts)
+    let since = of("since=").map_or(0, |since| since.parse().unwrap());
+    let tail: usize = of("tail=").unwrap().parse().unwrap();
+    follow(to, &fake, (tail, since), world, cuts)
 }
 
 fn chunk(to: &mut UnixStream, bytes: &[u8]) -> Option<()> {
@@ -243,8 +244,14 @@ fn chunk(to: &mut UnixStream, bytes: &[u8]) -> Option<()> {
 }
 
 /// Sends what is there and what comes, until the container stops.
-fn follow(to: &mut UnixStream, fake: &Fake, since: u64, world: &Place, cuts: u64) -> Option<()> {
-    let mut sent = 0;
+fn follow(
+    to: &mut UnixStream,
+    fake: &Fake,
+    (tail, since): (usize, u64),
+    world: &Place,
+    cuts: u64,
+) -> Option<()> {
+    let mut sent = fake.log.len().saturating_sub(tail);
     world.0.lock().unwrap().follows += 1;
     loop {
         let mut state = world.0.lock().unwrap();

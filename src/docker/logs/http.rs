@@ -25,7 +25,7 @@ const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// How much of an error's words is told.
 const MESSAGE_BYTES_MAX: usize = 300;
 /// Lines of history asked for, newest last, at the length that dnsmasq's have: [`BACKLOG_BYTES_MAX`].
-const BACKLOG_LINES_MAX: u64 = BACKLOG_BYTES_MAX / 112;
+pub const BACKLOG_LINES_MAX: u64 = BACKLOG_BYTES_MAX / 112;
 
 /// Why a log cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -60,8 +60,8 @@ pub enum Error {
     /// The engine ended the log.
     #[error("the log of container {0} ended")]
     Ended(String),
-    /// The name belongs to another container now.
-    #[error("container {0} is another one now")]
+    /// The name means another container now, or another run of it.
+    #[error("container {0} was started anew")]
     Replaced(String),
 }
 
@@ -198,14 +198,23 @@ impl Http {
         Ok(last)
     }
 
-    /// The log from about `since` on, and what comes.
+    /// The last `lines` of the log, and what comes; of all that is read of a log, from about `since` on only.
     ///
     /// # Errors
     /// If the log cannot be read.
-    pub async fn follow(&self, container: &Container, since: Stamp) -> Result<Incoming, Error> {
+    pub async fn follow(
+        &self,
+        container: &Container,
+        lines: u64,
+        since: Stamp,
+    ) -> Result<Incoming, Error> {
         // Whole seconds, and one more: engines differ in how they read parts, and in whether they mean that moment too.
         let second = (since.0 / 1_000_000_000).saturating_sub(1);
-        let what = format!("follow=1&since={second}&tail={BACKLOG_LINES_MAX}");
+        let since = match lines {
+            BACKLOG_LINES_MAX => format!("&since={second}"),
+            _ => String::new(),
+        };
+        let what = format!("follow=1&tail={lines}{since}");
         let asked = self.log(container, &what);
         let answer = timeout(PATIENCE, asked).await.map_err(|_| Error::Late)??;
         Ok(answer.into_body())

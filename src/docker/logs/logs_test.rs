@@ -150,6 +150,16 @@ fn a_cut_is_followed_by_neither_gap_nor_repetition() {
 }
 
 #[test]
+fn a_line_stamped_before_the_last_one_seen_is_not_lost_in_a_cut() {
+    let (engine, following) = up(&["a"]);
+    engine.write("dns", 1, T + 9, "b");
+    following.lines(&["b"]);
+    engine.cut();
+    engine.write("dns", 2, T + 8, "c");
+    following.lines(&["c"]);
+}
+
+#[test]
 fn an_engine_that_goes_away_is_found_again() {
     let (engine, following) = up(&["a"]);
     engine.go_away();
@@ -220,7 +230,7 @@ fn a_name_that_moves_to_another_container_is_followed() {
     // The old one runs on under another name, and so does its log.
     engine.change_name("dns", "old");
     engine.run("dns", "b2");
-    following.down("is another one now");
+    following.down("was started anew");
     engine.write("old", 1, T + 2 * SECOND, "not ours");
     engine.write("dns", 1, T + 3 * SECOND, "ours");
     following.lines(&["ours"]);
@@ -295,4 +305,34 @@ fn a_clock_that_was_set_back_hides_nothing() {
     engine.cut();
     engine.write("dns", 1, T + 1, "later");
     following.until(|heard| *heard == Heard::Line("later".to_owned()));
+}
+
+#[test]
+fn a_long_log_is_read_from_where_it_was_left_whole_and_once() {
+    let engine = Engine::start();
+    engine.run("dns", "a1");
+    // Too old to be wanted.
+    engine.write("dns", 1, T - 7_200 * SECOND, "old");
+    let mut written = 0;
+    let mut write = |count: u64| {
+        for n in written..written + count {
+            engine.write("dns", 1, T + n * SECOND, &n.to_string());
+        }
+        let names: Vec<String> = (written..written + count).map(|n| n.to_string()).collect();
+        written += count;
+        names
+    };
+    let names = write(5_000);
+    let following = Following::start(&engine);
+    let expect = |names: &[String]| {
+        following.lines(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    };
+    expect(&names);
+    for missed in [10, 1_999, 2_000, 2_001, 3_000] {
+        engine.go_away();
+        following.down("no engine at");
+        let names = write(missed);
+        engine.come_back();
+        expect(&names);
+    }
 }
