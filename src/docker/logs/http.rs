@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of an answer that is read whole. What is known of a container takes some 10 KiB.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// How much of an error's words is told.
-const MESSAGE_BYTES_MAX: usize = 300;
+const MESSAGE_CHARS_MAX: usize = 300;
 /// Lines of history asked for, newest last, at the length that dnsmasq's have: [`BACKLOG_BYTES_MAX`].
 pub const BACKLOG_LINES_MAX: u64 = BACKLOG_BYTES_MAX / 112;
 
@@ -154,9 +154,8 @@ impl Http {
         let status = answer.status();
         let body = whole(answer).await.unwrap_or_default();
         let said = serde_json::from_slice(&body).map(|refusal: Refusal| refusal.message);
-        let mut said = said.unwrap_or_else(|_| status.to_string());
-        said.truncate(said.floor_char_boundary(MESSAGE_BYTES_MAX));
-        Err(Error::Refused(status, said))
+        let said = said.unwrap_or_else(|_| status.to_string());
+        Err(Error::Refused(status, said.chars().take(MESSAGE_CHARS_MAX).collect()))
     }
 
     /// What there is under this name.
