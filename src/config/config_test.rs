@@ -35,7 +35,7 @@ fn every_flag_of_run_is_a_key_of_the_file() {
         auto-block-for = "12h"
         auto-block-forgive = true
         state-dir = "/tmp/x"
-        dns-source = ["file:/var/log/dnsmasq.log", "docker:resolver"]
+        dns-source = ["file:/var/log/dnsmasq.log"]
         hold-ms = 500
         hold-budget = 9
         scope = "container"
@@ -43,6 +43,7 @@ fn every_flag_of_run_is_a_key_of_the_file() {
         dns-upstream = ["192.0.2.53"]
         memory-only = true
         no-docker = true
+        trust-labels = true
         keep-rules = true
         events = "/tmp/e"
         log-format = "json"
@@ -56,8 +57,8 @@ fn every_flag_of_run_is_a_key_of_the_file() {
         (config.rules.queue_num, config.rules.queues, config.rules.posture),
         (7, 2, Posture::Open)
     );
-    assert_eq!(config.resolver_containers(), ["resolver"]);
     assert_eq!((config.engine.scope, config.engine.bounds.budget), (Scope::Container, 9));
+    assert!(config.docker.is_none() && config.policies.trust_labels);
     assert_eq!(config.engine.bounds.hold, Duration::from_millis(500));
     assert!(config.memory_only && config.keep_rules);
     let (v4, v6) = (Some([10, 1, 0, 53].into()), Some("fd00:1::53".parse().unwrap()));
@@ -183,12 +184,41 @@ fn a_broken_file_is_told_in_one_line() {
 }
 
 #[test]
-fn the_engine_is_where_the_environment_says() {
-    let address = |text: &str| values::engine_address(Some(text.as_ref()));
-    let default = values::engine_address(None).unwrap();
-    assert_eq!(default.to_string(), "unix:///var/run/docker.sock");
-    assert_eq!(address("").unwrap(), default);
-    assert_eq!(address("unix:///run/x.sock").unwrap().to_string(), "unix:///run/x.sock");
-    let error = format!("{:#}", address("tcp://192.0.2.1:2375").unwrap_err());
-    assert!(error.starts_with("DOCKER_HOST: `tcp://192.0.2.1:2375`"), "{error}");
+fn container_sections_are_read_in_order_and_checked() {
+    let config = parse(
+        r#"
+        [[container]]
+        name = "web-*"
+        mode = "dry-run"
+        hold-ms = 100
+        allow = ["198.51.100.0/24", "a.example"]
+        [[container]]
+        image = "nginx*"
+        scope = "container"
+        refuse = "drop"
+    "#,
+    );
+    let sections = config.unwrap().containers;
+    assert_eq!(sections.len(), 2);
+    assert_eq!(sections[0].wish.allow.len(), 2);
+    assert_eq!(sections[1].wish.scope, Some(Scope::Container));
+    for (wrong, part) in [
+        ("mode = \"off\"", "needs `name` or `image`"),
+        ("name = \"a\"\nmode = \"on\"", "`on` is not one of"),
+        ("name = \"a\"\nhold-ms = 1000", "between 1 and"),
+        ("name = \"a\"\ncolour = \"blue\"", "unknown field"),
+        ("name = \"a\"\nallow = [\"10.0.0\"]", "neither an address"),
+    ] {
+        let error = format!("{:#}", parse(&format!("[[container]]\n{wrong}")).unwrap_err());
+        assert!(error.contains("container") && error.contains(part), "{wrong}: {error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_containers_log_is_a_source_and_needs_the_engine() {
+    let config = resolved("dns-source = [\"docker:resolver\", \"stdin\", \"docker:two\"]").unwrap();
+    assert_eq!(config.resolver_containers(), ["resolver", "two"]);
+    let error = resolved("dns-source = [\"docker:resolver\"]\nno-docker = true").unwrap_err();
+    assert!(format!("{error:#}").contains("--no-docker"), "{error:#}");
 }

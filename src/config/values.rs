@@ -1,12 +1,10 @@
 //! Values that are more than a word or a number.
 
-use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::docker;
 use crate::nftables::DnsRedirect;
 
 /// How long an address stays blocked that was blocked by itself: a month outlives most campaigns, and no address
@@ -17,14 +15,6 @@ const AUTO_BLOCK_FOR_MIN: Duration = Duration::from_secs(60);
 /// Longer than that is for ever, which is what the block list is for.
 const AUTO_BLOCK_FOR_MAX: Duration = Duration::from_secs(3_650 * DAY);
 const DAY: u64 = 24 * 60 * 60;
-
-/// Where the container engine listens, by `DOCKER_HOST` if that is set.
-pub fn engine_address(variable: Option<&OsStr>) -> Result<docker::Address> {
-    match variable.map(OsStr::to_string_lossy) {
-        Some(text) if !text.is_empty() => text.parse().context("DOCKER_HOST"),
-        _ => Ok(docker::Address::default()),
-    }
-}
 
 /// `off`, `gateway`, or the address of a resolver, or one of each family.
 pub fn dns_redirect(text: &str) -> Result<DnsRedirect> {

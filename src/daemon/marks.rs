@@ -121,22 +121,24 @@ fn save(path: &Path, read: Wall) -> std::io::Result<()> {
 
 /// The logs of containers, as the sources take them.
 pub struct ContainerLogs {
-    engine: docker::Address,
+    /// None if it is not to be asked; then no source is a container's log.
+    engine: Option<docker::Address>,
     marks: Arc<Marks>,
 }
 
 impl ContainerLogs {
     /// Of the engine that is listening there.
-    pub fn new(engine: docker::Address, marks: Arc<Marks>) -> ContainerLogs {
+    pub fn new(engine: Option<docker::Address>, marks: Arc<Marks>) -> ContainerLogs {
         ContainerLogs { engine, marks }
     }
 }
 
 impl dns::Outside for ContainerLogs {
     fn follow(&self, name: &str, stop: &dns::Stop, taker: &mut dyn dns::Taker) {
+        let Some(engine) = &self.engine else { return dns::Nowhere.follow(name, stop, taker) };
         let mark = self.marks.find(name);
         let since = self.marks.since(name, clock::wall());
-        logs::follow(&self.engine, name, since, stop.fd(), &mut Passed { taker, mark });
+        logs::follow(engine, name, since, stop.fd(), &mut Passed { taker, mark });
     }
 
     fn clock(&self) -> Mono {

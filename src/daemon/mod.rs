@@ -16,9 +16,11 @@ mod library;
 mod lock;
 mod marks;
 mod persist;
+pub mod policies;
 mod protected;
 mod reporter;
 mod revoke;
+mod roster;
 mod rules;
 mod saver;
 mod sets;
@@ -40,6 +42,7 @@ use crate::config::Config;
 use crate::dns;
 use crate::engine::event::{Body, Ready, Reload, Stop};
 use crate::engine::health::SourceHealth;
+use crate::engine::inventory::Inventory;
 use crate::engine::limits::HEALTH_INTERVAL;
 use crate::engine::{Engine, Verdict};
 use crate::events::{EventWriter, Outputs};
@@ -53,6 +56,7 @@ use lock::Lock;
 pub use lock::tell_rules_command;
 use marks::{ContainerLogs, Marks};
 use persist::Keeper;
+use roster::Roster;
 use rules::Rules;
 use saver::Saver;
 use shared::{Mailbox, Shared};
@@ -83,6 +87,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
     let marks = Arc::new(Marks::load(config, shared.engine.registry().is_empty()));
     let saver = Saver::start(keeper, Arc::clone(&marks), Arc::clone(&shared))?;
     let background = Background::open(config, &shared, ear)?;
+    let roster = Roster::start(&shared)?;
     // 5. Evidence before verdicts.
     let (states, changes) = channel();
     let outside: Arc<dyn dns::Outside> = Arc::new(ContainerLogs::new(config.docker.clone(), marks));
@@ -102,8 +107,15 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
     shared.event(Body::Ready(ready));
     notify(&[sd_notify::NotifyState::Ready]);
 
-    let served =
-        runtime.block_on(serve(config, &shared, &writer, &lanes, &background, &mut signals));
+    let served = runtime.block_on(serve(
+        config,
+        &shared,
+        &writer,
+        &lanes,
+        &background,
+        &roster,
+        &mut signals,
+    ));
 
     // The reverse: nothing held, no rules, no queues, no evidence, everything saved, everything said.
     notify(&[sd_notify::NotifyState::Stopping]);
@@ -111,6 +123,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
     let restored = background.stop(config.keep_rules);
     drop(lanes);
     drop(readers);
+    drop(roster);
     drop(saver);
     shared.event(Body::Stop(Stop { mode: config.engine.mode, totals: shared.totals() }));
     drop(writer);
@@ -124,6 +137,7 @@ async fn serve(
     writer: &EventWriter,
     lanes: &Lanes,
     background: &Running,
+    roster: &Roster,
     signals: &mut Signals,
 ) -> Result<()> {
     let mut watch = Watch::default();
@@ -136,7 +150,7 @@ async fn serve(
                 if lanes.any_ended() {
                     break Err(anyhow::anyhow!("a verdict thread ended, so its queue is not served"));
                 }
-                if background.any_ended() {
+                if background.any_ended() || roster.has_ended() {
                     break Err(anyhow::anyhow!("a thread that keeps rules and lists ended"));
                 }
             }
@@ -208,6 +222,7 @@ fn share(
         writer.sender(),
         Arc::new(denied),
         Truth::orders()?,
+        (roster::notes()?, Inventory::new(config.policies.clone())),
         unanswered,
         refuse,
         config.rules.queue_num,
