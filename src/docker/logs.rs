@@ -295,7 +295,7 @@ async fn next(body: &mut Incoming) -> Result<Next, Error> {
 }
 
 #[cfg(test)]
-#[path = "logs/fake.rs"]
+#[path = "logs/fake_test.rs"]
 mod fake;
 #[cfg(test)]
 #[path = "logs/logs_test.rs"]
