@@ -8,13 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::clock;
+use super::roster::books;
 use super::shared::Shared;
 use super::truth::Order;
 use crate::dns::{self, Answer, SpawnConfig, Stop};
-use crate::engine::Verdict;
 use crate::engine::event::{Body, RecordBody};
 use crate::engine::health::{Batch, SourceHealth};
 use crate::engine::registry::Inserted;
+use crate::engine::{Record, Verdict};
 
 /// The running readers.
 pub struct Readers {
@@ -24,6 +25,9 @@ pub struct Readers {
 
 /// How long a reader may take to end; one that hangs on a dead disk must not keep us.
 const END_PATIENCE: Duration = Duration::from_secs(5);
+/// Age in microseconds from which on a record is history. What is new is read within milliseconds, and whose address
+/// it was is then known by the packets that follow.
+const LATE_US: u64 = 1_000_000;
 /// Pause before a reader that panicked reads on.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
@@ -109,13 +113,27 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// True if the asker's address was another container's when it asked: the present one is not to inherit that.
+    fn was_another(&self, record: &Record) -> bool {
+        let Some(client) = record.client else { return false };
+        // Of a time before the books nothing is known, as of what the registry was loaded with.
+        let Some(then) = books(&self.shared).owner_at(client, record.time) else { return false };
+        self.shared.engine.owner(client).is_none_or(|owner| owner.id != then.id)
+    }
+}
+
 impl dns::Sink for Reader {
     fn behind(&mut self) {
         self.health.fell_behind(clock::mono());
     }
 
     fn answer(&mut self, answer: Answer<'_>) {
-        let Some(record) = answer.to_record(clock::wall()) else { return };
+        let now = clock::wall();
+        let Some(mut record) = answer.to_record(now) else { return };
+        if now.0.saturating_sub(record.time.0) > LATE_US && self.was_another(&record) {
+            record.client = None;
+        }
         let recorded = self.shared.engine.record(&record, clock::mono());
         self.shared.deliver(recorded.released);
         let accepted = |(src, dst)| self.shared.engine.outlook(src, dst) == Some(Verdict::Accept);
