@@ -9,7 +9,9 @@ use nix::sched::{CloneFlags, unshare};
 use crate::config::RuleConfig;
 use crate::daemon::policies::{Networks, Policies};
 use crate::daemon::truth::*;
+use crate::engine::inventory::Inventory;
 use crate::engine::net::{Family, Net};
+use crate::engine::wish::Refusal;
 use crate::engine::{Engine, Settings, Verdict};
 use crate::events::{EventWriter, Outputs};
 use crate::nfq::Disposition;
@@ -59,6 +61,8 @@ fn config() -> RuleConfig {
     RuleConfig {
         containers: vec![net("172.16.0.0/12")],
         containers_named: false,
+        bridges: Vec::new(),
+        allow_spoofing: false,
         queue_num: 0,
         queues: 1,
         posture: Posture::Open,
@@ -69,6 +73,10 @@ fn config() -> RuleConfig {
         local_policy: LocalPolicy::Allow,
         host: Vec::new(),
     }
+}
+
+fn books() -> Inventory {
+    Inventory::new(crate::engine::policy::Policies::new(&Settings::default(), Refusal::Reset))
 }
 
 struct Bench {
@@ -89,6 +97,7 @@ impl Bench {
             writer.sender(),
             denied,
             Truth::orders().unwrap(),
+            (crate::daemon::roster::notes().unwrap(), books()),
             Verdict::Accept,
             Disposition::Refuse,
             0,
