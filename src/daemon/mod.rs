@@ -3,6 +3,7 @@
 mod background;
 pub mod books;
 pub mod clock;
+pub mod control;
 mod denied;
 pub mod edit;
 mod evidence;
@@ -97,6 +98,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
         .context("cannot install the rules, so nothing is protected")?;
     let ready = ready(config, &shared, &rules);
     let background = background.start(rules)?;
+    let control = control::start(config, &shared);
     if let Err(error) = on_ready() {
         tracing::warn!("{error:#}");
     }
@@ -115,6 +117,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
 
     // The reverse: nothing held, no rules, no queues, no evidence, everything saved, everything said.
     notify(&[sd_notify::NotifyState::Stopping]);
+    drop(control);
     lanes.drain();
     let restored = background.stop(config.keep_rules);
     drop(lanes);

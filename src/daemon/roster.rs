@@ -118,8 +118,8 @@ impl Keeper {
             for note in self.notes.take() {
                 match note {
                     Note::Change(dated) => self.change(dated),
-                    Note::Up(who) => self.shared.report_health("docker", true, who),
-                    Note::Down(why) => self.shared.report_health("docker", false, why),
+                    Note::Up(who) => self.shared.report_docker(true, who),
+                    Note::Down(why) => self.shared.report_docker(false, why),
                     Note::Unnamed(unnamed) => self.waiting.push_back(*unnamed),
                     Note::Stop => {
                         self.name(Mono(u64::MAX));
