@@ -13,9 +13,9 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 use serde::de::DeserializeOwned;
 
+use super::PATIENCE;
 use super::listen::{ListenError, address};
 use super::protocol::{ANSWER_BYTES_MAX, Fault, Question, Reply, question_line};
-use super::PATIENCE;
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -85,10 +85,9 @@ impl Line {
     /// # Errors
     /// [`ClientError`].
     pub fn ask<A: DeserializeOwned>(&mut self, question: &Question) -> Result<A, ClientError> {
-        let line = self.exchange(&question_line(question)).map_err(|source| ClientError::Io {
-            path: self.path.clone(),
-            source,
-        })?;
+        let line = self
+            .exchange(&question_line(question))
+            .map_err(|source| ClientError::Io { path: self.path.clone(), source })?;
         let strange = |error: serde_json::Error| ClientError::Strange {
             path: self.path.clone(),
             why: error.to_string(),

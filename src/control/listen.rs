@@ -71,7 +71,8 @@ impl Listener {
             other => other.map_err(failed)?,
         }
         let inode = symlink_metadata(path).map(|there| there.ino()).ok();
-        let listener = Listener { socket: UnixListener::from(socket), path: path.to_owned(), inode };
+        let listener =
+            Listener { socket: UnixListener::from(socket), path: path.to_owned(), inode };
         let backlog = Backlog::new(BACKLOG).map_err(failed)?;
         listen(&listener.socket, backlog).map_err(failed)?;
         Ok(listener)

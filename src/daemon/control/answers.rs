@@ -274,7 +274,11 @@ fn policy(policy: &Treated) -> Policy {
         hold_ms: millis(policy.hold),
         refuse: policy.refuse,
         allow: policy.allow.as_deref().map(nets).unwrap_or_default(),
-        origins: policy.origins.iter().map(|(key, from)| ((*key).to_owned(), from.clone())).collect(),
+        origins: policy
+            .origins
+            .iter()
+            .map(|(key, from)| ((*key).to_owned(), from.clone()))
+            .collect(),
         faults,
     }
 }

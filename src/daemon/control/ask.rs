@@ -41,7 +41,10 @@ impl Asker {
     ///
     /// # Errors
     /// In one line, if it does not answer at all.
-    pub fn try_ask<A: DeserializeOwned>(&mut self, question: &Question) -> Result<Result<A, Fault>> {
+    pub fn try_ask<A: DeserializeOwned>(
+        &mut self,
+        question: &Question,
+    ) -> Result<Result<A, Fault>> {
         match self.0.ask(question) {
             Ok(answer) => Ok(Ok(answer)),
             Err(ClientError::Fault(fault)) => Ok(Err(fault)),
