@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args as _;
 
 pub use containers::ContainerSection;
-pub use lists::{ListConfig, load_lists};
+pub use lists::{ListConfig, load_lists, load_state_dir};
 pub use options::{AutoBlock, DaemonOptions, Fail, LocalAs, Options, RefuseBy, RuleOptions};
 
 use crate::dns::{self, SpawnConfig};

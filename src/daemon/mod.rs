@@ -3,6 +3,7 @@
 mod background;
 pub mod books;
 pub mod clock;
+pub mod control;
 mod denied;
 pub mod edit;
 mod evidence;
@@ -102,6 +103,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
         .context("cannot install the rules, so nothing is protected")?;
     let ready = ready(config, &wanted, &shared, &rules);
     let background = background.start(rules)?;
+    let control = control::start(config, &shared);
     if let Err(error) = on_ready() {
         tracing::warn!("{error:#}");
     }
@@ -120,6 +122,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
 
     // The reverse: nothing held, no rules, no queues, no evidence, everything saved, everything said.
     notify(&[sd_notify::NotifyState::Stopping]);
+    drop(control);
     lanes.drain();
     let restored = background.stop(config.keep_rules);
     drop(lanes);
