@@ -14,6 +14,7 @@ mod bypass;
 mod conntrack;
 mod denied;
 mod dns;
+mod docker_lab;
 mod doors;
 mod evidence;
 mod failures;
