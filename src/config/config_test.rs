@@ -43,6 +43,7 @@ fn every_flag_of_run_is_a_key_of_the_file() {
         dns-upstream = ["192.0.2.53"]
         memory-only = true
         no-docker = true
+        trust-labels = true
         keep-rules = true
         events = "/tmp/e"
         log-format = "json"
@@ -57,6 +58,7 @@ fn every_flag_of_run_is_a_key_of_the_file() {
         (7, 2, Posture::Open)
     );
     assert_eq!((config.engine.scope, config.engine.bounds.budget), (Scope::Container, 9));
+    assert!(config.docker.is_none() && config.policies.trust_labels);
     assert_eq!(config.engine.bounds.hold, Duration::from_millis(500));
     assert!(config.memory_only && config.keep_rules);
     let (v4, v6) = (Some([10, 1, 0, 53].into()), Some("fd00:1::53".parse().unwrap()));
@@ -178,5 +180,37 @@ fn a_broken_file_is_told_in_one_line() {
     for (text, line) in [("a = 1\nhold-ms = ", "line 2"), ("hold-ms = \"x\"", "invalid type")] {
         let error = format!("{:#}", resolved(text).unwrap_err());
         assert!(error.lines().count() == 1 && error.contains(line), "{error}");
+    }
+}
+
+#[test]
+fn container_sections_are_read_in_order_and_checked() {
+    let config = parse(
+        r#"
+        [[container]]
+        name = "web-*"
+        mode = "dry-run"
+        hold-ms = 100
+        allow = ["198.51.100.0/24", "a.example"]
+        [[container]]
+        image = "nginx*"
+        scope = "container"
+        refuse = "drop"
+    "#,
+    );
+    let sections = config.unwrap().containers;
+    assert_eq!(sections.len(), 2);
+    assert_eq!(sections[0].wish.allow.len(), 2);
+    assert_eq!(sections[1].wish.scope, Some(Scope::Container));
+    for (wrong, part) in [
+        ("mode = \"off\"", "needs `name` or `image`"),
+        ("name = \"a\"\nmode = \"on\"", "`on` is not one of"),
+        ("name = \"a\"\nhold-ms = 1000", "between 1 and"),
+        ("name = \"a\"\ncolour = \"blue\"", "unknown field"),
+        ("name = \"a\"\nallow = [\"10.0.0\"]", "neither an address"),
+    ] {
+        let error = format!("{:#}", parse(&format!("[[container]]\n{wrong}")).unwrap_err());
+        assert!(error.contains("container") && error.contains(part), "{wrong}: {error}");
+        assert!(!error.contains('\n'), "{error}");
     }
 }

@@ -1,5 +1,6 @@
 //! Configuration: the file under the command line, checked, with every default filled in.
 
+mod containers;
 mod lists;
 mod options;
 mod values;
@@ -14,14 +15,18 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args as _;
 
+pub use containers::ContainerSection;
 pub use lists::{ListConfig, load_lists};
 pub use options::{AutoBlock, DaemonOptions, Fail, LocalAs, Options, RefuseBy, RuleOptions};
 
 use crate::dns::{self, SpawnConfig};
+use crate::docker;
 use crate::engine::hold::Bounds;
 use crate::engine::limits::{
     CONFIG_BYTES_MAX, HELD_MAX, HOLD_BUDGET_DEFAULT, HOLD_DEFAULT, HOLD_MAX, QUEUES_MAX,
 };
+use crate::engine::policy::Policies;
+use crate::engine::wish::Refusal;
 use crate::engine::{Mode, Settings};
 use crate::events::LogFormat;
 use crate::host::{self, InterfaceAddress};
@@ -94,6 +99,10 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Lists that somebody else keeps.
     pub feeds: Vec<Feed>,
+    /// The container engine; none if it is not to be asked.
+    pub docker: Option<docker::Address>,
+    /// What holds for which container.
+    pub policies: Policies,
 }
 
 /// Reads `file`, or the default file if it is there, under what the command line gave.
@@ -104,7 +113,10 @@ pub fn load(file: Option<&Path>, given: Options) -> Result<Config> {
     let from_file = read(file)?;
     let daemon = given.daemon.or(from_file.daemon);
     let rules = resolve_rules(&given.rules.or(from_file.rules))?;
-    Ok(Config { feeds: from_file.feeds, ..resolve(daemon, rules)? })
+    let mut config = resolve(daemon, rules)?;
+    config.feeds = from_file.feeds;
+    config.policies.sections.extend(from_file.containers);
+    Ok(config)
 }
 
 /// The same for the options that decide what the rules look like.
@@ -138,7 +150,9 @@ fn read(file: Option<&Path>) -> Result<Options> {
 /// Keys are the long flags of `run`, or parts of them in a table named by the part before a dash; anything else is an error, since a misspelt key would protect nobody.
 fn parse(text: &str) -> Result<Options> {
     let mut table = flat(text.parse().map_err(|error| one_line(&error, text))?)?;
-    let feeds = table.remove("feed").unwrap_or_else(|| toml::Value::Array(Vec::new()));
+    let mut sections =
+        |key: &str| table.remove(key).unwrap_or_else(|| toml::Value::Array(Vec::new()));
+    let (feeds, containers) = (sections("feed"), sections("container"));
     let command = Options::augment_args(clap::Command::new("run"));
     let known: BTreeSet<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
     if let Some(unknown) = table.keys().find(|key| !known.contains(key.as_str())) {
@@ -149,6 +163,9 @@ fn parse(text: &str) -> Result<Options> {
     let into = |error: toml::de::Error| one_line(&error, text);
     Ok(Options {
         feeds: Feed::all(feeds.try_into().map_err(into).context("[[feed]]")?)?,
+        containers: ContainerSection::all(
+            containers.try_into().map_err(into).context("[[container]]")?,
+        )?,
         rules: value.clone().try_into().map_err(into)?,
         daemon: value.try_into().map_err(into)?,
     })
@@ -262,9 +279,17 @@ fn resolve(options: DaemonOptions, rules: RuleConfig) -> Result<Config> {
         values::auto_block_for(options.auto_block_for.as_deref()).context("--auto-block-for")?;
     let mode = if rules.dry_run { Mode::DryRun } else { Mode::Enforce };
     let bounds = Bounds { hold, budget, total: HELD_MAX };
+    let engine = Settings { mode, scope: options.scope.unwrap_or_default(), bounds };
+    let refuse = match rules.refuse {
+        Refuse::Reset => Refusal::Reset,
+        Refuse::Drop => Refusal::Drop,
+    };
+    let policies =
+        Policies { trust_labels: options.trust_labels, ..Policies::new(&engine, refuse) };
+    let docker = if options.no_docker { None } else { Some(engine_address()?) };
     Ok(Config {
         rules,
-        engine: Settings { mode, scope: options.scope.unwrap_or_default(), bounds },
+        engine,
         state_dir: options.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
         refuse_doh: options.refuse_doh,
         auto_block: options.auto_block.unwrap_or_default(),
@@ -277,7 +302,17 @@ fn resolve(options: DaemonOptions, rules: RuleConfig) -> Result<Config> {
         events: options.events,
         log_format: options.log_format.unwrap_or_default(),
         feeds: Vec::new(),
+        docker,
+        policies,
     })
+}
+
+/// Where the engine listens: as every Docker client finds it.
+fn engine_address() -> Result<docker::Address> {
+    match std::env::var("DOCKER_HOST") {
+        Ok(text) if !text.is_empty() => text.parse().context("DOCKER_HOST"),
+        _ => Ok(docker::Address::default()),
+    }
 }
 
 /// Our own dnsmasq listens where it is told, or on this host's address in each container network.

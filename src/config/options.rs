@@ -101,6 +101,9 @@ pub struct Options {
     /// Feeds; only the file has them.
     #[arg(skip)]
     pub feeds: Vec<crate::lists::Feed>,
+    /// What holds for some containers; only the file has it.
+    #[arg(skip)]
+    pub containers: Vec<crate::engine::policy::Section>,
 }
 
 /// Options of the daemon alone.
@@ -149,10 +152,14 @@ pub struct DaemonOptions {
     #[arg(long)]
     #[serde(default)]
     pub memory_only: bool,
-    /// Do not ask Docker for container names and networks (this version never does)
+    /// Do not ask Docker for container names, networks and labels
     #[arg(long)]
     #[serde(default)]
     pub no_docker: bool,
+    /// Let the labels of a container loosen what holds for it: whoever starts it writes them
+    #[arg(long)]
+    #[serde(default)]
+    pub trust_labels: bool,
     /// Leave the rules in place at stop even if this process put them in
     #[arg(long)]
     #[serde(default)]
@@ -207,6 +214,7 @@ impl DaemonOptions {
             auto_block_forgive: self.auto_block_forgive || file.auto_block_forgive,
             memory_only: self.memory_only || file.memory_only,
             no_docker: self.no_docker || file.no_docker,
+            trust_labels: self.trust_labels || file.trust_labels,
             keep_rules: self.keep_rules || file.keep_rules,
             events: self.events.or(file.events),
             log_format: self.log_format.or(file.log_format),

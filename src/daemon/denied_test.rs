@@ -46,6 +46,8 @@ fn decision(dst: &str, reason: Reason) -> Decision {
         held: Duration::ZERO,
         copies: 0,
         domain: None,
+        mode: crate::engine::Mode::Enforce,
+        owner: None,
     }
 }
 

@@ -27,15 +27,25 @@ impl<T> Inbox<T> {
 
     /// Puts a message in; false if there is no room for it.
     pub fn put(&self, message: T) -> bool {
+        self.offer(message).is_ok()
+    }
+
+    /// Puts a message in, or gives it back if there is no room for it.
+    ///
+    /// # Errors
+    /// The message.
+    pub fn offer(&self, message: T) -> Result<(), T> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = queue.len() < self.limit;
-        if fits {
+        let left = if queue.len() < self.limit {
             queue.push_back(message);
-        }
+            Ok(())
+        } else {
+            Err(message)
+        };
         drop(queue);
         // Fails only when the counter is full, and then the thread is awake anyway.
         let _ = self.wake.write(1);
-        fits
+        left
     }
 
     /// Puts in what must not be lost, room or not: there are few of these.

@@ -14,8 +14,9 @@ use nix::sys::time::TimeSpec;
 
 use super::clock;
 use super::shared::{Mailbox, Phase, Shared, Ticket};
-use crate::engine::judge::{Answer, Mode, Step};
+use crate::engine::judge::{Answer, Decision, Mode, Step};
 use crate::engine::limits::{PACKETS_PER_ROUND, QUEUE_LEN_MAX, REOPEN_PAUSE_MAX, REOPEN_PAUSE_MIN};
+use crate::engine::wish::Refusal;
 use crate::engine::{Reason, Verdict, packet};
 use crate::nfq::{Disposition, Link, Packet, Queue, Received};
 
@@ -179,11 +180,11 @@ impl<L: Link + AsFd> Lane<L> {
 
     fn answer(&mut self) {
         while let Some(Answer { ticket, decision }) = self.answers.pop_front() {
-            if let (Some(queue), Mode::Enforce) = (&mut self.queue, self.shared.mode())
+            // In a dry run the packet is long gone, and the queue holds none of that number.
+            if let Some(queue) = &mut self.queue
                 && ticket.generation == self.generation
             {
-                let disposition = disposition(decision.verdict, decision.reason, &self.shared);
-                queue.answer_held(ticket.packet, disposition);
+                queue.answer_held(ticket.packet, disposition(&decision, &self.shared));
             }
             self.shared.report(decision);
         }
@@ -250,7 +251,7 @@ fn judge<L: Link>(packet: Packet<'_, L>, generation: u32, shared: &Shared, lane:
     let flow = match packet::parse(packet.payload()) {
         Ok(flow) => flow,
         Err(malformed) => {
-            packet.answer(disposition(Verdict::Drop, Reason::Malformed, shared));
+            packet.answer(refusal(shared.mode(), shared));
             shared.report_malformed(&malformed, lane);
             return;
         }
@@ -262,19 +263,19 @@ fn judge<L: Link>(packet: Packet<'_, L>, generation: u32, shared: &Shared, lane:
             Step::Decided(shared.engine.stopping(flow, lane, shared.unanswered))
         }
     };
-    match (step, shared.mode()) {
-        (Step::Decided(decision), _) => {
-            packet.answer(disposition(decision.verdict, decision.reason, shared));
+    match step {
+        Step::Decided(decision) => {
+            packet.answer(disposition(&decision, shared));
             shared.report(decision);
         }
-        (Step::Hold, mode) => {
+        Step::Hold(mode) => {
             shared.tally.held.fetch_add(1, Relaxed);
             match mode {
                 Mode::Enforce => packet.hold(),
                 Mode::DryRun => packet.answer(Disposition::Accept),
             }
         }
-        (Step::Copy, mode) => {
+        Step::Copy(mode) => {
             shared.tally.copies.fetch_add(1, Relaxed);
             packet.answer(match mode {
                 Mode::Enforce => Disposition::Drop,
@@ -285,11 +286,24 @@ fn judge<L: Link>(packet: Packet<'_, L>, generation: u32, shared: &Shared, lane:
 }
 
 /// At a stop a packet goes in silence: its retransmission is judged by whoever serves the queue next.
-fn disposition(verdict: Verdict, reason: Reason, shared: &Shared) -> Disposition {
-    match (shared.mode(), verdict, reason) {
+fn disposition(decision: &Decision, shared: &Shared) -> Disposition {
+    let owner = decision.owner.as_deref();
+    match (decision.mode, decision.verdict, decision.reason) {
         (Mode::DryRun, _, _) | (Mode::Enforce, Verdict::Accept, _) => Disposition::Accept,
         (Mode::Enforce, Verdict::Drop, Reason::Shutdown) => Disposition::Drop,
-        (Mode::Enforce, Verdict::Drop, _) => shared.refuse,
+        (Mode::Enforce, Verdict::Drop, _) => match owner.map(|owner| owner.policy.refuse) {
+            None => shared.refuse,
+            Some(Refusal::Reset) => Disposition::Refuse,
+            Some(Refusal::Drop) => Disposition::Drop,
+        },
+    }
+}
+
+/// The refusal of a packet that says nothing about its flow.
+fn refusal(mode: Mode, shared: &Shared) -> Disposition {
+    match mode {
+        Mode::DryRun => Disposition::Accept,
+        Mode::Enforce => shared.refuse,
     }
 }
 

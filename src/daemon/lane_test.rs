@@ -10,6 +10,8 @@ use etherparse::PacketBuilder;
 use super::*;
 use crate::engine::health::{Batch, SourceHealth};
 use crate::engine::hold::Bounds;
+use crate::engine::inventory::Inventory;
+use crate::engine::policy::Policies;
 use crate::engine::{Engine, Kind, Name, Record, Settings, Wall};
 use crate::events::{EventWriter, Outputs};
 use crate::nfq::script::{Arrival, Script};
@@ -59,12 +61,15 @@ impl Bench {
             let denied = Arc::new(crate::daemon::denied::Denied::new().0);
             let orders = crate::daemon::truth::Truth::orders().unwrap();
             let sender = writer.sender();
+            let policies = Policies::new(engine.settings(), Refusal::Reset);
+            let books = Inventory::new(policies);
             Shared::new(
                 engine,
                 mailboxes,
                 sender,
                 denied,
                 orders,
+                (crate::daemon::roster::notes().unwrap(), books),
                 unanswered,
                 Disposition::Refuse,
                 0,

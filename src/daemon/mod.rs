@@ -18,6 +18,7 @@ mod persist;
 mod protected;
 mod reporter;
 mod revoke;
+mod roster;
 mod rules;
 mod saver;
 mod sets;
@@ -39,6 +40,7 @@ use crate::config::Config;
 use crate::dns;
 use crate::engine::event::{Body, Ready, Reload, Stop};
 use crate::engine::health::SourceHealth;
+use crate::engine::inventory::Inventory;
 use crate::engine::limits::HEALTH_INTERVAL;
 use crate::engine::{Engine, Verdict};
 use crate::events::{EventWriter, Outputs};
@@ -51,6 +53,7 @@ use lanes::Lanes;
 use lock::Lock;
 pub use lock::tell_rules_command;
 use persist::Keeper;
+use roster::Roster;
 use rules::Rules;
 use saver::Saver;
 use shared::{Mailbox, Shared};
@@ -80,6 +83,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
     let keeper = Keeper::load(&config.state_dir, config.memory_only, &shared)?;
     let saver = Saver::start(keeper, Arc::clone(&shared))?;
     let background = Background::open(config, &shared, ear)?;
+    let roster = Roster::start(&shared)?;
     // 5. Evidence before verdicts.
     let (states, changes) = channel();
     let readers = Readers::start(&sources, &config.dnsmasq, &shared, &states)?;
@@ -98,8 +102,15 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
     shared.event(Body::Ready(ready));
     notify(&[sd_notify::NotifyState::Ready]);
 
-    let served =
-        runtime.block_on(serve(config, &shared, &writer, &lanes, &background, &mut signals));
+    let served = runtime.block_on(serve(
+        config,
+        &shared,
+        &writer,
+        &lanes,
+        &background,
+        &roster,
+        &mut signals,
+    ));
 
     // The reverse: nothing held, no rules, no queues, no evidence, everything saved, everything said.
     notify(&[sd_notify::NotifyState::Stopping]);
@@ -107,6 +118,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
     let restored = background.stop(config.keep_rules);
     drop(lanes);
     drop(readers);
+    drop(roster);
     drop(saver);
     shared.event(Body::Stop(Stop { mode: config.engine.mode, totals: shared.totals() }));
     drop(writer);
@@ -120,6 +132,7 @@ async fn serve(
     writer: &EventWriter,
     lanes: &Lanes,
     background: &Running,
+    roster: &Roster,
     signals: &mut Signals,
 ) -> Result<()> {
     let mut watch = Watch::default();
@@ -132,7 +145,7 @@ async fn serve(
                 if lanes.any_ended() {
                     break Err(anyhow::anyhow!("a verdict thread ended, so its queue is not served"));
                 }
-                if background.any_ended() {
+                if background.any_ended() || roster.has_ended() {
                     break Err(anyhow::anyhow!("a thread that keeps rules and lists ended"));
                 }
             }
@@ -204,6 +217,7 @@ fn share(
         writer.sender(),
         Arc::new(denied),
         Truth::orders()?,
+        (roster::notes()?, Inventory::new(config.policies.clone())),
         unanswered,
         refuse,
         config.rules.queue_num,

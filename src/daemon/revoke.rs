@@ -13,7 +13,7 @@ use anyhow::Result;
 use super::denied::{Denied, Pair};
 use super::rules::Rules;
 use crate::conntrack::{self, Flow};
-use crate::engine::lists::{Listed, Lists};
+use crate::engine::lists::{Listed, Lists, Party};
 use crate::engine::ranges::RangeSet;
 use crate::engine::registry::Registry;
 use crate::nftables::names;
@@ -91,9 +91,9 @@ impl Revoker {
         if self.local.contains(flow.peer) {
             return false;
         }
-        let listed = lists.judge(flow.src, flow.peer, registry).or_else(|| {
+        let listed = lists.judge(&Party::alone(&flow.src), flow.peer, registry).or_else(|| {
             let is_other = flow.dst != flow.peer && !self.local.contains(flow.dst);
-            is_other.then(|| lists.judge(flow.src, flow.dst, registry)).flatten()
+            is_other.then(|| lists.judge(&Party::alone(&flow.src), flow.dst, registry)).flatten()
         });
         matches!(listed, Some(Listed::Blocked(_)))
     }

@@ -7,8 +7,10 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::clock;
 use super::denied::Denied;
+use super::roster::{Note, Notes, Unnamed};
 use super::truth::Orders;
 use crate::engine::event::{Body, Event, Health, Totals, VerdictBody};
+use crate::engine::inventory::Inventory;
 use crate::engine::judge::{Answer, Decision, Engine, Mode};
 use crate::engine::packet::Malformed;
 use crate::engine::{Reason, Verdict};
@@ -49,6 +51,10 @@ pub struct Shared {
     pub denied: Arc<Denied>,
     /// The way to the thread that keeps the kernel true.
     pub orders: Orders,
+    /// The way to the thread that knows the containers.
+    pub roster: Notes,
+    /// What is known about containers. Never asked on the packet path.
+    pub inventory: Mutex<Inventory>,
     /// Counters since start.
     pub tally: Tally,
     /// Losses seen on the queue sockets.
@@ -153,6 +159,7 @@ impl Shared {
         events: EventSender,
         denied: Arc<Denied>,
         orders: Orders,
+        (roster, inventory): (Notes, Inventory),
         unanswered: Verdict,
         refuse: Disposition,
         queue_num: u16,
@@ -165,6 +172,8 @@ impl Shared {
             events,
             denied,
             orders,
+            roster,
+            inventory: Mutex::new(inventory),
             tally,
             queue_stats,
             unanswered,
@@ -207,13 +216,31 @@ impl Shared {
     /// Counts and reports a verdict.
     pub fn report(&self, decision: Decision) {
         self.tally.count(&decision);
-        if self.mode() == Mode::Enforce {
+        if decision.mode == Mode::Enforce {
             self.denied.refused(&decision);
         }
         let now = clock::now();
-        let queue = self.queue_num + decision.lane;
-        let body = VerdictBody::decided(decision, self.mode(), self.engine.evidence(now), queue);
-        self.events.send(Event { time: now.wall, body: Body::Verdict(body) });
+        if let Some(owner) = &decision.owner {
+            owner.tally.count(&decision, now.wall);
+        }
+        let evidence = self.engine.evidence(now);
+        let expected =
+            decision.owner.is_none() && self.engine.owners().expects(decision.flow.src.ip());
+        let unnamed = Unnamed { now, decision, evidence };
+        if !expected {
+            return self.tell(unnamed);
+        }
+        // What does not fit is told by whoever finds no room for it.
+        if let Err(Note::Unnamed(unnamed)) = self.roster.offer(Note::Unnamed(Box::new(unnamed))) {
+            self.tell(*unnamed);
+        }
+    }
+
+    /// Puts a verdict into the log.
+    pub fn tell(&self, verdict: Unnamed) {
+        let queue = self.queue_num + verdict.decision.lane;
+        let body = VerdictBody::decided(verdict.decision, verdict.evidence, queue);
+        self.events.send(Event { time: verdict.now.wall, body: Body::Verdict(body) });
     }
 
     /// Counts and reports a packet that cannot be read.

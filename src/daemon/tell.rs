@@ -178,7 +178,7 @@ fn body(
     count: u64,
     entry: Option<Found>,
 ) -> BlockBody {
-    let names: Vec<Name> = shared.engine.registry().look_up(src, dst).1.names;
+    let names: Vec<Name> = shared.engine.registry().look_up(&[src], dst).1.names;
     let (list, text, note) =
         entry.map_or((None, None, None), |found| (Some(found.list), Some(found.entry), found.note));
     BlockBody {
@@ -186,6 +186,7 @@ fn body(
         enforced: shared.mode() == Mode::Enforce,
         set: set.to_owned(),
         container: None,
+        container_id: None,
         src,
         dst,
         count,

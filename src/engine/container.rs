@@ -23,6 +23,8 @@ pub struct Container {
     pub labels: BTreeMap<String, String>,
     /// Whose network it uses.
     pub network: NetworkMode,
+    /// It runs; a container that was created or has ended does not.
+    pub running: bool,
     /// Where it is attached now; empty while it does not run.
     pub endpoints: Vec<Endpoint>,
 }

@@ -1,17 +1,21 @@
 //! What the event log says: plain data with the keys and words users rely on.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::flow::Proto;
 use super::health::Evidence;
-use super::judge::{Decision, Mode};
+use super::inventory::{News, What};
+use super::judge::{Decision, Mode, Scope};
 use super::name::Name;
+use super::owner::Owner;
 use super::packet::Malformed;
 use super::record::{Kind, Record};
 use super::time::Wall;
 use super::verdict::{Grade, Reason, Verdict};
+use super::wish::Treatment;
 
 /// One line of the event log, with its time.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +38,8 @@ pub enum Body {
     Block(BlockBody),
     /// An address was resolved for the first time.
     Record(RecordBody),
+    /// A container came, went, or changed its name, addresses or policy.
+    Container(ContainerBody),
     /// Something we depend on changed its state.
     Health(Health),
     /// Files were read or opened again.
@@ -87,9 +93,9 @@ pub struct VerdictBody {
     /// How long the packet waited, or would have, in microseconds.
     pub held_us: u64,
     /// Container name, where known.
-    pub container: Option<String>,
+    pub container: Option<Arc<str>>,
     /// Container id, where known.
-    pub container_id: Option<String>,
+    pub container_id: Option<Arc<str>>,
     /// Protocol.
     pub proto: Option<Proto>,
     /// Source address.
@@ -130,7 +136,9 @@ pub struct BlockBody {
     /// The kernel set that has it.
     pub set: String,
     /// Container name, where known.
-    pub container: Option<String>,
+    pub container: Option<Arc<str>>,
+    /// Container id, where known.
+    pub container_id: Option<Arc<str>>,
     /// Source address.
     pub src: IpAddr,
     /// Destination address.
@@ -162,6 +170,33 @@ pub struct RecordBody {
     /// CNAME targets in between.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<Name>,
+}
+
+/// See [`Body::Container`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerBody {
+    /// What happened: `up`, `changed` or `gone`.
+    pub what: What,
+    /// Its name.
+    pub container: Arc<str>,
+    /// Its id.
+    pub container_id: Arc<str>,
+    /// Its image.
+    pub image: Arc<str>,
+    /// Its addresses that are judged.
+    pub addresses: Vec<IpAddr>,
+    /// Its networks, by name.
+    pub networks: Vec<String>,
+    /// How it is treated.
+    pub mode: Treatment,
+    /// Whose look-ups count for it.
+    pub scope: Scope,
+    /// What of its traffic is not judged under its name, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<String>,
+    /// Labels that are not followed, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
 }
 
 /// See [`Body::Health`].
@@ -243,9 +278,12 @@ pub struct Totals {
 
 impl VerdictBody {
     /// The event of a decision.
-    pub fn decided(decision: Decision, mode: Mode, evidence: Evidence, queue: u16) -> VerdictBody {
+    pub fn decided(decision: Decision, evidence: Evidence, queue: u16) -> VerdictBody {
         let flow = decision.flow;
+        let blank = VerdictBody::blank(decision.reason, decision.mode, evidence, queue);
         VerdictBody {
+            container: decision.owner.as_ref().map(|owner| Arc::clone(&owner.name)),
+            container_id: decision.owner.as_ref().map(|owner| Arc::clone(&owner.id)),
             proto: Some(flow.proto),
             src: Some(flow.src.ip()),
             sport: Some(flow.src.port()),
@@ -258,8 +296,14 @@ impl VerdictBody {
             more_names: u64::try_from(decision.known.more).unwrap_or(u64::MAX),
             copies: decision.copies.into(),
             domain: decision.domain,
-            ..VerdictBody::blank(decision.reason, mode, evidence, queue)
+            ..blank
         }
+    }
+
+    /// Puts the name in that became known later.
+    pub fn name(&mut self, owner: &Owner) {
+        self.container = Some(Arc::clone(&owner.name));
+        self.container_id = Some(Arc::clone(&owner.id));
     }
 
     /// The event of a packet that cannot be read.
@@ -299,6 +343,23 @@ impl VerdictBody {
             detail: None,
             evidence,
             queue,
+        }
+    }
+}
+
+impl From<News> for ContainerBody {
+    fn from(News { what, owner, place, .. }: News) -> ContainerBody {
+        ContainerBody {
+            what,
+            container: Arc::clone(&owner.name),
+            container_id: Arc::clone(&owner.id),
+            image: Arc::clone(&owner.image),
+            addresses: place.addresses,
+            networks: place.networks,
+            mode: owner.policy.mode,
+            scope: owner.policy.scope,
+            gaps: place.gaps,
+            faults: owner.policy.faults.clone(),
         }
     }
 }

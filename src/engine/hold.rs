@@ -6,10 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::flow::Flow;
 use super::limits::{HELD_MAX, HOLD_BUDGET_DEFAULT, HOLD_DEFAULT, LINGER};
+use super::owner::Owner;
 use super::time::Mono;
 
 /// How long and how much may be held.
@@ -40,6 +42,19 @@ pub enum Park {
     OverBudget,
 }
 
+/// A packet that asks to be held.
+#[derive(Clone, Debug)]
+pub struct Arrival<T> {
+    /// Its flow.
+    pub flow: Flow,
+    /// The lane it comes from.
+    pub lane: u16,
+    /// What the caller knows it by.
+    pub ticket: T,
+    /// Whose it is, where that is known.
+    pub owner: Option<Arc<Owner>>,
+}
+
 /// A packet that waits no longer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left<T> {
@@ -53,10 +68,13 @@ pub struct Left<T> {
     pub held: Duration,
     /// Copies that joined it.
     pub copies: u32,
+    /// Whose it was when it came.
+    pub owner: Option<Arc<Owner>>,
 }
 
 #[derive(Debug)]
 struct Waiting<T> {
+    owner: Option<Arc<Owner>>,
     lane: u16,
     ticket: T,
     since: Mono,
@@ -94,7 +112,8 @@ impl<T> Hold<T> {
     }
 
     /// Holds a packet, unless a copy of it waits or its source has no budget left.
-    pub fn park(&mut self, flow: Flow, lane: u16, ticket: T, now: Mono) -> Park {
+    pub fn park(&mut self, arrival: Arrival<T>, now: Mono) -> Park {
+        let Arrival { flow, lane, ticket, owner } = arrival;
         if self.join(&flow, now) {
             return Park::Joined;
         }
@@ -103,12 +122,15 @@ impl<T> Hold<T> {
             return Park::OverBudget;
         }
         self.seq += 1;
-        let deadline = now + self.bounds.hold;
+        let hold = owner.as_ref().map_or(self.bounds.hold, |owner| owner.policy.hold);
+        let deadline = now + hold;
         self.by_destination.insert((flow.dst.ip(), self.seq), flow);
         self.deadlines.insert((lane, deadline, self.seq), flow);
         self.per_source.insert(flow.src.ip(), of_source + 1);
-        self.waiting
-            .insert(flow, Waiting { lane, ticket, since: now, deadline, seq: self.seq, copies: 0 });
+        self.waiting.insert(
+            flow,
+            Waiting { lane, ticket, since: now, deadline, seq: self.seq, copies: 0, owner },
+        );
         Park::Held
     }
 
@@ -211,6 +233,7 @@ impl<T> Hold<T> {
             ticket: waiting.ticket,
             held: now.since(waiting.since),
             copies: waiting.copies,
+            owner: waiting.owner,
         })
     }
 

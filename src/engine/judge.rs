@@ -9,111 +9,33 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use serde::{Deserialize, Serialize};
-
 use super::flow::Flow;
 use super::health::{Evidence, SourceHealth};
-use super::hold::{Bounds, Hold, Left, Park};
+use super::hold::{Arrival, Hold, Left, Park};
 use super::limits::EXPIRE_BATCH;
-use super::lists::Lists;
+use super::lists::{Lists, Party};
 use super::name::Name;
+use super::owner::{Owner, Owners};
+use super::policy::Policy;
 use super::record::Record;
-use super::registry::{Inserted, Known, Registry};
+use super::registry::{Known, Registry};
 use super::time::{Mono, Now};
 use super::verdict::{Grade, Reason, Verdict};
+use super::wish::{Refusal, Treatment};
+use arc_swap::ArcSwap;
 
-/// Whether refusals are carried out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    /// Refusals are carried out.
-    #[default]
-    Enforce,
-    /// Everything passes at once; events say what enforcing would have done.
-    DryRun,
-}
-
-/// Whose look-ups count as evidence.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scope {
-    /// Anybody's.
-    #[default]
-    Global,
-    /// The container's own, and static entries.
-    Container,
-}
-
-/// What the engine is told once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Settings {
-    /// Enforce or dry-run.
-    pub mode: Mode,
-    /// Whose look-ups count.
-    pub scope: Scope,
-    /// How long and how much is held.
-    pub bounds: Bounds,
-}
-
-/// What to do with a queued packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// It is decided.
-    Decided(Decision),
-    /// It waits; the decision comes out of [`Engine::record`], [`Engine::expire`] or [`Engine::drain`].
-    Hold,
-    /// A packet of its flow waits or was just let through; this one goes away in silence.
-    Copy,
-}
-
-/// A verdict with its proof. In dry-run it is what enforcing would have done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// The flow it is about.
-    pub flow: Flow,
-    /// The queue its packet came from.
-    pub lane: u16,
-    /// Accept or drop.
-    pub verdict: Verdict,
-    /// Why.
-    pub reason: Reason,
-    /// How good the evidence was.
-    pub grade: Grade,
-    /// What was known about the destination.
-    pub known: Known,
-    /// How long the packet waited.
-    pub held: Duration,
-    /// Copies that joined it meanwhile.
-    pub copies: u32,
-    /// The domain of the user's lists that decided, where one did.
-    pub domain: Option<Name>,
-}
-
-/// A decision about a packet that waited, with the caller's ticket for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer<T> {
-    /// The caller's ticket.
-    pub ticket: T,
-    /// What was decided.
-    pub decision: Decision,
-}
-
-/// What a record led to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recorded<T> {
-    /// What the registry made of it.
-    pub inserted: Inserted,
-    /// What waited for it and is now decided.
-    pub released: Vec<Answer<T>>,
-}
+pub use super::decision::{Answer, Decision, Recorded, Step};
+pub use super::settings::{Mode, Scope, Settings};
 
 /// Registry, hold and policy. Shared by reference between threads.
 #[derive(Debug)]
 pub struct Engine<T> {
     settings: Settings,
+    /// What holds for addresses that nobody owns.
+    base: Policy,
     registry: Registry,
     lists: ArcSwap<Lists>,
+    owners: ArcSwap<Owners>,
     sources: Vec<Arc<SourceHealth>>,
     hold: Mutex<Hold<T>>,
     /// Flows in the hold, so that a packet that meets an empty hold takes no lock.
@@ -126,8 +48,11 @@ impl<T> Engine<T> {
         let hold = Mutex::new(Hold::new(settings.bounds));
         Engine {
             settings,
+            // How the host refuses is the adapter's business, and nobody asks for it here.
+            base: Policy::new(&settings, Refusal::Reset),
             registry: Registry::default(),
             lists: ArcSwap::default(),
+            owners: ArcSwap::default(),
             sources,
             hold,
             flows: AtomicUsize::new(0),
@@ -144,11 +69,16 @@ impl<T> Engine<T> {
         &self.registry
     }
 
-    /// The health of all evidence. A reader further behind than the hold lasts proves nothing.
+    /// The health of all evidence, for a packet that waits as long as the host's settings say.
     pub fn evidence(&self, now: Now) -> Evidence {
+        self.evidence_for(self.settings.bounds.hold, now)
+    }
+
+    /// The same for a packet that waits for `hold`. A reader further behind than that proves nothing.
+    fn evidence_for(&self, hold: Duration, now: Now) -> Evidence {
         let records = u64::try_from(self.registry.len()).unwrap_or(u64::MAX);
         let sources = self.sources.iter().map(AsRef::as_ref);
-        let mut evidence = Evidence::gather(sources, records, now, self.settings.bounds.hold);
+        let mut evidence = Evidence::gather(sources, records, now, hold);
         evidence.full = self.registry.is_full();
         if evidence.full {
             evidence.healthy = false;
@@ -157,28 +87,93 @@ impl<T> Engine<T> {
         evidence
     }
 
+    /// Who owns which address now.
+    pub fn owners(&self) -> Arc<Owners> {
+        self.owners.load_full()
+    }
+
+    /// Replaces the owners and decides what waits and may pass now.
+    pub fn set_owners(&self, owners: Owners, now: Mono) -> Vec<Answer<T>> {
+        self.owners.store(Arc::new(owners));
+        self.decide_again(now)
+    }
+
     /// Judges the first packet of a flow.
     pub fn packet(&self, flow: Flow, lane: u16, ticket: T, now: Mono) -> Step {
+        let owner = self.owner(flow.src.ip());
         if self.flows.load(SeqCst) != 0 && self.with_hold(|hold| hold.join(&flow, now)) {
-            return Step::Copy;
+            return Step::Copy(self.mode_of(owner.as_deref()));
         }
-        match self.quick(flow, lane) {
+        match self.quick(flow, lane, owner.clone()) {
             Some(decision) => Step::Decided(decision),
-            None => self.park(flow, lane, ticket, now),
+            None => self.park(Arrival { flow, lane, ticket, owner }, now),
         }
     }
 
-    /// The quick look: decided if the lists say something, accepted if the registry knows the destination well enough.
-    pub fn quick(&self, flow: Flow, lane: u16) -> Option<Decision> {
-        let listed = self.lists.load().judge(flow.src.ip(), flow.dst.ip(), &self.registry);
-        let (grade, known) = self.registry.look_up(flow.src.ip(), flow.dst.ip());
-        let (verdict, reason, domain) = match listed {
-            Some(listed) => listed.verdict(),
-            None if self.admits(grade) => (Verdict::Accept, Reason::Resolved, None),
-            None => return None,
-        };
-        let held = Duration::ZERO;
-        Some(Decision { flow, lane, verdict, reason, grade, known, held, copies: 0, domain })
+    /// Who owns an address.
+    pub fn owner(&self, address: IpAddr) -> Option<Arc<Owner>> {
+        self.owners.load().of(address).cloned()
+    }
+
+    /// The quick look: decided if policy or lists say something, accepted if the registry knows the destination well
+    /// enough.
+    pub fn quick(&self, flow: Flow, lane: u16, owner: Option<Arc<Owner>>) -> Option<Decision> {
+        let (src, dst) = (flow.src.ip(), flow.dst.ip());
+        let (grade, known) = self.look_up(src, dst);
+        let (verdict, reason, domain) = self.decide(src, dst, grade, owner.as_deref())?;
+        let (held, mode) = (Duration::ZERO, self.mode_of(owner.as_deref()));
+        Some(Decision {
+            flow,
+            lane,
+            verdict,
+            reason,
+            grade,
+            known,
+            held,
+            copies: 0,
+            domain,
+            mode,
+            owner,
+        })
+    }
+
+    /// A verdict without waiting: by policy, lists and registry, in this order; nothing if none of them decides.
+    fn decide(
+        &self,
+        src: IpAddr,
+        dst: IpAddr,
+        grade: Grade,
+        owner: Option<&Owner>,
+    ) -> Option<(Verdict, Reason, Option<Name>)> {
+        let policy = self.policy_of(owner);
+        let lists = self.lists.load();
+        if policy.mode == Treatment::Off && !lists.has_quarantined(src) {
+            return Some((Verdict::Accept, Reason::Exempt, None));
+        }
+        let owners = self.owners.load();
+        let who = Party { src, clients: owners.clients(&src), own: policy.allow.as_deref() };
+        match lists.judge(&who, dst, &self.registry) {
+            Some(listed) => Some(listed.verdict()),
+            None if admits(policy.scope, grade) => Some((Verdict::Accept, Reason::Resolved, None)),
+            None => None,
+        }
+    }
+
+    fn look_up(&self, src: IpAddr, dst: IpAddr) -> (Grade, Known) {
+        self.registry.look_up(self.owners.load().clients(&src), dst)
+    }
+
+    /// What holds for an owner, or for nobody.
+    fn policy_of<'p>(&'p self, owner: Option<&'p Owner>) -> &'p Policy {
+        owner.map_or(&self.base, |owner| &owner.policy)
+    }
+
+    /// Whether refusals are carried out. In a dry run nobody's are.
+    fn mode_of(&self, owner: Option<&Owner>) -> Mode {
+        match self.settings.mode {
+            Mode::DryRun => Mode::DryRun,
+            Mode::Enforce => self.policy_of(owner).verdicts(),
+        }
     }
 
     /// What the lists say now.
@@ -189,6 +184,10 @@ impl<T> Engine<T> {
     /// Replaces the lists and decides what waits and is listed now.
     pub fn set_lists(&self, lists: Arc<Lists>, now: Mono) -> Vec<Answer<T>> {
         self.lists.store(lists);
+        self.decide_again(now)
+    }
+
+    fn decide_again(&self, now: Mono) -> Vec<Answer<T>> {
         fence(SeqCst);
         if self.flows.load(SeqCst) == 0 {
             return Vec::new();
@@ -207,28 +206,31 @@ impl<T> Engine<T> {
 
     /// What a first packet from `src` to `dst` would meet without being held: a verdict, or nothing that decides.
     pub fn outlook(&self, src: IpAddr, dst: IpAddr) -> Option<Verdict> {
-        match self.lists.load().judge(src, dst, &self.registry) {
-            Some(listed) => Some(listed.verdict().0),
-            None => self.admits(self.registry.grade(src, dst)).then_some(Verdict::Accept),
-        }
+        let owner = self.owner(src);
+        let grade = self.registry.grade(self.owners.load().clients(&src), dst);
+        self.decide(src, dst, grade, owner.as_deref()).map(|(verdict, ..)| verdict)
     }
 
     /// The slow path: holds the packet, then looks again for a record that came in between.
-    pub fn park(&self, flow: Flow, lane: u16, ticket: T, now: Mono) -> Step {
-        match self.with_hold(|hold| hold.park(flow, lane, ticket, now)) {
-            Park::Joined => Step::Copy,
+    pub fn park(&self, arrival: Arrival<T>, now: Mono) -> Step {
+        let Arrival { flow, lane, .. } = arrival;
+        let owner = arrival.owner.clone();
+        let mode = self.mode_of(owner.as_deref());
+        match self.with_hold(|hold| hold.park(arrival, now)) {
+            Park::Joined => Step::Copy(mode),
             Park::OverBudget => {
-                Step::Decided(self.refuse(flow, lane, Reason::HoldBudget, Duration::ZERO, 0))
+                let decision = self.refuse(flow, lane, Reason::HoldBudget, owner);
+                Step::Decided(decision)
             }
             Park::Held => {
                 fence(SeqCst);
                 if !self.decides(flow.src.ip(), flow.dst.ip()) {
-                    return Step::Hold;
+                    return Step::Hold(mode);
                 }
                 // Nothing left to take means that the record's own thread released the packet.
                 match self.with_hold(|hold| hold.let_go(&flow, now)) {
                     Some(left) => Step::Decided(self.release(left).decision),
-                    None => Step::Hold,
+                    None => Step::Hold(mode),
                 }
             }
         }
@@ -254,25 +256,27 @@ impl<T> Engine<T> {
         if left.is_empty() {
             return Vec::new();
         }
-        let healthy = self.evidence(now).healthy;
-        left.into_iter().map(|left| self.refused(left, healthy)).collect()
+        left.into_iter().map(|left| self.refused(left, now)).collect()
     }
 
     /// Takes out everything that waits in `lane`; the caller's posture says whether `verdict` is a drop.
     pub fn drain(&self, lane: u16, verdict: Verdict, now: Mono) -> Vec<Answer<T>> {
         let left = self.with_hold(|hold| hold.drain(lane, now));
         let decide = |left: Left<T>| {
-            let decision = self.refuse(left.flow, lane, Reason::Shutdown, left.held, left.copies);
-            Answer { ticket: left.ticket, decision: Decision { verdict, ..decision } }
+            let Answer { ticket, decision } = self.refuse_left(left, Reason::Shutdown);
+            Answer { ticket, decision: Decision { verdict, ..decision } }
         };
         left.into_iter().map(decide).collect()
     }
 
-    /// Judges a packet while nothing is held any more: by lists and registry, else `verdict`.
+    /// Judges a packet while nothing is held any more: by policy, lists and registry, else `verdict`.
     pub fn stopping(&self, flow: Flow, lane: u16, verdict: Verdict) -> Decision {
-        let shutdown =
-            || Decision { verdict, ..self.refuse(flow, lane, Reason::Shutdown, Duration::ZERO, 0) };
-        self.quick(flow, lane).unwrap_or_else(shutdown)
+        let owner = self.owner(flow.src.ip());
+        let quick = self.quick(flow, lane, owner.clone());
+        quick.unwrap_or_else(|| Decision {
+            verdict,
+            ..self.refuse(flow, lane, Reason::Shutdown, owner)
+        })
     }
 
     /// When [`Engine::expire`] has something to do in `lane`.
@@ -285,54 +289,49 @@ impl<T> Engine<T> {
         self.hold().len()
     }
 
-    fn admits(&self, grade: Grade) -> bool {
-        match grade {
-            Grade::Own | Grade::Static => true,
-            Grade::Other => self.settings.scope == Scope::Global,
-            Grade::Never => false,
-        }
-    }
-
     /// True if nothing has to be waited for.
     fn decides(&self, src: IpAddr, dst: IpAddr) -> bool {
         self.outlook(src, dst).is_some()
     }
 
-    /// The decision about a packet that waits no longer, because its record came or the lists changed.
+    /// The decision about a packet that waits no longer, because its record came, or lists or owners changed.
     fn release(&self, left: Left<T>) -> Answer<T> {
-        let quick = self.quick(left.flow, left.lane);
+        let (held, copies) = (left.held, left.copies);
+        let owner = left.owner.clone().or_else(|| self.owner(left.flow.src.ip()));
+        let quick = self.quick(left.flow, left.lane, owner);
         // What decided a moment ago may be gone again; the packet is on its way out, and nobody is accused.
-        let mut decision = quick
-            .unwrap_or_else(|| self.refuse(left.flow, left.lane, Reason::Unhealthy, left.held, 0));
+        let Some(mut decision) = quick else { return self.refuse_left(left, Reason::Unhealthy) };
         if decision.reason == Reason::Resolved {
             decision.reason = Reason::ResolvedAfterHold;
         }
+        (decision.held, decision.copies) = (held, copies);
+        Answer { ticket: left.ticket, decision }
+    }
+
+    /// The decision about a packet that waited in vain.
+    fn refused(&self, left: Left<T>, now: Now) -> Answer<T> {
+        let hold = self.policy_of(left.owner.as_deref()).hold;
+        let mut answer = self.refuse_left(left, Reason::NeverResolved);
+        answer.decision.reason = match answer.decision.grade {
+            Grade::Never if !self.evidence_for(hold, now).healthy => Reason::Unhealthy,
+            Grade::Never => Reason::NeverResolved,
+            Grade::Own | Grade::Other | Grade::Static => Reason::OutOfScope,
+        };
+        answer
+    }
+
+    fn refuse_left(&self, left: Left<T>, reason: Reason) -> Answer<T> {
+        let owner = left.owner.or_else(|| self.owner(left.flow.src.ip()));
+        let mut decision = self.refuse(left.flow, left.lane, reason, owner);
         (decision.held, decision.copies) = (left.held, left.copies);
         Answer { ticket: left.ticket, decision }
     }
 
-    fn refused(&self, left: Left<T>, healthy: bool) -> Answer<T> {
-        let mut decision =
-            self.refuse(left.flow, left.lane, Reason::NeverResolved, left.held, left.copies);
-        decision.reason = match decision.grade {
-            Grade::Never if !healthy => Reason::Unhealthy,
-            Grade::Never => Reason::NeverResolved,
-            Grade::Own | Grade::Other | Grade::Static => Reason::OutOfScope,
-        };
-        Answer { ticket: left.ticket, decision }
-    }
-
-    fn refuse(
-        &self,
-        flow: Flow,
-        lane: u16,
-        reason: Reason,
-        held: Duration,
-        copies: u32,
-    ) -> Decision {
-        let (grade, known) = self.registry.look_up(flow.src.ip(), flow.dst.ip());
-        let (verdict, domain) = (Verdict::Drop, None);
-        Decision { flow, lane, verdict, reason, grade, known, held, copies, domain }
+    fn refuse(&self, flow: Flow, lane: u16, reason: Reason, owner: Option<Arc<Owner>>) -> Decision {
+        let (grade, known) = self.look_up(flow.src.ip(), flow.dst.ip());
+        let (verdict, domain, held) = (Verdict::Drop, None, Duration::ZERO);
+        let mode = self.mode_of(owner.as_deref());
+        Decision { flow, lane, verdict, reason, grade, known, held, copies: 0, domain, mode, owner }
     }
 
     fn with_hold<R>(&self, act: impl FnOnce(&mut Hold<T>) -> R) -> R {
@@ -348,6 +347,18 @@ impl<T> Engine<T> {
     }
 }
 
+fn admits(scope: Scope, grade: Grade) -> bool {
+    match grade {
+        Grade::Own | Grade::Static => true,
+        Grade::Other => scope == Scope::Global,
+        Grade::Never => false,
+    }
+}
+
 #[cfg(test)]
 #[path = "judge_test.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "judge_owner_test.rs"]
+mod owner_tests;

@@ -5,28 +5,32 @@ use crate::engine::health::Batch;
 use crate::engine::lists::Side;
 use crate::engine::{Kind, Name, Net, Proto, Wall};
 
-fn engine(scope: Scope) -> Engine<u32> {
+pub(super) fn engine(scope: Scope) -> Engine<u32> {
     let source = healthy_source();
     Engine::new(Settings { scope, ..Settings::default() }, vec![source])
 }
 
 /// A source that came up and gave a line before anything else happened.
-fn healthy_source() -> Arc<SourceHealth> {
+pub(super) fn healthy_source() -> Arc<SourceHealth> {
     let source = Arc::new(SourceHealth::new("test"));
     source.mark_up(Mono(0));
     source.count(Batch { lines: 1, ..Batch::default() }, Wall(1));
     source
 }
 
-fn flow(src: &str, dst: &str) -> Flow {
+pub(super) fn flow(src: &str, dst: &str) -> Flow {
     Flow { proto: Proto::Tcp, src: src.parse().unwrap(), dst: dst.parse().unwrap() }
 }
 
-fn web() -> Flow {
+fn arrival(flow: Flow, lane: u16, ticket: u32) -> Arrival<u32> {
+    Arrival { flow, lane, ticket, owner: None }
+}
+
+pub(super) fn web() -> Flow {
     flow("172.17.0.2:40000", "203.0.113.9:443")
 }
 
-fn record(client: &str) -> Record {
+pub(super) fn record(client: &str) -> Record {
     Record {
         address: "203.0.113.9".parse().unwrap(),
         name: Name::new("a.example").unwrap(),
@@ -37,7 +41,7 @@ fn record(client: &str) -> Record {
     }
 }
 
-fn at(ms: u64) -> Now {
+pub(super) fn at(ms: u64) -> Now {
     Now { mono: Mono(0), wall: Wall(0) } + Duration::from_millis(ms)
 }
 
@@ -58,7 +62,7 @@ fn a_known_destination_is_accepted_at_once() {
 #[test]
 fn an_unknown_destination_is_held_then_refused_at_the_bound() {
     let engine = engine(Scope::Global);
-    assert_eq!(engine.packet(web(), 0, 7, at(0).mono), Step::Hold);
+    assert_eq!(engine.packet(web(), 0, 7, at(0).mono), Step::Hold(Mode::Enforce));
     assert_eq!(engine.next_deadline(0), Some(at(750).mono));
     assert!(engine.expire(0, at(749)).is_empty());
     let answers = engine.expire(0, at(751));
@@ -72,9 +76,12 @@ fn an_unknown_destination_is_held_then_refused_at_the_bound() {
 fn the_record_releases_every_packet_to_its_address_and_no_other() {
     let engine = engine(Scope::Global);
     let other = flow("172.17.0.2:40000", "203.0.113.10:443");
-    assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold);
-    assert_eq!(engine.packet(flow("172.17.0.3:1", "203.0.113.9:80"), 1, 2, at(0).mono), Step::Hold);
-    assert_eq!(engine.packet(other, 0, 3, at(0).mono), Step::Hold);
+    assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold(Mode::Enforce));
+    assert_eq!(
+        engine.packet(flow("172.17.0.3:1", "203.0.113.9:80"), 1, 2, at(0).mono),
+        Step::Hold(Mode::Enforce)
+    );
+    assert_eq!(engine.packet(other, 0, 3, at(0).mono), Step::Hold(Mode::Enforce));
     let mut answers = engine.record(&record("172.17.0.2"), at(5).mono).released;
     answers.sort_by_key(|answer| answer.ticket);
     let seen: Vec<_> = answers
@@ -95,11 +102,11 @@ fn the_record_releases_every_packet_to_its_address_and_no_other() {
 fn a_record_between_look_up_and_parking_still_releases() {
     let engine = engine(Scope::Global);
     // The verdict thread looks and finds nothing ...
-    assert_eq!(engine.quick(web(), 0), None);
+    assert_eq!(engine.quick(web(), 0, None), None);
     // ... the reader takes the record in and finds nobody waiting ...
     assert!(engine.record(&record("172.17.0.2"), at(1).mono).released.is_empty());
     // ... and only then the verdict thread parks.
-    let Step::Decided(decision) = engine.park(web(), 0, 1, at(2).mono) else {
+    let Step::Decided(decision) = engine.park(arrival(web(), 0, 1), at(2).mono) else {
         panic!("the wake-up was lost")
     };
     assert_eq!((decision.verdict, decision.reason), (Verdict::Accept, Reason::ResolvedAfterHold));
@@ -128,8 +135,8 @@ fn packets_and_records_racing_on_two_threads_lose_nobody() {
             Step::Decided(decision) => {
                 assert_eq!((decision.verdict, released), (Verdict::Accept, 0))
             }
-            Step::Hold => assert_eq!(released, 1, "round {round}: held and never released"),
-            Step::Copy => panic!("no copy was sent"),
+            Step::Hold(_) => assert_eq!(released, 1, "round {round}: held and never released"),
+            Step::Copy(_) => panic!("no copy was sent"),
         }
     }
     assert_eq!(engine.held(), 0);
@@ -138,13 +145,13 @@ fn packets_and_records_racing_on_two_threads_lose_nobody() {
 #[test]
 fn a_copy_joins_while_the_first_waits_and_shortly_after_it_was_let_through() {
     let engine = engine(Scope::Global);
-    assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold);
-    assert_eq!(engine.packet(web(), 1, 2, at(100).mono), Step::Copy);
+    assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold(Mode::Enforce));
+    assert_eq!(engine.packet(web(), 1, 2, at(100).mono), Step::Copy(Mode::Enforce));
     let answers = engine.record(&record("172.17.0.2"), at(200).mono).released;
     assert_eq!((answers.len(), answers[0].decision.copies), (1, 1));
     assert_eq!(
         engine.packet(web(), 1, 3, at(201).mono),
-        Step::Copy,
+        Step::Copy(Mode::Enforce),
         "a copy queued behind the first"
     );
     let Step::Decided(later) = engine.packet(web(), 0, 4, at(2_000).mono) else {
@@ -156,9 +163,9 @@ fn a_copy_joins_while_the_first_waits_and_shortly_after_it_was_let_through() {
 #[test]
 fn a_refused_flow_is_judged_anew_when_it_tries_again() {
     let engine = engine(Scope::Global);
-    assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold);
+    assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold(Mode::Enforce));
     assert_eq!(engine.expire(0, at(800)).len(), 1);
-    assert_eq!(engine.packet(web(), 0, 2, at(801).mono), Step::Hold);
+    assert_eq!(engine.packet(web(), 0, 2, at(801).mono), Step::Hold(Mode::Enforce));
 }
 
 #[test]
@@ -168,7 +175,7 @@ fn one_source_over_its_budget_does_not_touch_its_neighbour() {
     for port in 0..u16::try_from(budget).unwrap() {
         assert_eq!(
             engine.packet(flow(&format!("172.17.0.2:{port}"), "203.0.113.10:1"), 0, 0, at(0).mono),
-            Step::Hold
+            Step::Hold(Mode::Enforce)
         );
     }
     let Step::Decided(over) = engine.packet(web(), 0, 0, at(0).mono) else {
@@ -177,21 +184,21 @@ fn one_source_over_its_budget_does_not_touch_its_neighbour() {
     assert_eq!((over.verdict, over.reason), (Verdict::Drop, Reason::HoldBudget));
     assert_eq!(
         engine.packet(flow("172.17.0.3:1", "203.0.113.9:443"), 0, 0, at(0).mono),
-        Step::Hold
+        Step::Hold(Mode::Enforce)
     );
 }
 
 #[test]
 fn with_scope_container_only_the_containers_own_look_up_releases() {
     let engine = engine(Scope::Container);
-    assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold);
+    assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold(Mode::Enforce));
     assert!(engine.record(&record("172.17.0.9"), at(1).mono).released.is_empty());
     let answers = engine.expire(0, at(800));
     assert_eq!(
         (answers[0].decision.reason, answers[0].decision.grade),
         (Reason::OutOfScope, Grade::Other)
     );
-    assert_eq!(engine.packet(web(), 0, 2, at(900).mono), Step::Hold);
+    assert_eq!(engine.packet(web(), 0, 2, at(900).mono), Step::Hold(Mode::Enforce));
     assert_eq!(engine.record(&record("172.17.0.2"), at(901).mono).released.len(), 1);
 }
 
@@ -201,7 +208,7 @@ fn reason(ms: u64, happens: impl Fn(&SourceHealth)) -> Reason {
     let source = healthy_source();
     happens(&source);
     let engine: Engine<u32> = Engine::new(Settings::default(), vec![source]);
-    assert_eq!(engine.packet(web(), 0, 1, at(ms - 750).mono), Step::Hold);
+    assert_eq!(engine.packet(web(), 0, 1, at(ms - 750).mono), Step::Hold(Mode::Enforce));
     engine.expire(0, at(ms))[0].decision.reason
 }
 
@@ -353,7 +360,7 @@ fn a_name_that_leads_to_a_blocked_one_is_blocked() {
 #[test]
 fn what_waits_is_decided_when_the_lists_change_or_a_blocked_name_arrives() {
     let engine = engine(Scope::Global);
-    assert_eq!(engine.packet(web(), 0, 7, at(0).mono), Step::Hold);
+    assert_eq!(engine.packet(web(), 0, 7, at(0).mono), Step::Hold(Mode::Enforce));
     let allow = Lists { allow: side(&["203.0.113.9"], &[]), ..Lists::default() };
     let answers = engine.set_lists(Arc::new(allow), at(5).mono);
     let [Answer { ticket: 7, decision }] = answers.as_slice() else { panic!("{answers:?}") };
@@ -362,7 +369,7 @@ fn what_waits_is_decided_when_the_lists_change_or_a_blocked_name_arrives() {
 
     let block = Lists { block: side(&[], &["a.example"]), ..Lists::default() };
     assert!(engine.set_lists(Arc::new(block), at(1000).mono).is_empty());
-    assert_eq!(engine.packet(web(), 0, 8, at(1000).mono), Step::Hold);
+    assert_eq!(engine.packet(web(), 0, 8, at(1000).mono), Step::Hold(Mode::Enforce));
     let released = engine.record(&record(ME), at(1001).mono).released;
     let [Answer { ticket: 8, decision }] = released.as_slice() else { panic!("{released:?}") };
     assert_eq!((decision.verdict, decision.reason), (Verdict::Drop, Reason::Blocklisted));

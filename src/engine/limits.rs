@@ -18,6 +18,15 @@ pub const CHAIN_MAX: usize = 10;
 /// Names an event carries; the rest is a count.
 pub const NAMES_PER_EVENT_MAX: usize = 4;
 
+/// Destinations that one container may be allowed beside the lists. More belong into the allow list.
+pub const ALLOW_PER_CONTAINER_MAX: usize = 256;
+/// Containers remembered, running or not. A host runs hundreds.
+pub const CONTAINERS_MAX: usize = 16_384;
+/// Addresses whose last owner is remembered, so that the next one inherits nothing.
+pub const TENANTS_MAX: usize = 65_536;
+/// Owners remembered after they gave their address up, so that what was in flight is told as theirs.
+pub const PAST_OWNERS_MAX: usize = 4096;
+
 /// How long a first packet is held unless configured. Below [`HOLD_MAX`].
 pub const HOLD_DEFAULT: Duration = Duration::from_millis(750);
 /// Longest hold that may be configured: a SYN is retransmitted after 1 s (RFC 6298 section 2.1), and the

@@ -55,9 +55,27 @@ pub enum Listed {
     Blocked(Option<Name>),
 }
 
+/// Who opens a flow.
+#[derive(Clone, Copy, Debug)]
+pub struct Party<'a> {
+    /// The address it comes from.
+    pub src: IpAddr,
+    /// Every address whose look-ups are its own, that one among them.
+    pub clients: &'a [IpAddr],
+    /// What it is allowed beside what everybody is.
+    pub own: Option<&'a Side>,
+}
+
 /// Domains, asked by walking up a name's parents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DomainSet(HashSet<Name>);
+
+impl<'a> Party<'a> {
+    /// One address of which nothing more is known.
+    pub fn alone(src: &'a IpAddr) -> Party<'a> {
+        Party { src: *src, clients: std::slice::from_ref(src), own: None }
+    }
+}
 
 impl Listed {
     /// The verdict, its reason, and the domain that says so.
@@ -75,14 +93,15 @@ impl Lists {
     /// A domain is found by the names the registry has for `dst`. To allow, any name will do. To block, the names
     /// `src` asked for itself decide, CNAME targets included; if it asked for none, all names have to be blocked, so
     /// that nobody is cut off from a shared address because a neighbour looked up a blocked name.
-    pub fn judge(&self, src: IpAddr, dst: IpAddr, registry: &Registry) -> Option<Listed> {
+    pub fn judge(&self, who: &Party<'_>, dst: IpAddr, registry: &Registry) -> Option<Listed> {
+        let Party { src, own, .. } = *who;
         if self.has_quarantined(src) {
             return Some(Listed::Blocked(None));
         }
-        if self.allow.has_address(dst) {
+        if self.allow.has_address(dst) || own.is_some_and(|own| own.has_address(dst)) {
             return Some(Listed::Allowed(None));
         }
-        let named = self.by_name(src, dst, registry);
+        let named = self.by_name(who, dst, registry);
         match named {
             Some(Listed::Allowed(_)) => named,
             _ if self.block.has_address(dst) || self.has_pair(src, dst) => {
@@ -123,31 +142,33 @@ impl Lists {
         self.pairs.binary_search_by_key(&(src, dst), |(pair, _)| *pair).is_ok()
     }
 
-    fn by_name(&self, src: IpAddr, dst: IpAddr, registry: &Registry) -> Option<Listed> {
-        if self.allow.names.is_empty() && self.block.names.is_empty() {
+    fn by_name(&self, who: &Party<'_>, dst: IpAddr, registry: &Registry) -> Option<Listed> {
+        let own = who.own.is_some_and(|own| !own.names.is_empty());
+        if self.allow.names.is_empty() && self.block.names.is_empty() && !own {
             return None;
         }
-        registry.with_names(dst, |names| self.by_names(src, names)).flatten()
+        registry.with_names(dst, |names| self.by_names(who, names)).flatten()
     }
 
-    fn by_names(&self, src: IpAddr, names: &mut dyn Iterator<Item = &Seen>) -> Option<Listed> {
-        let (mut asked_any, mut own, mut others) = (false, None, None);
+    fn by_names(&self, who: &Party<'_>, names: &mut dyn Iterator<Item = &Seen>) -> Option<Listed> {
+        let (mut asked_any, mut asked, mut others) = (false, None, None);
         let mut all_blocked = true;
         for seen in names {
-            if let Some(domain) = self.allow.names.find(&seen.name) {
+            let allowed = || who.own.and_then(|own| own.names.find(&seen.name));
+            if let Some(domain) = self.allow.names.find(&seen.name).or_else(allowed) {
                 return Some(Listed::Allowed(Some(domain.clone())));
             }
             let mut with_chain =
                 std::iter::once(&seen.name).chain(seen.chain.iter().flat_map(|chain| chain.iter()));
             let blocked = with_chain.find_map(|name| self.block.names.find(name));
-            let is_own = seen.asker == Some(src);
+            let is_own = seen.asker.is_some_and(|asker| who.clients.contains(&asker));
             asked_any |= is_own;
             all_blocked &= blocked.is_some();
-            let place = if is_own { &mut own } else { &mut others };
+            let place = if is_own { &mut asked } else { &mut others };
             *place = place.take().or(blocked);
         }
         let others = others.filter(|_| !asked_any && all_blocked);
-        own.or(others).map(|domain| Listed::Blocked(Some(domain.clone())))
+        asked.or(others).map(|domain| Listed::Blocked(Some(domain.clone())))
     }
 }
 

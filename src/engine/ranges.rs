@@ -85,6 +85,12 @@ impl RangeSet {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
+    /// The ranges of both families, IPv4 first.
+    pub fn all(&self) -> impl Iterator<Item = (Family, Span)> {
+        let of = |family: Family| self.spans(family).map(move |span| (family, span));
+        of(Family::V4).chain(of(Family::V6))
+    }
+
     /// The ranges of one family, lowest first.
     pub fn spans(&self, family: Family) -> impl DoubleEndedIterator<Item = Span> + Clone {
         (0..self.len(family)).filter_map(move |place| self.span(family, place))

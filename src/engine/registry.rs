@@ -2,8 +2,8 @@
 
 mod entry;
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -168,15 +168,26 @@ impl Registry {
         }
     }
 
-    /// The grade of the evidence that `client` may open a flow to `address`.
-    pub fn grade(&self, client: IpAddr, address: IpAddr) -> Grade {
-        self.entries.get(&Key::from(address)).map_or(Grade::Never, |entry| entry.grade(client))
+    /// Forgets what these clients asked for; that somebody asked is still known. Goes through all addresses, so it is for
+    /// a thread nobody waits for.
+    pub fn forget_askers(&self, clients: &BTreeSet<IpAddr>) {
+        for mut entry in self.entries.iter_mut() {
+            if entry.has_asker(clients) {
+                self.changing(&mut entry, |entry| entry.forget_askers(clients));
+                self.changes.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    /// The grade of the evidence that whoever has these addresses may open a flow to `address`.
+    pub fn grade(&self, clients: &[IpAddr], address: IpAddr) -> Grade {
+        self.entries.get(&Key::from(address)).map_or(Grade::Never, |entry| entry.grade(clients))
     }
 
     /// Grade and names in one look-up.
-    pub fn look_up(&self, client: IpAddr, address: IpAddr) -> (Grade, Known) {
+    pub fn look_up(&self, clients: &[IpAddr], address: IpAddr) -> (Grade, Known) {
         match self.entries.get(&Key::from(address)) {
-            Some(entry) => (entry.grade(client), entry.known()),
+            Some(entry) => (entry.grade(clients), entry.known()),
             None => (Grade::Never, Known::default()),
         }
     }

@@ -22,6 +22,8 @@ pub enum Reason {
     ResolvedAfterHold,
     /// The user's lists allow the destination or a name of it.
     Allowlisted,
+    /// The container is not judged: its mode is `off`.
+    Exempt,
     /// The user's lists block the destination, a name of it, or the container.
     Blocklisted,
     /// Nobody ever resolved the destination: a hardcoded address.
@@ -40,10 +42,11 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tests and documentation.
-    pub const ALL: [Reason; 10] = [
+    pub const ALL: [Reason; 11] = [
         Reason::Resolved,
         Reason::ResolvedAfterHold,
         Reason::Allowlisted,
+        Reason::Exempt,
         Reason::Blocklisted,
         Reason::NeverResolved,
         Reason::OutOfScope,
@@ -59,6 +62,7 @@ impl Reason {
             Reason::Resolved => "resolved",
             Reason::ResolvedAfterHold => "resolved-after-hold",
             Reason::Allowlisted => "allowlisted",
+            Reason::Exempt => "exempt",
             Reason::Blocklisted => "blocklisted",
             Reason::NeverResolved => "never-resolved",
             Reason::OutOfScope => "out-of-scope",

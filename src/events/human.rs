@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use super::timestamp;
-use crate::engine::event::{BlockBody, Body, Event, Ready, RecordBody, Reload, Stop, VerdictBody};
+use crate::engine::event::{
+    BlockBody, Body, ContainerBody, Event, Ready, RecordBody, Reload, Stop, VerdictBody,
+};
+use crate::engine::inventory::What;
 use crate::engine::{Mode, Reason, Verdict};
 
 /// Appends an event as one line for a person, without the newline.
@@ -21,6 +24,8 @@ fn append_text(out: &mut String, event: &Event) {
         Body::Verdict(_) => ("WARN", "🚨"),
         Body::Block(_) => ("WARN", "⛔"),
         Body::Record(_) => ("TRACE", "🍯"),
+        Body::Container(container) if container.faults.is_empty() => ("INFO", "📦"),
+        Body::Container(_) => ("WARN", "📦"),
         Body::Health(health) if health.healthy => ("INFO", "✅"),
         Body::Health(_) => ("WARN", "⚠️"),
         Body::Reload(_) => ("INFO", "🔄"),
@@ -32,6 +37,7 @@ fn append_text(out: &mut String, event: &Event) {
         Body::Ready(ready) => out.push_str(&ready_text(ready)),
         Body::Verdict(verdict) => append_verdict(out, verdict),
         Body::Record(record) => out.push_str(&record_text(record)),
+        Body::Container(container) => out.push_str(&container_text(container)),
         Body::Health(health) => out.push_str(&health.message),
         Body::Reload(reload) => out.push_str(&reload_text(reload)),
         Body::Block(block) => out.push_str(&block_text(block)),
@@ -62,6 +68,9 @@ fn ready_text(ready: &Ready) -> String {
 fn append_verdict(out: &mut String, verdict: &VerdictBody) {
     out.push_str(verdict.proto.map_or("packet", crate::engine::Proto::as_str));
     out.push(' ');
+    if let Some(container) = &verdict.container {
+        let _ = write!(out, "{container} ");
+    }
     append_end(out, verdict.src, verdict.sport);
     out.push_str(" → ");
     append_end(out, verdict.dst, verdict.dport);
@@ -72,6 +81,7 @@ fn append_verdict(out: &mut String, verdict: &VerdictBody) {
             write!(out, " {would}released after {}: ", duration(verdict.held_us))
         }
         (Verdict::Accept, Reason::Allowlisted) => write!(out, " {would}accepted (allowlisted): "),
+        (Verdict::Accept, Reason::Exempt) => write!(out, " accepted (not judged): "),
         (Verdict::Accept, _) => write!(out, " {would}accepted: "),
         (Verdict::Drop, reason) => {
             write!(out, " {would}refused ({}): {}", reason.as_str(), proof(verdict))
@@ -124,7 +134,9 @@ fn proof(verdict: &VerdictBody) -> String {
             None => "the block list has it".to_owned(),
         },
         Reason::Shutdown => "synhold stopped or lost its queue while it waited".to_owned(),
-        Reason::Resolved | Reason::ResolvedAfterHold | Reason::Allowlisted => names(verdict),
+        Reason::Resolved | Reason::ResolvedAfterHold | Reason::Allowlisted | Reason::Exempt => {
+            names(verdict)
+        }
     };
     let evidence = &verdict.evidence;
     let held = if verdict.enforced { "held" } else { "would have been held" };
@@ -139,9 +151,35 @@ fn proof(verdict: &VerdictBody) -> String {
     text
 }
 
+fn container_text(body: &ContainerBody) -> String {
+    let ContainerBody { what, container, addresses, networks, gaps, faults, .. } = body;
+    let happened = match what {
+        What::Up => "runs",
+        What::Changed => "is now",
+        What::Gone => return format!("container {container} is gone"),
+    };
+    let mut text = format!("container {container} {happened}");
+    // Writing to a String cannot fail.
+    if !addresses.is_empty() {
+        let at: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let _ = write!(text, " at {}", at.join(", "));
+    }
+    if !networks.is_empty() {
+        let _ = write!(text, " in {}", networks.join(", "));
+    }
+    let _ = write!(text, ", mode {}", body.mode.as_str());
+    for more in gaps.iter().chain(faults) {
+        let _ = write!(text, "; {more}");
+    }
+    text
+}
+
 fn block_text(block: &BlockBody) -> String {
     let would = if block.enforced { "" } else { "would be " };
-    let mut text = format!(
+    let mut text = block.container.as_ref().map_or_else(String::new, |name| format!("{name} "));
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
         "{} → {} {would}refused by the kernel, {}: ",
         block.src,
         block.dst,
@@ -254,6 +292,7 @@ mod tests {
             enforced: true,
             set: "block4".to_owned(),
             container: None,
+            container_id: None,
             src: "172.25.0.2".parse().unwrap(),
             dst: "203.0.113.9".parse().unwrap(),
             count: 3,

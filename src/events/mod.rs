@@ -70,9 +70,11 @@ mod tests {
             held: Duration::from_micros(750_113),
             copies: 0,
             domain: None,
+            mode,
+            owner: None,
         };
         let evidence = Evidence { healthy: true, records: 1234, lag_us: 80, ..Evidence::default() };
-        let body = Body::Verdict(VerdictBody::decided(decision, mode, evidence, 0));
+        let body = Body::Verdict(VerdictBody::decided(decision, evidence, 0));
         Event { time: Wall(1_767_323_045_678_901), body }
     }
 

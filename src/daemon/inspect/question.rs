@@ -11,7 +11,7 @@ use super::known::Known;
 use super::state::RulesState;
 use crate::daemon::books::Books;
 use crate::daemon::wants::time_left;
-use crate::engine::lists::{Listed, Lists, Side};
+use crate::engine::lists::{Listed, Lists, Party, Side};
 use crate::engine::net::Family;
 use crate::engine::{Name, Wall};
 use crate::lists::{Entry, Found, Kind, Query};
@@ -248,7 +248,7 @@ impl Spoken {
         };
         // A source that asked for nothing, where none is given.
         let source = from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        lists.judge(source, address, &known.registry)
+        lists.judge(&Party::alone(&source), address, &known.registry)
     }
 }
 

@@ -1,0 +1,68 @@
+//! What the engine answers: a step for a packet that just came, a decision with its proof for one that is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::flow::Flow;
+use super::name::Name;
+use super::owner::Owner;
+use super::registry::{Inserted, Known};
+use super::settings::Mode;
+use super::verdict::{Grade, Reason, Verdict};
+
+/// What to do with a queued packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It is decided.
+    Decided(Decision),
+    /// It waits; the decision comes out of [`super::Engine::record`], [`super::Engine::expire`] or [`super::Engine::drain`]. In a dry run it
+    /// waits in the books alone.
+    Hold(Mode),
+    /// A packet of its flow waits or was just let through; this one goes away in silence, but for a dry run.
+    Copy(Mode),
+}
+
+/// A verdict with its proof. In dry-run it is what enforcing would have done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The flow it is about.
+    pub flow: Flow,
+    /// The queue its packet came from.
+    pub lane: u16,
+    /// Accept or drop.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+    /// How good the evidence was.
+    pub grade: Grade,
+    /// What was known about the destination.
+    pub known: Known,
+    /// How long the packet waited.
+    pub held: Duration,
+    /// Copies that joined it meanwhile.
+    pub copies: u32,
+    /// The domain of the user's lists that decided, where one did.
+    pub domain: Option<Name>,
+    /// Whether a refusal is carried out.
+    pub mode: Mode,
+    /// Whose packet it was, where that is known.
+    pub owner: Option<Arc<Owner>>,
+}
+
+/// A decision about a packet that waited, with the caller's ticket for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer<T> {
+    /// The caller's ticket.
+    pub ticket: T,
+    /// What was decided.
+    pub decision: Decision,
+}
+
+/// What a record led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded<T> {
+    /// What the registry made of it.
+    pub inserted: Inserted,
+    /// What waited for it and is now decided.
+    pub released: Vec<Answer<T>>,
+}
