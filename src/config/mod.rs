@@ -360,6 +360,8 @@ impl RuleConfig {
             refuse: self.refuse,
             queue_via,
             containers: self.containers.clone(),
+            bridges: Vec::new(),
+            anti_spoof: true,
             host_addresses: self.host.iter().map(|on| on.address).collect(),
             hosts_size: nftables::HOSTS_SIZE_DEFAULT,
             dns_redirect: self.dns_redirect,

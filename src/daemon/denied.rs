@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ enum Note {
     /// Nobody tried these; the sender is dropped once the kernel has them.
     Refuse(Vec<Pair>, SyncSender<()>),
     Resolved(IpAddr),
+    /// Whoever has these from now on was refused nothing yet.
+    Left(Vec<IpAddr>),
     Again,
     Stop,
 }
@@ -154,6 +156,16 @@ impl Denied {
         self.pairs.get(&dst).is_some_and(|sources| sources.contains_key(&src))
     }
 
+    /// Forgets what was refused to these addresses, refusals on their way included: their owner is gone. Waits for room.
+    pub fn leave(&self, addresses: Vec<IpAddr>) {
+        // In a dry run nobody listens, and there is nothing to forget.
+        if let Err(TrySendError::Full(note)) = self.notes.try_send(Note::Left(addresses))
+            && !self.pairs.is_empty()
+        {
+            let _ = self.notes.send(note);
+        }
+    }
+
     /// Has every pair looked at again, since the lists changed.
     pub fn look_again(&self) {
         self.tell(Note::Again);
@@ -263,6 +275,7 @@ impl<'a> Work<'a> {
                 self.resolve(address);
                 self.forgive(address);
             }
+            Note::Left(addresses) => self.leave(&addresses),
             Note::Again => self.look_again(),
             Note::Stop => return true,
         }
@@ -295,6 +308,17 @@ impl<'a> Work<'a> {
         for src in sources.into_iter().filter(|src| (self.hooks.accepts)((*src, address))) {
             self.forget((src, address));
         }
+    }
+
+    fn leave(&mut self, addresses: &[IpAddr]) {
+        let mut gone = Vec::new();
+        for entry in &self.denied.pairs {
+            let dst = *entry.key();
+            let all = addresses.contains(&dst);
+            let sources = entry.value().keys().filter(|src| all || addresses.contains(src));
+            gone.extend(sources.map(|src| (*src, dst)));
+        }
+        gone.into_iter().for_each(|pair| self.forget(pair));
     }
 
     /// Only a record forgives: the lists are read again for many reasons.

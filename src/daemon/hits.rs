@@ -1,11 +1,12 @@
 //! What the kernel's sets refused without asking: counts read from `hits4/6` and `denied4/6`, told as differences.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use anyhow::Result;
 
-use crate::nftables::{self, Key, names};
+use super::policies::Freedom;
+use crate::nftables::{self, Bulk, Channel, Element, Error, Key, names};
 
 /// Pairs read from one set; the kernel's `hits` sets hold no more.
 const PAIRS_MAX: usize = 4096;
@@ -25,14 +26,28 @@ pub struct Hit {
     pub dst: IpAddr,
     /// Packets.
     pub count: u64,
-    /// True if a verdict of a moment ago refused them, not a list.
-    pub denied: bool,
+    /// What they met.
+    pub by: By,
+    /// True if they passed all the same, since lists do not stop this container.
+    pub spared: bool,
+}
+
+/// What refuses without asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum By {
+    /// A list.
+    List,
+    /// A verdict of a moment ago.
+    Denied,
+    /// The rule against forged sources.
+    Forged,
 }
 
 /// The counts of the last look.
 #[derive(Debug, Default)]
 pub struct Hits {
     last: Counts,
+    freedom: Freedom,
 }
 
 impl Hits {
@@ -42,7 +57,7 @@ impl Hits {
     /// If the kernel does not answer.
     pub fn look(&mut self, first: bool) -> Result<Vec<Hit>> {
         let mut now = Counts::new();
-        for pair in [names::HITS, names::DENIED] {
+        for pair in [names::HITS, names::DENIED, names::SPOOFS] {
             for set in [pair.v4, pair.v6] {
                 let (elements, cut) = nftables::dump(set, PAIRS_MAX)?;
                 for found in elements {
@@ -56,7 +71,39 @@ impl Hits {
             }
         }
         let before = std::mem::replace(&mut self.last, now);
-        Ok(if first { Vec::new() } else { grown(&before, &self.last) })
+        let mut hits = if first { Vec::new() } else { grown(&before, &self.last) };
+        for hit in &mut hits {
+            hit.spared = hit.by == By::List && self.freedom.spares(hit.src);
+        }
+        Ok(hits)
+    }
+
+    /// Whom lists do not stop from now on.
+    pub fn set_freedom(&mut self, freedom: Freedom) {
+        self.freedom = freedom;
+    }
+
+    /// Takes what was noted of these addresses out of the kernel, so that it counts from the start for the next owner.
+    ///
+    /// # Errors
+    /// If the kernel does not do it.
+    pub fn forget(&mut self, addresses: &HashSet<IpAddr>) -> Result<()> {
+        let is_theirs = |(set, src, _): &(&'static str, IpAddr, IpAddr)| {
+            !names::DENIED.has(set) && addresses.contains(src)
+        };
+        let theirs: Vec<_> = self.last.keys().copied().filter(is_theirs).collect();
+        let mut channel = Channel::open()?;
+        for (set, src, dst) in theirs {
+            let mut bulk = Bulk::new();
+            bulk.remove(set, [Element::new(Key::Pair(src, dst))]);
+            match channel.send_bulk(bulk) {
+                // It has expired.
+                Ok(()) | Err(Error::Stale { .. }) => self.last.remove(&(set, src, dst)),
+                Err(error) => return Err(error.into()),
+            };
+        }
+        self.last.retain(|(_, src, _), _| !addresses.contains(src));
+        Ok(())
     }
 }
 
@@ -75,8 +122,12 @@ fn grown(before: &Counts, now: &Counts) -> Vec<Hit> {
         // An element that expired and came back counts from the start again.
         let was = before.get(&(*set, *src, *dst)).copied().unwrap_or(0);
         let count = if *count >= was { count - was } else { *count };
-        let denied = [names::DENIED.v4, names::DENIED.v6].contains(set);
-        (count > 0).then_some(Hit { src: *src, dst: *dst, count, denied })
+        let by = match () {
+            () if names::DENIED.has(set) => By::Denied,
+            () if names::SPOOFS.has(set) => By::Forged,
+            () => By::List,
+        };
+        (count > 0).then_some(Hit { src: *src, dst: *dst, count, by, spared: false })
     };
     now.iter().filter_map(more).collect()
 }

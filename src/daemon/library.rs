@@ -42,6 +42,8 @@ pub enum Note {
     Forgiven(IpAddr),
     /// The kernel's sets refused these.
     Hits(Vec<Hit>),
+    /// Addresses whose owner is gone.
+    Left(Vec<IpAddr>),
     /// The kernel has what the lists say.
     Loaded(Arc<Lists>, ListsReload, Held),
     /// A feed was fetched, or could not be.
@@ -71,6 +73,10 @@ impl truth::Listener for Messenger {
 
     fn hits(&mut self, hits: Vec<Hit>) {
         self.0.put(Note::Hits(hits));
+    }
+
+    fn left(&mut self, addresses: Vec<IpAddr>) {
+        self.0.put_always(Note::Left(addresses));
     }
 }
 
@@ -223,6 +229,10 @@ impl Library {
             Note::Hits(hits) => {
                 let sources = self.sources();
                 self.teller.take(&hits, &sources, &self.protected, &self.shared);
+            }
+            Note::Left(addresses) => {
+                let sources = self.sources();
+                self.teller.leave(&addresses, &sources, &self.protected, &self.shared);
             }
             Note::Loaded(lists, reload, held) => self.loaded(&lists, reload, held),
             Note::Feed(news) => {

@@ -15,6 +15,7 @@ mod lanes;
 mod library;
 mod lock;
 mod persist;
+pub mod policies;
 mod protected;
 mod reporter;
 mod revoke;

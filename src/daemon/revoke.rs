@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::denied::{Denied, Pair};
+use super::policies::Freedom;
 use super::rules::Rules;
 use crate::conntrack::{self, Flow};
 use crate::engine::lists::{Listed, Lists, Party};
@@ -25,12 +26,14 @@ const PAIRS_MAX: usize = 1024;
 pub struct Revoker {
     containers: RangeSet,
     local: RangeSet,
+    freedom: Freedom,
 }
 
 impl Revoker {
-    /// For the networks the rules judge.
-    pub fn new(rules: &Rules) -> Revoker {
+    /// For the networks the rules judge, but for whom the lists do not stop.
+    pub fn new(rules: &Rules, freedom: Freedom) -> Revoker {
         Revoker {
+            freedom,
             containers: rules.elements(names::CONTAINERS),
             local: rules.elements(names::LOCAL),
         }
@@ -88,7 +91,7 @@ impl Revoker {
     /// Whether a list blocks where a container's flow leads. The rules see who answers, so that one comes first; whom it
     /// asked for counts where the lists say nothing about the other.
     fn blocks(&self, flow: &Flow, lists: &Lists, registry: &Registry) -> bool {
-        if self.local.contains(flow.peer) {
+        if self.local.contains(flow.peer) || self.freedom.covers(flow.src, flow.peer) {
             return false;
         }
         let listed = lists.judge(&Party::alone(&flow.src), flow.peer, registry).or_else(|| {
@@ -111,6 +114,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
+    use crate::daemon::policies::Policies;
     use crate::engine::Family;
     use crate::engine::intervals::Span;
     use crate::engine::lists::Side;
@@ -123,6 +127,8 @@ mod tests {
     const FAR: &str = "203.0.113.1";
     const BLOCKED: &str = "203.0.113.66";
     const ALLOWED: &str = "203.0.113.77";
+    const EXEMPT: &str = "172.17.0.7";
+    const PERMITTED: &str = "203.0.113.88";
     const LOCAL_BLOCKED: &str = "10.0.0.66";
     const RESOLVER: &str = "10.0.0.53";
 
@@ -141,6 +147,12 @@ mod tests {
         Revoker {
             containers: RangeSet::new(networks),
             local: RangeSet::new(networks.into_iter().chain(local)),
+            freedom: Policies {
+                exempt: vec![EXEMPT.parse().unwrap()],
+                permits: vec![(CONTAINER.parse().unwrap(), Family::V4, one(PERMITTED).1)],
+                ..Policies::default()
+            }
+            .freedom(),
         }
     }
 
@@ -148,7 +160,7 @@ mod tests {
         let mut quarantine =
             [QUARANTINED, "fd00:17::9", FAR, HOST].map(|text| (text.parse().unwrap(), None));
         quarantine.sort_unstable();
-        let block = [BLOCKED, LOCAL_BLOCKED, "2001:db8::66"].map(one);
+        let block = [BLOCKED, PERMITTED, LOCAL_BLOCKED, "2001:db8::66"].map(one);
         Lists {
             allow: Side::new([one(ALLOWED)], [], []),
             block: Side::new(block, [], []),
@@ -198,6 +210,14 @@ mod tests {
         ends("2001:db8::1", "fd00:17::9", "fd00:17::9", true);
         ends("fd00:17::9", "fd00:17::1", "fd00:17::1", true);
         ends(NEIGHBOUR, CONTAINER, CONTAINER, false);
+    }
+
+    #[test]
+    fn whom_lists_do_not_stop_keeps_its_flows_unless_in_quarantine() {
+        ends(EXEMPT, BLOCKED, BLOCKED, false);
+        ends(CONTAINER, PERMITTED, PERMITTED, false);
+        ends(NEIGHBOUR, PERMITTED, PERMITTED, true);
+        ends(EXEMPT, QUARANTINED, QUARANTINED, true);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::policies::Networks;
 use crate::config::RuleConfig;
 use crate::engine::Mode;
 use crate::engine::ranges::RangeSet;
@@ -17,6 +18,8 @@ pub struct Rules {
     /// True if this process (or one that was killed before it) put them in.
     pub own: bool,
     applied: Ruleset,
+    /// What that follows from.
+    options: Options,
     /// What others' rules are put back to.
     previous: Option<Ruleset>,
     /// By which they are changed while the daemon runs, so that it knows its own changes.
@@ -26,6 +29,9 @@ pub struct Rules {
 
 /// Differences told at a time.
 const DRIFT_SHOWN: usize = 3;
+
+/// Times it is tried to change sets that somebody else changes too.
+const FOLLOW_TRIES: u32 = 3;
 
 impl Rules {
     /// Puts the rules in, marked as ours, if there are none or those there are a killed run's; else changes those
@@ -38,12 +44,13 @@ impl Rules {
         let current = nftables::read()?;
         let own = current.as_ref().is_none_or(Ruleset::is_owned);
         let dry_run = config.dry_run || mode == Mode::DryRun;
-        let wanted = Ruleset::new(&Options {
+        let options = Options {
             owned: own,
             dry_run,
             hosts_size: size_for(hosts),
             ..config.options(queue_via)
-        });
+        };
+        let wanted = Ruleset::new(&options);
         // A killed run may have left the user's rules changed; what they were stands beside them.
         let before = current.as_ref().map(|now| now.remembered().unwrap_or_else(|| now.clone()));
         let back = before.filter(|_| !own).map(|before| restorable(&before, &wanted));
@@ -57,7 +64,7 @@ impl Rules {
         };
         let mut channel = Channel::open()?;
         nftables::apply_by(&mut channel, &applied, current.as_ref())?;
-        Ok(Rules { queue_via, own, applied, previous, channel, armed: true })
+        Ok(Rules { queue_via, own, applied, options, previous, channel, armed: true })
     }
 
     /// How the kernel differs from what was put in, in some words; `None` if it does not.
@@ -102,14 +109,36 @@ impl Rules {
         Ok(true)
     }
 
+    /// Brings the sets that follow the networks to these, in one transaction; nothing else in the kernel is touched, not
+    /// even what somebody else changed. Returns the bridges that no set can name.
+    ///
+    /// # Errors
+    /// If the kernel does not take it; then those before still hold.
+    pub fn follow(&mut self, networks: &Networks) -> Result<Vec<String>> {
+        let Networks { containers, bridges } = networks.clone();
+        let options = Options { containers, bridges, ..self.options.clone() };
+        let wanted = self.applied.with_networks_of(&Ruleset::new(&options));
+        let mut tries = FOLLOW_TRIES;
+        // Rules that a person took away are not put in because a network came.
+        while let Some(current) = nftables::read()? {
+            let target = current.with_networks_of(&wanted);
+            tries -= 1;
+            match nftables::apply_by(&mut self.channel, &target, Some(&current)) {
+                Ok(_) => break,
+                // Somebody was there in between.
+                Err(_) if tries > 0 => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.applied = wanted;
+        self.options = options;
+        Ok(self.options.unnamed().map(str::to_owned).collect())
+    }
+
     /// The ranges of a set that follows from the options.
     pub fn elements(&self, pair: names::Pair) -> RangeSet {
-        let of = |family: Family| {
-            let set = self.applied.set(pair.of(family));
-            let spans = set.and_then(|set| set.elements.as_deref()).unwrap_or_default();
-            spans.iter().map(move |span| (family, *span))
-        };
-        RangeSet::new(of(Family::V4).chain(of(Family::V6)))
+        let sets = Family::BOTH.into_iter().filter_map(|family| self.applied.set(pair.of(family)));
+        RangeSet::new(sets.flat_map(Set::ranges))
     }
 
     /// Takes our own rules away, unless somebody made them theirs meanwhile; puts rules that were there before

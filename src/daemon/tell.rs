@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::hits::Hit;
+use super::hits::{By, Hit};
 use super::shared::Shared;
 use crate::engine::Family;
 use crate::engine::event::{BlockBody, Body};
@@ -35,8 +35,8 @@ pub struct Teller {
     rest_at: Option<Instant>,
 }
 
-/// Source, destination, and whether a verdict refused it rather than a list.
-type Pair = (IpAddr, IpAddr, bool);
+/// Source, destination, and what refused it.
+type Pair = (IpAddr, IpAddr, By);
 
 /// What a packet met: a set, and the address that it has.
 type Met = (&'static str, IpAddr);
@@ -46,6 +46,15 @@ struct Told {
     due: Instant,
     /// Packets not told yet.
     waiting: u64,
+    /// The last of them passed, since lists do not stop this container.
+    spared: bool,
+}
+
+/// A pair that is to be told of, with its packets.
+struct Due {
+    key: Pair,
+    count: u64,
+    spared: bool,
 }
 
 impl Teller {
@@ -68,15 +77,17 @@ impl Teller {
 
     fn count(&mut self, hits: &[Hit], now: Instant) {
         for hit in hits {
-            let key = (hit.src, hit.dst, hit.denied);
+            let key = (hit.src, hit.dst, hit.by);
             if self.pairs.len() >= PAIRS_MAX && !self.pairs.contains_key(&key) {
                 self.make_room();
             }
-            let told = self.pairs.entry(key).or_insert(Told { due: now, waiting: 0 });
+            let told =
+                self.pairs.entry(key).or_insert(Told { due: now, waiting: 0, spared: false });
             if told.waiting == 0 {
                 told.due = told.due.max(now);
             }
             told.waiting += hit.count;
+            told.spared = hit.spared;
         }
     }
 
@@ -90,18 +101,43 @@ impl Teller {
     /// Tells what is due.
     pub fn tell_due(&mut self, sources: &[Source], protected: &[Protected], shared: &Shared) {
         let chosen = self.choose(Instant::now());
-        let keys: Vec<Pair> = chosen.iter().map(|(key, _)| *key).collect();
+        self.tell(&chosen, sources, protected, shared);
+    }
+
+    /// Tells all that waits of sources whose owner is gone, and starts over with them.
+    pub fn leave(
+        &mut self,
+        left: &[IpAddr],
+        sources: &[Source],
+        protected: &[Protected],
+        shared: &Shared,
+    ) {
+        let theirs = self.pairs.extract_if(|(src, ..), _| left.contains(src));
+        let waiting = theirs.filter(|(_, told)| told.waiting > 0);
+        let mut due: Vec<Due> = waiting
+            .map(|(key, told)| Due { key, count: told.waiting, spared: told.spared })
+            .collect();
+        due.truncate(EVENTS_MAX);
+        self.tell(&due, sources, protected, shared);
+    }
+
+    fn tell(&mut self, due: &[Due], sources: &[Source], protected: &[Protected], shared: &Shared) {
+        let keys: Vec<Pair> = due.iter().map(|due| due.key).collect();
         let lists = shared.engine.lists();
         self.find(&keys, &lists, sources, protected);
-        for ((src, dst, denied), count) in chosen {
-            let met = met(&lists, src, dst, denied);
+        for Due { key: (src, dst, by), count, spared } in due {
+            let met = met(&lists, *src, *dst, *by);
             let entry = self.entries.get(&met).cloned().flatten();
-            shared.event(Body::Block(body(shared, met.0, (src, dst), count, entry)));
+            // Quarantine spares nobody.
+            let enforced =
+                shared.mode() == Mode::Enforce && (!spared || names::QUARANTINE.has(met.0));
+            let body = body(shared, met.0, (*src, *dst), *count, entry);
+            shared.event(Body::Block(BlockBody { enforced, ..body }));
         }
     }
 
     /// What is to be told now, with its packets; they are then told.
-    fn choose(&mut self, now: Instant) -> Vec<(Pair, u64)> {
+    fn choose(&mut self, now: Instant) -> Vec<Due> {
         if self.rest_at.is_some_and(|rest| rest > now) {
             return Vec::new();
         }
@@ -119,7 +155,7 @@ impl Teller {
         due.truncate(EVENTS_MAX);
         let take = |(key, told): (&Pair, &mut Told)| {
             told.due = now + AGAIN_AFTER;
-            (*key, std::mem::take(&mut told.waiting))
+            Due { key: *key, count: std::mem::take(&mut told.waiting), spared: told.spared }
         };
         due.into_iter().map(take).collect()
     }
@@ -129,9 +165,9 @@ impl Teller {
         if self.entries.len() >= ENTRIES_MAX {
             self.entries.clear();
         }
-        let listed = keys.iter().filter(|(.., denied)| !denied);
+        let listed = keys.iter().filter(|(.., by)| *by == By::List);
         let mut wanted: Vec<Met> = listed
-            .map(|(src, dst, denied)| met(lists, *src, *dst, *denied))
+            .map(|(src, dst, by)| met(lists, *src, *dst, *by))
             .filter(|met| !self.entries.contains_key(met))
             .collect();
         wanted.sort_unstable();
@@ -160,11 +196,12 @@ impl Teller {
 }
 
 /// The set that refused it, in the order of the rules, and the address that it has.
-fn met(lists: &Lists, src: IpAddr, dst: IpAddr, denied: bool) -> Met {
+fn met(lists: &Lists, src: IpAddr, dst: IpAddr, by: By) -> Met {
     let family = Family::of(src);
     let quarantined = [src, dst].into_iter().find(|end| lists.has_quarantined(*end));
     match quarantined {
-        _ if denied => (names::DENIED.of(family), dst),
+        _ if by == By::Denied => (names::DENIED.of(family), dst),
+        _ if by == By::Forged => (names::SPOOFS.of(family), src),
         Some(end) => (names::QUARANTINE.of(family), end),
         None if lists.block.lasting.has_single(dst) => (names::BLOCKHOSTS.of(family), dst),
         None => (names::BLOCK.of(family), dst),
@@ -239,10 +276,10 @@ mod tests {
     #[test]
     fn a_hit_is_told_with_the_set_and_entry_that_refused_it() {
         let (lists, sources) = lists();
-        let told = |src: &str, dst: &str, denied: bool| {
+        let told = |src: &str, dst: &str, by: By| {
             let (mut teller, src, dst) = (Teller::default(), ip(src), ip(dst));
-            teller.find(&[(src, dst, denied)], &lists, &sources, &[]);
-            let met = met(&lists, src, dst, denied);
+            teller.find(&[(src, dst, by)], &lists, &sources, &[]);
+            let met = met(&lists, src, dst, by);
             (met.0, teller.entries.get(&met).cloned().flatten().map(|found| found.entry))
         };
         let entry = |text: &str| Some(text.to_owned());
@@ -252,11 +289,16 @@ mod tests {
             (HOST, QUARANTINED),
             (QUARANTINED, "172.17.0.1"),
         ] {
-            assert_eq!(told(src, dst, false), ("quarantine4", entry(QUARANTINED)), "{src} {dst}");
+            assert_eq!(
+                told(src, dst, By::List),
+                ("quarantine4", entry(QUARANTINED)),
+                "{src} {dst}"
+            );
         }
-        assert_eq!(told(CONTAINER, HOST, false), ("blockhosts4", entry(HOST)));
-        assert_eq!(told(CONTAINER, IN_NET, false), ("block4", entry("198.51.100.0/24")));
-        assert_eq!(told(CONTAINER, QUARANTINED, true), ("denied4", None), "no list refused it");
+        assert_eq!(told(CONTAINER, HOST, By::List), ("blockhosts4", entry(HOST)));
+        assert_eq!(told(CONTAINER, IN_NET, By::List), ("block4", entry("198.51.100.0/24")));
+        assert_eq!(told(CONTAINER, QUARANTINED, By::Denied), ("denied4", None), "no list did");
+        assert_eq!(told(CONTAINER, QUARANTINED, By::Forged), ("spoofs4", None));
     }
 
     #[test]
@@ -264,10 +306,10 @@ mod tests {
         let (lists, sources) = lists();
         let mut teller = Teller::default();
         let keys = [(CONTAINER, HOST), (CONTAINER, QUARANTINED), (CONTAINER, IN_NET)]
-            .map(|(src, dst)| (ip(src), ip(dst), false));
+            .map(|(src, dst)| (ip(src), ip(dst), By::List));
         teller.find(&keys, &lists, &sources, &[]);
-        for (src, dst, denied) in keys {
-            assert!(teller.entries[&met(&lists, src, dst, denied)].is_some(), "{dst}");
+        for (src, dst, by) in keys {
+            assert!(teller.entries[&met(&lists, src, dst, by)].is_some(), "{dst}");
         }
     }
 
@@ -277,7 +319,8 @@ mod tests {
         let (mut teller, mut now) = (Teller::default(), Instant::now());
         let hit = |place: usize| {
             let low = u32::try_from(place).unwrap();
-            Hit { src: ip(CONTAINER), dst: IpAddr::V4(low.into()), count: 2, denied: false }
+            let dst = IpAddr::V4(low.into());
+            Hit { src: ip(CONTAINER), dst, count: 2, by: By::List, spared: false }
         };
         let scan: Vec<Hit> = (0..PAIRS).map(hit).collect();
         teller.count(&scan, now);
@@ -287,7 +330,7 @@ mod tests {
             teller.count(&scan[..EVENTS_MAX], now);
             let chosen = teller.choose(now);
             assert_eq!(chosen.len(), if look < 3 { EVENTS_MAX } else { 7 }, "{look}");
-            for (key, count) in chosen {
+            for Due { key, count, .. } in chosen {
                 *told.entry(key).or_default() += count;
             }
             assert!(teller.choose(now).is_empty() && teller.next().is_none_or(|next| next > now));
@@ -295,7 +338,7 @@ mod tests {
         }
         assert_eq!(told.len(), PAIRS, "nobody is left out");
         while let Some(next) = teller.next() {
-            for (key, count) in teller.choose(next) {
+            for Due { key, count, .. } in teller.choose(next) {
                 *told.entry(key).or_default() += count;
             }
         }

@@ -1,5 +1,6 @@
 //! The thread that keeps the kernel true: loads the list sets, notices what others change, mends it, and tells of hits.
 
+mod follow;
 mod mend;
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
@@ -14,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::hits::{Hit, Hits};
 use super::inbox::Inbox;
+use super::policies::{Freedom, Networks, Policies};
 use super::revoke::Revoker;
 use super::rules::Rules;
 use super::sets::{Loaded, Sets};
@@ -50,6 +52,15 @@ pub enum Order {
     Lists(Arc<Lists>),
     /// A blocked address that an allowed domain now admits.
     Named(IpAddr),
+    /// Where containers are from now on.
+    #[allow(dead_code, reason = "told by who knows the containers")]
+    Networks(Networks),
+    /// What single containers may from now on.
+    #[allow(dead_code, reason = "told by who knows the containers")]
+    Policies(Arc<Policies>),
+    /// These addresses changed hands, or nobody has them any more.
+    #[allow(dead_code, reason = "told by who knows the containers")]
+    Left(Vec<IpAddr>),
     /// Put the rules back, or leave them, and end.
     Stop {
         /// Leave them.
@@ -72,6 +83,8 @@ pub trait Listener: Send {
     fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, held: Held);
     /// What the sets refused in the last second.
     fn hits(&mut self, hits: Vec<Hit>);
+    /// Owners of addresses are gone: what was told of those so far was theirs.
+    fn left(&mut self, addresses: Vec<IpAddr>);
 }
 
 /// The running thread.
@@ -103,7 +116,7 @@ impl Truth {
     ) -> Result<Truth> {
         let sets = Sets::open()?;
         let keeper = Keeper {
-            revoker: Revoker::new(&rules),
+            revoker: Revoker::new(&rules, Freedom::default()),
             rules,
             sets,
             channel: Channel::open()?,
@@ -116,6 +129,9 @@ impl Truth {
             named: BTreeSet::new(),
             lists: None,
             wants: Vec::new(),
+            policies: Arc::default(),
+            networks: None,
+            unnamed: HashSet::new(),
             pending: None,
             changed: true,
             applied_at: SystemTime::now(),
@@ -166,6 +182,12 @@ struct Keeper {
     lists: Option<Arc<Lists>>,
     /// The same, set by set.
     wants: Vec<Want>,
+    /// What single containers may.
+    policies: Arc<Policies>,
+    /// Networks that the kernel did not take, and when to try again.
+    networks: Option<(Instant, Networks)>,
+    /// Bridges with names no set takes that were told of.
+    unnamed: HashSet<String>,
     /// The kernel did not take them: when to try again, and how long to wait after that.
     pending: Option<(Instant, Duration)>,
     /// Some rules changed somewhere since ours were compared.
@@ -185,21 +207,15 @@ impl Keeper {
     fn run(mut self) -> Result<()> {
         let (mut next_hits, mut next_check) = (Instant::now(), Instant::now() + CHECK_EVERY);
         let mut compared = Instant::now();
+        // Rules that were there before may have those of an earlier run.
+        self.load_policies();
         loop {
             self.wait(Instant::now() + LOOK_EVERY);
-            let orders = self.orders.take();
-            let newest = orders.iter().rposition(|order| matches!(order, Order::Lists(_)));
-            for (place, order) in orders.into_iter().enumerate() {
-                match order {
-                    Order::Lists(lists) if Some(place) == newest => self.set_lists(lists),
-                    Order::Lists(_) => {}
-                    Order::Named(address) => self.admit(address),
-                    Order::Stop { keep } => {
-                        return if keep { self.rules.keep() } else { self.rules.restore() };
-                    }
-                }
+            if let Some(keep) = self.take_orders() {
+                return self.stop(keep);
             }
             let now = Instant::now();
+            self.follow_due(now);
             self.changed |= self.watch.look(&mut self.channel).unwrap_or(true);
             if self.changed && now.duration_since(compared) >= COMPARE_PAUSE {
                 self.changed = false;
@@ -218,6 +234,41 @@ impl Keeper {
                 self.compare(true);
             }
         }
+    }
+
+    /// Does as told; what a later order of its kind replaces is left out. Whether to keep the rules, if it is to end.
+    fn take_orders(&mut self) -> Option<bool> {
+        let orders = self.orders.take();
+        let last = |is: fn(&Order) -> bool| orders.iter().rposition(is);
+        let lists = last(|order| matches!(order, Order::Lists(_)));
+        let networks = last(|order| matches!(order, Order::Networks(_)));
+        let policies = last(|order| matches!(order, Order::Policies(_)));
+        let mut left = HashSet::new();
+        for (place, order) in orders.into_iter().enumerate() {
+            let place = Some(place);
+            match order {
+                Order::Lists(newest) if place == lists => self.set_lists(newest),
+                Order::Networks(newest) if place == networks => self.follow(newest),
+                Order::Policies(newest) if place == policies => self.set_policies(newest),
+                Order::Lists(_) | Order::Networks(_) | Order::Policies(_) => {}
+                Order::Named(address) => self.admit(address),
+                Order::Left(addresses) => left.extend(addresses),
+                Order::Stop { keep } => return Some(keep),
+            }
+        }
+        // All of them by one walk through conntrack, and behind what the next owners' first packets wait for.
+        self.leave(&left);
+        None
+    }
+
+    fn stop(mut self, keep: bool) -> Result<()> {
+        if keep {
+            return self.rules.keep();
+        }
+        // Who has an address tomorrow is to have no freedom of today's.
+        self.policies = Arc::default();
+        self.load_policies();
+        self.rules.restore()
     }
 
     fn wait(&self, until: Instant) {
@@ -273,6 +324,7 @@ impl Keeper {
         let named: Vec<IpAddr> = self.named.iter().copied().collect();
         self.wants = Want::all(&lists, &named);
         self.wants.extend(Want::pairs(&lists));
+        self.wants.extend(Want::policies(&self.policies));
         match self.bring(&lists) {
             Ok(loaded) => {
                 self.pending = None;

@@ -1,10 +1,11 @@
 //! What each list set of the kernel is to hold, and what has to change when the lists do.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::policies::Policies;
 use crate::engine::Wall;
 use crate::engine::intervals::Span;
 use crate::engine::lists::{Lists, Side};
@@ -92,6 +93,39 @@ impl Want {
         Family::BOTH.map(of).into()
     }
 
+    /// What the sets of policies are to hold.
+    pub fn policies(policies: &Policies) -> Vec<Want> {
+        let none = Arc::new(RangeSet::default());
+        let plain = [
+            (names::EXEMPT, &policies.exempt),
+            (names::DRYRUN, &policies.dryrun),
+            (names::OTHERWAY, &policies.otherway),
+        ];
+        let plain = plain.map(|(pair, addresses)| {
+            let unique: BTreeSet<IpAddr> = addresses.iter().copied().collect();
+            (pair, unique.into_iter().map(Key::Address).collect::<Vec<Key>>())
+        });
+        let reach = |(src, spans): (IpAddr, Vec<Span>)| {
+            spans.into_iter().map(move |span| Key::Reach(src, span))
+        };
+        let permits = policies.reaches().into_iter().flat_map(reach).collect();
+        let all = plain.into_iter().chain([(names::PERMITS, permits)]);
+        let of = |(pair, keys): (Pair, Vec<Key>)| {
+            Family::BOTH.map(|family| {
+                let here = keys.iter().filter(|key| key.family() == Some(family));
+                let timed = here.map(|key| (*key, None)).collect();
+                let (set, ranges) = (pair.of(family), Arc::clone(&none));
+                Want { set, family, exact: true, ranges, timed }
+            })
+        };
+        all.flat_map(of).collect()
+    }
+
+    /// Whether it is known at a glance to want the same, without a look at each range.
+    pub fn is_plainly(&self, other: &Want) -> bool {
+        Arc::ptr_eq(&self.ranges, &other.ranges) && self.timed == other.timed
+    }
+
     /// Elements.
     pub fn len(&self) -> usize {
         self.ranges.len(self.family) + self.timed.len()
@@ -104,7 +138,7 @@ impl Want {
             Key::Address(address) => {
                 Some((self.family, Span::new(number(address), number(address))))
             }
-            Key::Pair(..) => None,
+            Key::Pair(..) | Key::Reach(..) | Key::Interface(_) | Key::Home(..) => None,
         }))
     }
 

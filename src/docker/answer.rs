@@ -115,6 +115,7 @@ fn container(entry: &Value, names: &Names) -> Option<Listed> {
         image: text(entry, "/Image").unwrap_or_default().into(),
         labels: labels(entry),
         network: NetworkMode::Own,
+        running: !rests,
         endpoints,
         id,
     };

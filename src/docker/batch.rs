@@ -63,9 +63,11 @@ fn change(what: What, answers: &Answers) -> Option<Change> {
     let container = |id: &str| answers.containers.get(id).cloned();
     Some(match what {
         // The answer is younger than the event: addresses in it are told by a later one.
-        What::Created(id) => {
-            Change::Container(Container { endpoints: Vec::new(), ..container(&id)? })
-        }
+        What::Created(id) => Change::Container(Container {
+            running: false,
+            endpoints: Vec::new(),
+            ..container(&id)?
+        }),
         What::Stirred(id) => Change::Container(container(&id)?),
         What::Renamed { id, name } => Change::Renamed { id, name },
         What::Died(id) => Change::Died { id },

@@ -15,7 +15,7 @@ use super::voice::{Listener, Voice};
 
 /// First pause after a conversation ended, and the longest. Short, since the engine is on this host: a restarted one
 /// starts containers as soon as it listens.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
 
 /// An engine being watched. Ends when it is stopped or dropped.
 #[derive(Debug)]

@@ -188,6 +188,9 @@ fn block_text(block: &BlockBody) -> String {
     // Writing to a String cannot fail.
     let _ = match (&block.list, &block.entry) {
         (Some(list), Some(entry)) => write!(text, "list {list} has {entry}"),
+        _ if block.set.starts_with("spoofs") => {
+            text.write_str("forged source, none that belongs on its bridge")
+        }
         _ => write!(text, "set {} has it", block.set),
     };
     if let Some(note) = &block.note {
@@ -308,6 +311,13 @@ mod tests {
         assert!(told.ends_with(
             "WARN: ⛔ 172.25.0.2 → 203.0.113.9 refused by the kernel, 3 packets: list drop has 203.0.113.0/24 (SBL1)"
         ), "{told}");
+        let forged =
+            BlockBody { set: "spoofs4".to_owned(), list: None, note: None, ..block.clone() };
+        let told = text(&forged);
+        assert!(
+            told.ends_with("3 packets: forged source, none that belongs on its bridge"),
+            "{told}"
+        );
         let told = text(&BlockBody { list: None, note: None, enforced: false, count: 1, ..block });
         assert!(
             told.ends_with("would be refused by the kernel, 1 packet: set block4 has it"),

@@ -103,11 +103,11 @@ fn message(step: &Step, seq: u32) -> (u32, u32, Vec<Attr>) {
         Step::DeleteSet(set) => (sys::NFT_MSG_DELSET, 0, encode::set_name(set)),
         Step::AddSet(set) => (sys::NFT_MSG_NEWSET, sys::NLM_F_CREATE, encode::set(set, seq)),
         Step::DeleteCatchAll(set) => (sys::NFT_MSG_DELSETELEM, 0, encode::catch_all(set)),
-        Step::DeleteElements(set, family, spans) => {
-            (sys::NFT_MSG_DELSETELEM, 0, encode::elements(set, *family, spans))
+        Step::DeleteElements(set, keys) => {
+            (sys::NFT_MSG_DELSETELEM, 0, encode::elements(set, keys))
         }
-        Step::AddElements(set, family, spans) => {
-            (sys::NFT_MSG_NEWSETELEM, sys::NLM_F_CREATE, encode::elements(set, *family, spans))
+        Step::AddElements(set, keys) => {
+            (sys::NFT_MSG_NEWSETELEM, sys::NLM_F_CREATE, encode::elements(set, keys))
         }
         Step::AddRule(chain, rule) => {
             (sys::NFT_MSG_NEWRULE, sys::NLM_F_CREATE | sys::NLM_F_APPEND, encode::rule(chain, rule))

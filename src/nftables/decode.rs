@@ -5,8 +5,8 @@ use rustables::sys;
 
 use super::encode::{
     self, DIRECTION_ORIGINAL, NFQUEUE, NFTA_TARGET_INFO, NFTA_TARGET_NAME, NFTA_TARGET_REV,
-    QUEUE_BYPASS, QUEUE_FANOUT, RANGE_ADDRESS, RANGE_PORT, TYPE_BITS, TYPE_IPV4, TYPE_IPV6,
-    UDATA_RULE_COMMENT,
+    QUEUE_BYPASS, QUEUE_FANOUT, RANGE_ADDRESS, RANGE_PORT, TYPE_BITS, TYPE_IFNAME, TYPE_IPV4,
+    TYPE_IPV6, UDATA_RULE_COMMENT,
 };
 use super::expr::{Base, CmpOp, CtKey, Expr, MetaKey, QueueTo, Reg, Reject, Rule, Verdict};
 use super::ruleset::{Chain, Hook, Key, Set};
@@ -71,11 +71,16 @@ fn each(attrs: &Attrs<'_>) -> Result<Vec<Expr>, Garbled> {
 fn key(kind: u32, len: u32) -> Key {
     const PAIR4: u32 = TYPE_IPV4 << TYPE_BITS | TYPE_IPV4;
     const PAIR6: u32 = TYPE_IPV6 << TYPE_BITS | TYPE_IPV6;
+    const HOME4: u32 = TYPE_IFNAME << TYPE_BITS | TYPE_IPV4;
+    const HOME6: u32 = TYPE_IFNAME << TYPE_BITS | TYPE_IPV6;
     match (kind, len) {
         (TYPE_IPV4, 4) => Key::Address(Family::V4),
         (TYPE_IPV6, 16) => Key::Address(Family::V6),
         (PAIR4, 8) => Key::Pair(Family::V4),
         (PAIR6, 32) => Key::Pair(Family::V6),
+        (TYPE_IFNAME, 16) => Key::Interface,
+        (HOME4, 20) => Key::Home(Family::V4),
+        (HOME6, 32) => Key::Home(Family::V6),
         (kind, len) => Key::Other { kind, len },
     }
 }
@@ -199,7 +204,13 @@ fn value(attrs: &Attrs<'_>, kind: u16) -> Result<Vec<u8>, Garbled> {
 
 fn meta(attrs: &Attrs<'_>) -> Result<Option<Expr>, Garbled> {
     let key = attrs.be32(sys::NFTA_META_KEY, "meta key")?;
-    let keys = [MetaKey::Mark, MetaKey::NfProto, MetaKey::L4Proto, MetaKey::InputInterface];
+    let keys = [
+        MetaKey::Mark,
+        MetaKey::NfProto,
+        MetaKey::L4Proto,
+        MetaKey::InputInterface,
+        MetaKey::InputName,
+    ];
     let known = keys.into_iter().find(|known| Some(encode::meta_number(*known)) == key);
     Ok(known.zip(reg(attrs, sys::NFTA_META_DREG)?).map(|(key, into)| Expr::Meta(key, into)))
 }

@@ -2,13 +2,12 @@
 
 use std::fmt;
 
+use super::element::Key;
 use super::expr::Rule;
 use super::names;
 use super::phrase::phrase;
 use super::render;
 use super::ruleset::{Chain, Ruleset, Set};
-use crate::engine::intervals::{Span, not_in};
-use crate::engine::net::show_span;
 
 /// What happened to a thing that should be as wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,12 +119,8 @@ fn check_set(wanted: &Set, actual: Option<&Set>, drift: &mut Vec<Drift>) {
     }
     let Some(want) = &wanted.elements else { return };
     let have = actual.elements.as_deref().unwrap_or_default();
-    let family = render::key_family(wanted.key);
-    let element = |span: Span, change| Drift::Element {
-        set: set.clone(),
-        element: show_span(span, family),
-        change,
-    };
+    let element =
+        |key: Key, change| Drift::Element { set: set.clone(), element: key.to_string(), change };
     if actual.catch_all {
         drift.push(Drift::Element {
             set: set.clone(),
@@ -133,8 +128,13 @@ fn check_set(wanted: &Set, actual: Option<&Set>, drift: &mut Vec<Drift>) {
             change: Change::Extra,
         });
     }
-    drift.extend(not_in(want, have).into_iter().map(|span| element(span, Change::Missing)));
-    drift.extend(not_in(have, want).into_iter().map(|span| element(span, Change::Extra)));
+    drift.extend(not_in(want, have).into_iter().map(|key| element(key, Change::Missing)));
+    drift.extend(not_in(have, want).into_iter().map(|key| element(key, Change::Extra)));
+}
+
+/// The elements of `a` that are not, as they stand, in `b`. Both are sorted.
+pub fn not_in(a: &[Key], b: &[Key]) -> Vec<Key> {
+    a.iter().filter(|key| b.binary_search(key).is_err()).copied().collect()
 }
 
 fn set_words(set: &Set) -> String {
@@ -269,7 +269,7 @@ mod tests {
                should be `type ipv4_addr, flags timeout`"],
         );
         says(
-            |is| is.sets[0].elements = Some(vec![Span::new(1, 1)]),
+            |is| is.sets[0].elements = Some(vec![Key::point([0, 0, 0, 1].into())]),
             &[
                 "set containers4: element 172.16.0.0/12: missing",
                 "set containers4: element 0.0.0.1: should not be there",
@@ -342,7 +342,7 @@ mod tests {
         );
         says(
             |is| is.chains[2].rules.extend_from_within(..1),
-            &["chain refuse: rule \"refuse tcp\": should not be there"],
+            &["chain refuse: rule \"refuse it silently, IPv4\": should not be there"],
         );
         says(|is| is.chains[2].rules.swap(0, 1), &["chain refuse: the rules are in another order"]);
     }

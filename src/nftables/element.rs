@@ -5,13 +5,14 @@ use std::net::IpAddr;
 
 use rustables::sys;
 
+use super::interface::Interface;
 use super::ruleset;
 use super::wire::{Attr, Attrs, Garbled};
 use crate::engine::intervals::Span;
 use crate::engine::net::{Family, number, show_span};
 use crate::netlink::stream::Stream;
 
-/// What an element holds. The set decides which of the three it takes.
+/// What an element holds. The set decides which of these it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// A range, in a set with `flags interval`; a single address there is a range of one.
@@ -20,6 +21,12 @@ pub enum Key {
     Address(IpAddr),
     /// Source and destination, in a set of pairs. Both of one family.
     Pair(IpAddr, IpAddr),
+    /// Source and destinations of its family, in a set of pairs with `flags interval`.
+    Reach(IpAddr, Span),
+    /// An interface.
+    Interface(Interface),
+    /// Interface and sources on it, in a set with `flags interval`.
+    Home(Interface, Family, Span),
 }
 
 /// An element to be added or removed.
@@ -79,6 +86,17 @@ impl Key {
         matches!(self, Key::Span(family, span) if span.last() >= family.highest())
     }
 
+    /// The family of its addresses, if it has any.
+    pub fn family(self) -> Option<Family> {
+        match self {
+            Key::Span(family, _) | Key::Home(_, family, _) => Some(family),
+            Key::Address(address) | Key::Pair(address, _) | Key::Reach(address, _) => {
+                Some(Family::of(address))
+            }
+            Key::Interface(_) => None,
+        }
+    }
+
     /// One address in a set with `flags interval`.
     pub fn point(address: IpAddr) -> Key {
         let number = number(address);
@@ -91,6 +109,9 @@ impl Key {
             Key::Span(family, _) => (ruleset::Key::Address(family), true),
             Key::Address(address) => (ruleset::Key::Address(Family::of(address)), false),
             Key::Pair(source, _) => (ruleset::Key::Pair(Family::of(source)), false),
+            Key::Reach(source, _) => (ruleset::Key::Pair(Family::of(source)), true),
+            Key::Interface(_) => (ruleset::Key::Interface, false),
+            Key::Home(_, family, _) => (ruleset::Key::Home(family), true),
         }
     }
 }
@@ -101,6 +122,13 @@ impl fmt::Display for Key {
             Key::Span(family, span) => f.write_str(&show_span(*span, *family)),
             Key::Address(address) => address.fmt(f),
             Key::Pair(source, destination) => write!(f, "{source} . {destination}"),
+            Key::Reach(source, span) => {
+                write!(f, "{source} . {}", show_span(*span, Family::of(*source)))
+            }
+            Key::Interface(interface) => interface.fmt(f),
+            Key::Home(interface, family, span) => {
+                write!(f, "{interface} . {}", show_span(*span, *family))
+            }
         }
     }
 }
@@ -122,17 +150,69 @@ pub fn put(stream: &mut Stream, element: &Element) {
         Key::Pair(source, destination) => {
             put_one(stream, &[source, destination], element.timeout_ms, 0);
         }
+        // Few, and each a place of its own in the kernel.
+        Key::Reach(..) | Key::Interface(_) | Key::Home(..) => {
+            let (first, last) = ends(element.key);
+            let one = stream.open(sys::NFTA_LIST_ELEM);
+            put_value(stream, sys::NFTA_SET_ELEM_KEY, &first);
+            if let Some(last) = last {
+                put_value(stream, sys::NFTA_SET_ELEM_KEY_END, &last);
+            }
+            if let Some(ms) = element.timeout_ms {
+                stream.attr(sys::NFTA_SET_ELEM_TIMEOUT, &ms.to_be_bytes());
+            }
+            stream.close(one);
+        }
     }
+}
+
+fn put_value(stream: &mut Stream, kind: u16, bytes: &[u8]) {
+    let value = stream.open(kind);
+    stream.attr(sys::NFTA_DATA_VALUE, bytes);
+    stream.close(value);
+}
+
+/// Lowest and highest value of an element; the latter only where the kernel takes both in one.
+fn ends(key: Key) -> (Vec<u8>, Option<Vec<u8>>) {
+    let on = |interface: Interface, address| [interface.bytes(), &*joined(&[address])].concat();
+    match key {
+        Key::Span(family, span) => (joined(&[family.address(span.first())]), None),
+        Key::Address(address) => (joined(&[address]), None),
+        Key::Pair(source, destination) => (joined(&[source, destination]), None),
+        Key::Interface(interface) => (interface.bytes().to_vec(), None),
+        Key::Reach(source, span) => {
+            let of = |end| joined(&[source, Family::of(source).address(end)]);
+            (of(span.first()), Some(of(span.last())))
+        }
+        Key::Home(interface, family, span) => {
+            let of = |end| on(interface, family.address(end));
+            (of(span.first()), Some(of(span.last())))
+        }
+    }
+}
+
+/// An element as attributes; a range is two of them, with no end behind the highest address.
+pub fn attrs(key: Key) -> Vec<Attr> {
+    let value = |kind, bytes| Attr::Nest(kind, vec![Attr::Value(sys::NFTA_DATA_VALUE, bytes)]);
+    let (first, last) = ends(key);
+    let first = value(sys::NFTA_SET_ELEM_KEY, first);
+    let last = last.map(|last| value(sys::NFTA_SET_ELEM_KEY_END, last));
+    let begin = Attr::Nest(sys::NFTA_LIST_ELEM, std::iter::once(first).chain(last).collect());
+    let end = match key {
+        Key::Span(family, span) if !key.is_open() => {
+            let behind = joined(&[family.address(span.last() + 1)]);
+            let flags = Attr::be32(sys::NFTA_SET_ELEM_FLAGS, sys::NFT_SET_ELEM_INTERVAL_END);
+            let parts = vec![value(sys::NFTA_SET_ELEM_KEY, behind), flags];
+            Some(Attr::Nest(sys::NFTA_LIST_ELEM, parts))
+        }
+        _ => None,
+    };
+    std::iter::once(begin).chain(end).collect()
 }
 
 /// Asks for an element; of a range for its beginning, or its end, by an address in it.
 pub fn question(key: Key, end: bool) -> Attr {
-    let bytes = match key {
-        Key::Span(family, span) => joined(&[family.address(span.first())]),
-        Key::Address(address) => joined(&[address]),
-        Key::Pair(source, destination) => joined(&[source, destination]),
-    };
-    let value = Attr::Value(sys::NFTA_DATA_VALUE, bytes);
+    let value = Attr::Value(sys::NFTA_DATA_VALUE, ends(key).0);
     let mut attrs = vec![Attr::Nest(sys::NFTA_SET_ELEM_KEY, vec![value])];
     if end {
         attrs.push(Attr::be32(sys::NFTA_SET_ELEM_FLAGS, sys::NFT_SET_ELEM_INTERVAL_END));
@@ -187,9 +267,10 @@ pub fn read(bytes: &[u8], kind: ruleset::Key, ranges: bool) -> Result<Option<Pie
         return Ok(None);
     }
     let key = attrs.nest(sys::NFTA_SET_ELEM_KEY)?;
-    let Some(key) = read_key(key.need(sys::NFTA_DATA_VALUE, "element key")?, kind, ranges)? else {
-        return Ok(None);
-    };
+    let first = key.need(sys::NFTA_DATA_VALUE, "element key")?;
+    let last = attrs.nest(sys::NFTA_SET_ELEM_KEY_END)?;
+    let last = last.get(sys::NFTA_DATA_VALUE).unwrap_or(first);
+    let Some(key) = read_key((first, last), kind, ranges)? else { return Ok(None) };
     let timeout_ms = attrs.be64(sys::NFTA_SET_ELEM_TIMEOUT, "element timeout")?;
     let expires_ms = attrs.be64(sys::NFTA_SET_ELEM_EXPIRATION, "element expiry")?;
     let element = Element { key, timeout_ms: timeout_ms.filter(|ms| *ms != 0) };
@@ -199,26 +280,45 @@ pub fn read(bytes: &[u8], kind: ruleset::Key, ranges: bool) -> Result<Option<Pie
 
 /// Reads an element of a set whose type is not known: each has keys of a length of its own.
 pub fn read_any(bytes: &[u8]) -> Option<Piece> {
-    let kinds = [ruleset::Key::Address, ruleset::Key::Pair];
-    let mut types = kinds.iter().flat_map(|kind| Family::BOTH.map(kind));
-    types.find_map(|kind| read(bytes, kind, true).ok().flatten())
+    let ended = Attrs::parse(bytes).ok()?.get(sys::NFTA_SET_ELEM_KEY_END).is_some();
+    let kinds = [(ruleset::Key::Address as fn(Family) -> _, true), (ruleset::Key::Pair, ended)];
+    let mut types =
+        kinds.iter().flat_map(|(kind, ranges)| Family::BOTH.map(|family| (kind(family), *ranges)));
+    types.find_map(|(kind, ranges)| read(bytes, kind, ranges).ok().flatten())
 }
 
-fn read_key(bytes: &[u8], kind: ruleset::Key, ranges: bool) -> Result<Option<Key>, Garbled> {
-    let family = match kind {
-        ruleset::Key::Address(family) | ruleset::Key::Pair(family) => family,
-        ruleset::Key::Other { .. } => return Ok(None),
+fn read_key(
+    (first, last): (&[u8], &[u8]),
+    kind: ruleset::Key,
+    ranges: bool,
+) -> Result<Option<Key>, Garbled> {
+    const WRONG: Garbled = Garbled("element key");
+    let address = |bytes: &[u8], family| read_address(bytes, family).ok_or(WRONG);
+    let halves = |bytes: &[u8], family: Family| {
+        let (source, rest) = bytes.split_at_checked(usize::from(family.bits() / 8)).ok_or(WRONG)?;
+        Ok((address(source, family)?, address(rest, family)?))
     };
-    let half = usize::from(family.bits() / 8);
-    let address = |bytes: &[u8]| read_address(bytes, family).ok_or(Garbled("element key"));
+    let on_interface = |bytes: &[u8], family| {
+        let (name, rest) = bytes.split_first_chunk().ok_or(WRONG)?;
+        Ok((Interface::from_bytes(*name), address(rest, family)?))
+    };
+    let span = |first, last| Span::new(number(first), number(last));
     Ok(Some(match kind {
-        ruleset::Key::Pair(_) => {
-            let (source, destination) =
-                bytes.split_at_checked(half).ok_or(Garbled("element key"))?;
-            Key::Pair(address(source)?, address(destination)?)
+        ruleset::Key::Address(family) if ranges => Key::point(address(first, family)?),
+        ruleset::Key::Address(family) => Key::Address(address(first, family)?),
+        ruleset::Key::Pair(family) => {
+            let ((source, begin), (_, end)) = (halves(first, family)?, halves(last, family)?);
+            if ranges { Key::Reach(source, span(begin, end)) } else { Key::Pair(source, begin) }
         }
-        _ if ranges => Key::point(address(bytes)?),
-        _ => Key::Address(address(bytes)?),
+        ruleset::Key::Interface => {
+            Key::Interface(Interface::from_bytes(first.try_into().map_err(|_| WRONG)?))
+        }
+        ruleset::Key::Home(family) => {
+            let (interface, begin) = on_interface(first, family)?;
+            let (_, end) = on_interface(last, family)?;
+            Key::Home(interface, family, span(begin, end))
+        }
+        ruleset::Key::Other { .. } => return Ok(None),
     }))
 }
 

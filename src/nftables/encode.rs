@@ -3,10 +3,10 @@
 use libc::{NF_ACCEPT, NF_DROP};
 use rustables::sys;
 
+use super::element;
 use super::expr::{Base, CmpOp, CtKey, Expr, MetaKey, QueueTo, Reg, Reject, Rule, Verdict};
-use super::ruleset::{Key, Set};
+use super::ruleset::{CONCAT, Key, Set};
 use super::wire::{Attr, our_table};
-use crate::engine::intervals::Span;
 use crate::engine::net::Family;
 
 // linux/netfilter/nf_tables_compat.h, which rustables does not bind.
@@ -17,6 +17,8 @@ pub const NFTA_TARGET_INFO: u16 = 3;
 pub const NFQUEUE: (&str, u32) = ("NFQUEUE", 3);
 /// libnftnl's user data: comment of a rule.
 pub const UDATA_RULE_COMMENT: u8 = 0;
+/// libnftnl's user data: byte order of a set's keys.
+const UDATA_SET_KEYBYTEORDER: u8 = 0;
 /// NF_NAT_RANGE_MAP_IPS and NF_NAT_RANGE_PROTO_SPECIFIED: which of the registers a translation uses.
 pub const RANGE_ADDRESS: u32 = 1;
 pub const RANGE_PORT: u32 = 2;
@@ -25,10 +27,13 @@ pub const DIRECTION_ORIGINAL: u8 = 0;
 /// nft's numbers for data types, and how a concatenation packs them.
 pub const TYPE_IPV4: u32 = 7;
 pub const TYPE_IPV6: u32 = 8;
+pub const TYPE_IFNAME: u32 = 41;
 pub const TYPE_BITS: u32 = 6;
 
-/// nft's type number and the length of a set's key. Both addresses of a pair fill whole registers, so there
-/// is no padding.
+/// IFNAMSIZ: what an interface name takes.
+pub const INTERFACE_LEN: u32 = 16;
+
+/// nft's type number and the length of a set's key. All parts fill whole registers, so there is no padding.
 pub fn key_numbers(key: Key) -> (u32, u32) {
     let one = |family| match family {
         Family::V4 => (TYPE_IPV4, 4),
@@ -39,6 +44,11 @@ pub fn key_numbers(key: Key) -> (u32, u32) {
         Key::Pair(family) => {
             let (kind, len) = one(family);
             (kind << TYPE_BITS | kind, 2 * len)
+        }
+        Key::Interface => (TYPE_IFNAME, INTERFACE_LEN),
+        Key::Home(family) => {
+            let (kind, len) = one(family);
+            (TYPE_IFNAME << TYPE_BITS | kind, INTERFACE_LEN + len)
         }
         Key::Other { kind, len } => (kind, len),
     }
@@ -61,9 +71,15 @@ pub fn set(set: &Set, id: u32) -> Vec<Attr> {
     if set.gc_interval_ms != 0 {
         attrs.push(Attr::be32(sys::NFTA_SET_GC_INTERVAL, set.gc_interval_ms));
     }
-    if set.size != 0 {
-        let size = Attr::be32(sys::NFTA_SET_DESC_SIZE, set.size);
-        attrs.push(Attr::Nest(sys::NFTA_SET_DESC, vec![size]));
+    if set.key == Key::Interface {
+        // Without it nft 1.0 reads names backwards and shows none.
+        let host_order = 1_u32.to_ne_bytes();
+        let told = [&[UDATA_SET_KEYBYTEORDER, 4], &host_order[..]].concat();
+        attrs.push(Attr::Value(sys::NFTA_SET_USERDATA, told));
+    }
+    let description = description(set);
+    if !description.is_empty() {
+        attrs.push(Attr::Nest(sys::NFTA_SET_DESC, description));
     }
     match set.each.as_slice() {
         [] => {}
@@ -73,6 +89,21 @@ pub fn set(set: &Set, id: u32) -> Vec<Attr> {
         }
     }
     attrs
+}
+
+fn description(set: &Set) -> Vec<Attr> {
+    let (_, len) = key_numbers(set.key);
+    let first = match set.key {
+        Key::Pair(_) => len / 2,
+        Key::Home(_) => INTERFACE_LEN,
+        _ => len,
+    };
+    let fields = [first, len - first]
+        .map(|len| Attr::Nest(sys::NFTA_LIST_ELEM, vec![Attr::be32(sys::NFTA_SET_FIELD_LEN, len)]));
+    let size = (set.size != 0).then(|| Attr::be32(sys::NFTA_SET_DESC_SIZE, set.size));
+    let concat = (set.flags & CONCAT != 0 && first < len)
+        .then(|| Attr::Nest(sys::NFTA_SET_DESC_CONCAT, fields.into()));
+    size.into_iter().chain(concat).collect()
 }
 
 /// Names a set.
@@ -85,15 +116,11 @@ pub fn elements_of(set: &str) -> Vec<Attr> {
     vec![our_table(sys::NFTA_SET_ELEM_LIST_TABLE), Attr::text(sys::NFTA_SET_ELEM_LIST_SET, set)]
 }
 
-/// Ranges of a set: for each its first address, and as an "end" the one behind its last, where there is one.
-pub fn elements(set: &str, family: Family, spans: &[Span]) -> Vec<Attr> {
-    let list = spans.iter().flat_map(|span| {
-        let behind = (span.last() < family.highest()).then(|| span.last() + 1);
-        let end = behind.map(|address| element(family, address, sys::NFT_SET_ELEM_INTERVAL_END));
-        std::iter::once(element(family, span.first(), 0)).chain(end)
-    });
+/// Elements of a set.
+pub fn elements(set: &str, keys: &[element::Key]) -> Vec<Attr> {
     let mut attrs = elements_of(set);
-    attrs.push(Attr::Nest(sys::NFTA_SET_ELEM_LIST_ELEMENTS, list.collect()));
+    let list = keys.iter().flat_map(|key| element::attrs(*key)).collect();
+    attrs.push(Attr::Nest(sys::NFTA_SET_ELEM_LIST_ELEMENTS, list));
     attrs
 }
 
@@ -106,18 +133,6 @@ pub fn catch_all(set: &str) -> Vec<Attr> {
         vec![Attr::Nest(sys::NFTA_LIST_ELEM, vec![flags])],
     ));
     attrs
-}
-
-fn element(family: Family, address: u128, flags: u32) -> Attr {
-    let bytes = match family.address(address) {
-        std::net::IpAddr::V4(v4) => v4.octets().to_vec(),
-        std::net::IpAddr::V6(v6) => v6.octets().to_vec(),
-    };
-    let mut attrs = vec![data(sys::NFTA_SET_ELEM_KEY, &bytes)];
-    if flags != 0 {
-        attrs.push(Attr::be32(sys::NFTA_SET_ELEM_FLAGS, flags));
-    }
-    Attr::Nest(sys::NFTA_LIST_ELEM, attrs)
 }
 
 /// Names a chain as rules do.
@@ -183,6 +198,7 @@ pub fn meta_number(key: MetaKey) -> u32 {
         MetaKey::NfProto => sys::NFT_META_NFPROTO,
         MetaKey::L4Proto => sys::NFT_META_L4PROTO,
         MetaKey::InputInterface => sys::NFT_META_IIF,
+        MetaKey::InputName => sys::NFT_META_IIFNAME,
     }
 }
 

@@ -9,6 +9,9 @@ pub struct Reg(pub u32);
 impl Reg {
     /// First 16-byte register; nearly every value goes here.
     pub const ONE: Reg = Reg(rustables::sys::NFT_REG_1);
+    /// What comes behind the first 16 bytes of a concatenation.
+    pub const BEHIND_NAME: Reg = Reg(rustables::sys::NFT_REG_2);
+
     /// Where the second address of a concatenation goes: right behind the first. Registers are 4 bytes wide
     /// under one numbering and 16 under the other, and the kernel reports the shortest name.
     pub fn second(family: Family) -> Reg {
@@ -30,6 +33,8 @@ pub enum MetaKey {
     L4Proto,
     /// Number of the interface it came in by.
     InputInterface,
+    /// Name of that interface, filled up with zeros.
+    InputName,
 }
 
 /// What `ct` loads.

@@ -85,6 +85,8 @@ fn told(chain: &str, rule: Rule) -> String {
 mod tests {
     use super::*;
     use crate::engine::intervals::Span;
+    use crate::engine::net::Family;
+    use crate::nftables::element::Key;
     use crate::nftables::options::{Options, Refuse};
     use crate::nftables::plan::plan;
     use crate::nftables::ruleset::INTERVAL;
@@ -150,7 +152,7 @@ mod tests {
         let ours = applied();
         let back = restorable(&Ruleset { dormant: true, ..Ruleset::default() }, &ours).ruleset;
         let empty = |name| Chain { rules: Vec::new(), ..ours.chain(name).unwrap().clone() };
-        assert_eq!(back.chains, [names::HOST, names::FORWARD].map(empty));
+        assert_eq!(back.chains, [names::SPOOFED, names::HOST, names::FORWARD].map(empty));
         assert!(!back.dormant);
         assert_eq!(back.sets, ours.sets);
         plan(&back, Some(&ours)).unwrap();
@@ -173,7 +175,8 @@ mod tests {
     #[test]
     fn elements_that_differed_come_back() {
         let mut previous = Ruleset::new(&Options::default());
-        previous.sets[4].elements = Some(vec![Span::new(1, 9)]);
+        let span = Key::Span(Family::V4, Span::new(1, 9));
+        previous.sets[4].elements = Some(vec![span]);
         assert_eq!(restorable(&previous, &applied()).ruleset, previous);
     }
 }

@@ -71,14 +71,14 @@ impl Channel {
     }
 
     /// Asks for one element, in some ten microseconds however many there are. In a set with `flags interval`
-    /// ask for a [`Key::Span`]: the whole range is given that holds its first address.
+    /// ask for a [`Key::Span`], or of pairs for a [`Key::Reach`]: the whole range is given that holds its first address.
     ///
     /// # Errors
     /// [`Error::Busy`] if the range kept changing; any other but those of changes.
     pub fn get(&mut self, set: &str, key: Key) -> Result<Option<Found>, Error> {
         match key {
             Key::Span(family, span) => self.get_range(set, family, span.first()),
-            Key::Address(_) | Key::Pair(..) => self.question(set, key, false),
+            _ => self.question(set, key, false),
         }
     }
 

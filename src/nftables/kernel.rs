@@ -5,6 +5,7 @@ use rustables::sys;
 use super::batch::{Batch, Ending};
 use super::decode::{self, Edge};
 use super::drift::{Drift, check};
+use super::element;
 use super::encode;
 use super::error::Error;
 use super::expr::Rule;
@@ -12,7 +13,7 @@ use super::names;
 use super::options::{Options, QueueVia};
 use super::plan::{Step, TableStep, Transaction, plan, wake};
 use super::rules;
-use super::ruleset::{Chain, Key, Ruleset, Set};
+use super::ruleset::{Chain, INTERVAL, Key, Ruleset, Set};
 use super::socket::{Answer, Channel};
 use super::wire::{Attr, our_table};
 
@@ -150,8 +151,12 @@ fn read_sets(channel: &mut Channel, found: &mut Ruleset) -> Result<bool, Error> 
 }
 
 fn read_elements(channel: &mut Channel, set: &mut Set) -> Result<bool, Error> {
-    // Of a set of another type the elements are of no use.
-    let Key::Address(family) = set.key else { return Ok(true) };
+    let family = match set.key {
+        Key::Address(family) if set.flags & INTERVAL != 0 => family,
+        // Of a set of another type the elements are of no use.
+        Key::Other { .. } => return Ok(true),
+        _ => return read_plain(channel, set),
+    };
     let mut edges = Vec::new();
     let filter: Vec<Attr> = encode::elements_of(&set.name);
     let answer = channel.ask(sys::NFT_MSG_GETSETELEM, sys::NLM_F_DUMP, &filter, |attrs| {
@@ -159,7 +164,26 @@ fn read_elements(channel: &mut Channel, set: &mut Set) -> Result<bool, Error> {
         Ok(())
     })?;
     set.catch_all = edges.contains(&Edge::CatchAll);
-    set.elements = Some(decode::spans(&edges, family));
+    let spans = decode::spans(&edges, family).into_iter();
+    set.elements = Some(spans.map(|span| element::Key::Span(family, span)).collect());
+    Ok(answer == Answer::Complete)
+}
+
+/// The elements of a set in which each is one, whatever it holds.
+fn read_plain(channel: &mut Channel, set: &mut Set) -> Result<bool, Error> {
+    let (mut keys, mut catch_all) = (Vec::new(), false);
+    let filter: Vec<Attr> = encode::elements_of(&set.name);
+    let answer = channel.ask(sys::NFT_MSG_GETSETELEM, sys::NLM_F_DUMP, &filter, |attrs| {
+        for (_, bytes) in attrs.nest(sys::NFTA_SET_ELEM_LIST_ELEMENTS)?.iter() {
+            match element::read(bytes, set.key, set.flags & INTERVAL != 0)? {
+                Some(piece) => keys.push(piece.found.element.key),
+                None => catch_all = true,
+            }
+        }
+        Ok(())
+    })?;
+    keys.sort_unstable();
+    (set.elements, set.catch_all) = (Some(keys), catch_all);
     Ok(answer == Answer::Complete)
 }
 

@@ -16,6 +16,7 @@ pub mod error;
 pub mod expr;
 mod foreign;
 mod inspect;
+mod interface;
 pub mod kernel;
 mod load;
 mod marks;
@@ -42,9 +43,10 @@ pub use element::{Count, Element, Found, Key};
 pub use error::Error;
 pub use foreign::{Restorable, restorable};
 pub use inspect::{RuleCount, SetInfo, counters, dump};
+pub use interface::Interface;
 pub use kernel::{Applied, apply, apply_by, generation, probe, read, remove};
 pub use options::{
-    DnsRedirect, HOSTS_SIZE_DEFAULT, LocalPolicy, Options, Posture, QueueVia, Refuse,
+    Bridge, DnsRedirect, HOSTS_SIZE_DEFAULT, LocalPolicy, Options, Posture, QueueVia, Refuse,
 };
 pub use render::render;
 pub use replace::{DUMP_MAX, Replaced, replace};

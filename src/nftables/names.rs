@@ -11,34 +11,51 @@ pub const FORWARD: &str = "forward";
 pub const VERDICT: &str = "verdict";
 /// Regular chain: refuses a packet.
 pub const REFUSE: &str = "refuse";
-/// Regular chain: notes who met which entry of a list, then refuses.
+/// Regular chain: refuses a packet, unless its container is in a dry run of its own.
+pub const ENFORCE: &str = "enforce";
+/// Regular chain: notes who met which entry of a list, then refuses as [`ENFORCE`] does.
 pub const BLOCKED: &str = "blocked";
+/// Regular chain: notes who has to do with a container in quarantine, then refuses whatever the container's mode.
+pub const CUT: &str = "cut";
 /// Regular chain: first packets from outside, which could open anew what a list has closed.
 pub const INBOUND: &str = "inbound";
 /// Base chain: cuts containers in quarantine from this host itself, its resolver above all. Chain `forward` sees none of
 /// that, nor does this one see loopback.
 pub const HOST: &str = "host";
+/// Base chain, where it is asked for: sees what comes in from bridges before anything else does, conntrack included.
+pub const SPOOFED: &str = "spoofed";
+/// Regular chain: notes and drops what comes from a source that does not belong on its bridge.
+pub const FORGED: &str = "forged";
 /// Base chain, where it is asked for: leads containers' DNS to our resolver. (nft reads no chain named `redirect`.)
 pub const REDIRECT: &str = "dns_redirect";
 /// Regular chain without rules that nothing leads to: the mark of rules that `synhold run` put in.
 pub const OWNED: &str = "installed_by_run";
 /// Regular chains that nothing leads to: copies of the user's own rules while `synhold run` has changed them.
-pub const COPIES: [(&str, &str); 7] = [
+pub const COPIES: [(&str, &str); 11] = [
     (FORWARD, "before_run_forward"),
     (VERDICT, "before_run_verdict"),
     (REFUSE, "before_run_refuse"),
+    (ENFORCE, "before_run_enforce"),
     (BLOCKED, "before_run_blocked"),
+    (CUT, "before_run_cut"),
     (INBOUND, "before_run_inbound"),
     (HOST, "before_run_host"),
+    (SPOOFED, "before_run_spoofed"),
+    (FORGED, "before_run_forged"),
     (REDIRECT, "before_run_redirect"),
 ];
 /// Chains in the order they are shown; copies come behind them.
-const CHAINS: [&str; 8] = [FORWARD, VERDICT, REFUSE, BLOCKED, INBOUND, HOST, REDIRECT, OWNED];
+const CHAINS: [&str; 12] = [
+    FORWARD, VERDICT, REFUSE, ENFORCE, BLOCKED, CUT, INBOUND, HOST, SPOOFED, FORGED, REDIRECT,
+    OWNED,
+];
 
 /// Just before `filter` (0), so that no accept of somebody else's chain goes first.
 pub const PRIORITY: i32 = -1;
 /// Just before `dstnat` (-100), so that a published port of somebody else's is no way past our resolver.
 pub const REDIRECT_PRIORITY: i32 = -101;
+/// `raw`: before conntrack (-200), so that a forged source opens no flow and goes on with none.
+pub const SPOOFED_PRIORITY: i32 = -300;
 /// A packet repeated (NF_REPEAT) with this mark has been refused in userspace. The bytes spell "synh".
 pub const REFUSE_MARK: u32 = 0x7379_6e68;
 /// How long a verdict of a moment ago refuses without a queue trip: a client's next tries, not its next job.
@@ -94,19 +111,48 @@ pub const BLOCKHOSTS: Pair = Pair { v4: "blockhosts4", v6: "blockhosts6" };
 pub const DENIED: Pair = Pair { v4: "denied4", v6: "denied6" };
 /// Source and destination that met a list; the kernel fills it.
 pub const HITS: Pair = Pair { v4: "hits4", v6: "hits6" };
-/// All sets, in the order the rules ask them.
-pub const PAIRS: [Pair; 8] =
-    [CONTAINERS, QUARANTINE, LOCAL, ALLOW, BLOCK, BLOCKHOSTS, DENIED, HITS];
+/// Containers that are not judged.
+pub const EXEMPT: Pair = Pair { v4: "exempt4", v6: "exempt6" };
+/// Containers that are refused nothing, only what would be is noted.
+pub const DRYRUN: Pair = Pair { v4: "dryrun4", v6: "dryrun6" };
+/// Containers that learn of a refusal the other way than the rest.
+pub const OTHERWAY: Pair = Pair { v4: "otherway4", v6: "otherway6" };
+/// Source, and a network that it alone may reach whatever lists say.
+pub const PERMITS: Pair = Pair { v4: "permits4", v6: "permits6" };
+/// Interface, and the sources that belong on it.
+pub const HOMES: Pair = Pair { v4: "homes4", v6: "homes6" };
+/// Forged source and destination; the kernel fills it.
+pub const SPOOFS: Pair = Pair { v4: "spoofs4", v6: "spoofs6" };
+/// Interfaces of the bridges whose sources are known: one set, for both families.
+pub const BRIDGES: Pair = Pair { v4: "bridges", v6: "bridges" };
+/// All sets that come in pairs, roughly in the order the rules ask them.
+pub const PAIRS: [Pair; 14] = [
+    CONTAINERS, QUARANTINE, LOCAL, ALLOW, BLOCK, BLOCKHOSTS, DENIED, HITS, EXEMPT, PERMITS, DRYRUN,
+    OTHERWAY, HOMES, SPOOFS,
+];
+
+/// Sets that follow from which networks of containers there are.
+const MANAGED: [Pair; 4] = [CONTAINERS, LOCAL, HOMES, BRIDGES];
+
+/// All sets, in the order they are listed.
+pub fn all() -> impl Iterator<Item = (Pair, Family)> {
+    let twins = PAIRS.into_iter().flat_map(|pair| Family::BOTH.map(|family| (pair, family)));
+    twins.chain([(BRIDGES, Family::V4)])
+}
+
+/// The pair a set belongs to.
+pub fn pair_of(set: &str) -> Option<Pair> {
+    all().map(|(pair, _)| pair).find(|pair| pair.has(set))
+}
 
 /// Whether the elements of this set follow from the options; those of the others belong to whoever fills them.
 pub fn is_managed(set: &str) -> bool {
-    [CONTAINERS, LOCAL].iter().any(|pair| pair.v4 == set || pair.v6 == set)
+    MANAGED.iter().any(|pair| pair.has(set))
 }
 
 /// Where a set stands when sets are listed; unknown ones come last.
 pub fn set_rank(set: &str) -> usize {
-    let names = PAIRS.iter().flat_map(|pair| [pair.v4, pair.v6]);
-    names.into_iter().position(|name| name == set).unwrap_or(usize::MAX)
+    all().position(|(pair, family)| pair.of(family) == set).unwrap_or(usize::MAX)
 }
 
 /// Where a chain stands when chains are listed; unknown ones come last.

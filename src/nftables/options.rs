@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::expr::QueueTo;
+use super::interface::Interface;
 use crate::engine::net::Net;
 
 /// What happens to new container flows when nobody listens on the queue.
@@ -59,6 +60,15 @@ pub enum LocalPolicy {
     Judge,
 }
 
+/// A network of containers on a bridge of this host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bridge {
+    /// The bridge's name.
+    pub interface: String,
+    /// Where the addresses of its containers lie, of both families.
+    pub nets: Vec<Net>,
+}
+
 /// Room in each set of blocked single addresses unless a list needs more; takes 1 MB in the kernel.
 pub const HOSTS_SIZE_DEFAULT: u32 = 65_536;
 
@@ -77,6 +87,10 @@ pub struct Options {
     pub queue_via: QueueVia,
     /// Source networks that are judged.
     pub containers: Vec<Net>,
+    /// Bridges on which only sources that belong there get in. See [`Options::unnamed`].
+    pub bridges: Vec<Bridge>,
+    /// Whether forged sources are looked for at all.
+    pub anti_spoof: bool,
     /// The host's own addresses, which are not egress.
     pub host_addresses: Vec<IpAddr>,
     /// Room in each set of blocked single addresses. A set in the kernel with more room is fine as it is.
@@ -105,6 +119,8 @@ impl Default for Options {
             refuse: Refuse::Reset,
             queue_via: QueueVia::Native,
             containers: docker.into_iter().collect(),
+            bridges: Vec::new(),
+            anti_spoof: true,
             host_addresses: Vec::new(),
             hosts_size: HOSTS_SIZE_DEFAULT,
             dns_redirect: DnsRedirect::Off,
@@ -120,6 +136,12 @@ impl Options {
     /// What cannot be asked about passes instead of being dropped.
     pub fn passes_unjudged(&self) -> bool {
         self.dry_run || self.posture == Posture::Open
+    }
+
+    /// Bridges whose name no set takes: what comes in from them is let in whatever its source.
+    pub fn unnamed(&self) -> impl Iterator<Item = &str> {
+        let names = self.bridges.iter().map(|bridge| bridge.interface.as_str());
+        names.filter(|name| Interface::new(name).is_none())
     }
 
     /// Queue numbers and flags. `fanout` only with more than one queue: with one it means nothing, and nft(8)

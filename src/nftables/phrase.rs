@@ -50,6 +50,11 @@ fn clause(exprs: &[Expr]) -> Option<(String, &[Expr])> {
         {
             (format!("iif {}{}", op_word(*op, false), interface_word(data)?), rest)
         }
+        [Expr::Meta(MetaKey::InputName, a), Expr::Lookup { set, from, inverted }, rest @ ..]
+            if a == from =>
+        {
+            (format!("iifname {}@{set}", if *inverted { "!= " } else { "" }), rest)
+        }
         [Expr::Meta(MetaKey::NfProto, a), Expr::Cmp { op: CmpOp::Eq, from, data }, rest @ ..]
             if a == from =>
         {
@@ -77,7 +82,9 @@ fn clause(exprs: &[Expr]) -> Option<(String, &[Expr])> {
 
 /// `ip saddr @set`, `ip saddr . ip daddr @set`, `update @set { ... counter }`, behind the family that was asked for.
 fn address_clause<'e>(family: &str, exprs: &'e [Expr]) -> Option<(String, &'e [Expr])> {
-    let loads = exprs.iter().take_while(|expr| matches!(expr, Expr::Payload { .. })).count();
+    let is_load =
+        |expr: &&Expr| matches!(expr, Expr::Payload { .. } | Expr::Meta(MetaKey::InputName, _));
+    let loads = exprs.iter().take_while(is_load).count();
     let (payloads, rest) = exprs.split_at_checked(loads)?;
     let fields: Option<Vec<String>> =
         payloads.iter().map(|expr| address_word(family, expr)).collect();
@@ -98,6 +105,9 @@ fn address_clause<'e>(family: &str, exprs: &'e [Expr]) -> Option<(String, &'e [E
 }
 
 fn address_word(family: &str, expr: &Expr) -> Option<String> {
+    if matches!(expr, Expr::Meta(MetaKey::InputName, _)) {
+        return Some("iifname".to_owned());
+    }
     let Expr::Payload { base: Base::Network, offset, len, .. } = expr else { return None };
     let field = match (family, offset, len) {
         ("ip", 12, 4) | ("ip6", 8, 16) => "saddr",

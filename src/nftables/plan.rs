@@ -2,14 +2,13 @@
 
 use std::fmt;
 
-use super::drift::serves_as;
+use super::drift::{not_in, serves_as};
+use super::element;
 use super::error::Error;
 use super::expr::{Expr, Rule};
 use super::names;
-use super::render::{hook, key_family};
+use super::render::hook;
 use super::ruleset::{Chain, Ruleset, Set};
-use crate::engine::intervals::{Span, not_in};
-use crate::engine::net::Family;
 
 /// What a transaction does with the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,17 +43,16 @@ pub enum Step {
     AddSet(Set),
     /// Take `*` out of a set.
     DeleteCatchAll(String),
-    /// Take ranges out of a set.
-    DeleteElements(String, Family, Vec<Span>),
-    /// Put ranges into a set.
-    AddElements(String, Family, Vec<Span>),
+    /// Take elements out of a set.
+    DeleteElements(String, Vec<element::Key>),
+    /// Put elements into a set.
+    AddElements(String, Vec<element::Key>),
     /// Append a rule.
     AddRule(String, Rule),
 }
 
-/// Ranges in one message. Two elements each, 28 bytes at most in IPv6 with headers: well under the 64 KiB
-/// that a nested attribute can say.
-const SPANS_PER_MESSAGE: usize = 512;
+/// Elements in one message. At most [`element::ELEMENT_BYTES_MAX`] each: under the 64 KiB that a nested attribute can say.
+const PER_MESSAGE: usize = 500;
 
 /// The transaction that brings the kernel from `current` to `wanted`. Chains that are as they should be keep
 /// their rules, and so their counters. Base chains are never deleted: that would drop every queued packet.
@@ -157,17 +155,16 @@ fn set_steps(wanted: &Set, current: Option<&Set>, steps: &mut Vec<Step>) {
     }
     let Some(want) = &wanted.elements else { return };
     let have = current.and_then(|set| set.elements.as_deref()).unwrap_or_default();
-    let family = key_family(wanted.key);
     if current.is_some_and(|set| set.catch_all) {
         steps.push(Step::DeleteCatchAll(wanted.name.clone()));
     }
     let (gone, new) = (not_in(have, want), not_in(want, have));
     // Deleting first: a range that grew would overlap itself.
-    for chunk in gone.chunks(SPANS_PER_MESSAGE) {
-        steps.push(Step::DeleteElements(wanted.name.clone(), family, chunk.to_vec()));
+    for chunk in gone.chunks(PER_MESSAGE) {
+        steps.push(Step::DeleteElements(wanted.name.clone(), chunk.to_vec()));
     }
-    for chunk in new.chunks(SPANS_PER_MESSAGE) {
-        steps.push(Step::AddElements(wanted.name.clone(), family, chunk.to_vec()));
+    for chunk in new.chunks(PER_MESSAGE) {
+        steps.push(Step::AddElements(wanted.name.clone(), chunk.to_vec()));
     }
 }
 
@@ -200,9 +197,14 @@ mod tests {
     use super::*;
     use crate::nftables::options::Options;
     use crate::nftables::ruleset::INTERVAL;
+    use std::net::IpAddr;
 
     fn wanted() -> Ruleset {
         Ruleset::new(&Options::default())
+    }
+
+    fn span(address: u32) -> element::Key {
+        element::Key::point(IpAddr::V4(address.into()))
     }
 
     #[track_caller]
@@ -239,7 +241,7 @@ mod tests {
 
     #[test]
     fn ranges_change_by_difference() {
-        let steps = steps(|is| is.sets[4].elements.as_mut().unwrap()[0] = Span::new(1, 2));
+        let steps = steps(|is| is.sets[4].elements.as_mut().unwrap()[0] = span(1));
         assert_eq!(steps, ["the removal of elements of set local4", "elements of set local4"]);
     }
 
@@ -255,21 +257,25 @@ mod tests {
     fn a_set_of_another_type_is_made_anew_with_every_rule() {
         let steps = steps(|is| is.sets[2].flags = INTERVAL);
         assert_eq!(
-            steps[..7],
+            steps[..11],
             [
                 "the flush of chain forward",
                 "the flush of chain verdict",
                 "the flush of chain refuse",
+                "the flush of chain enforce",
                 "the flush of chain blocked",
+                "the flush of chain cut",
                 "the flush of chain inbound",
                 "the flush of chain host",
+                "the flush of chain spoofed",
+                "the flush of chain forged",
                 "the removal of set quarantine4",
             ]
         );
-        assert_eq!(steps[7], "set quarantine4");
+        assert_eq!(steps[11], "set quarantine4");
         assert_eq!(
             steps.len(),
-            8 + wanted().chains.iter().map(|chain| chain.rules.len()).sum::<usize>()
+            12 + wanted().chains.iter().map(|chain| chain.rules.len()).sum::<usize>()
         );
     }
 
@@ -347,7 +353,7 @@ mod tests {
 
     #[test]
     fn large_sets_take_several_messages() {
-        let spans: Vec<Span> = (0..1_300).map(|n| Span::new(n * 10, n * 10)).collect();
+        let spans = (0..1_300).map(|n| span(n * 10)).collect();
         let mut wanted = wanted();
         wanted.sets[0].elements = Some(spans);
         let steps = plan(&wanted, None).unwrap().steps;

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::names;
 use super::phrase::phrase;
-use super::ruleset::{Chain, DYNAMIC, Hook, INTERVAL, Key, Ruleset, Set, TIMEOUT};
-use crate::engine::net::{Family, show_span};
+use super::ruleset::{CONCAT, Chain, DYNAMIC, Hook, INTERVAL, Key, Ruleset, Set, TIMEOUT};
+use crate::engine::net::Family;
 
 /// The table as text that `nft -f` reads, where nft has words for everything in it.
 pub fn render(ruleset: &Ruleset) -> String {
@@ -32,9 +32,8 @@ fn set(set: &Set) -> String {
     for property in properties(set) {
         let _ = writeln!(text, "\t\t{property}");
     }
-    if let Some(spans) = set.elements.as_ref().filter(|spans| !spans.is_empty()) {
-        let family = key_family(set.key);
-        let shown: Vec<String> = spans.iter().map(|span| show_span(*span, family)).collect();
+    if let Some(keys) = set.elements.as_ref().filter(|keys| !keys.is_empty()) {
+        let shown: Vec<String> = keys.iter().map(ToString::to_string).collect();
         let _ = writeln!(text, "\t\telements = {{ {} }}", shown.join(",\n\t\t             "));
     }
     text.push_str("\t}\n");
@@ -62,8 +61,7 @@ pub fn properties(set: &Set) -> Vec<String> {
 }
 
 fn meaning(set: &str) -> Option<&'static str> {
-    let pair = names::PAIRS.into_iter().find(|pair| pair.v4 == set || pair.v6 == set)?;
-    Some(match pair {
+    Some(match names::pair_of(set)? {
         names::CONTAINERS => "source networks that are judged",
         names::QUARANTINE => "sources that are refused everything",
         names::LOCAL => {
@@ -73,6 +71,15 @@ fn meaning(set: &str) -> Option<&'static str> {
         names::BLOCK => "destinations that are always refused",
         names::BLOCKHOSTS => "single destinations that are always refused",
         names::DENIED => "source and destination refused a moment ago",
+        names::EXEMPT => "containers that are not judged; quarantine beats it",
+        names::PERMITS => "source, and a network that it alone may reach; beats block",
+        names::DRYRUN => "containers that are refused nothing but in quarantine; only noted",
+        names::OTHERWAY => "containers that learn of a refusal the other way than the rest",
+        names::HOMES => "interface, and the sources that belong on it",
+        names::SPOOFS => "forged source and destination; the rules fill it",
+        names::BRIDGES => {
+            "interfaces of container networks, where only sources that belong there get in"
+        }
         _ => "source and destination that met a list; the rules fill it",
     })
 }
@@ -84,15 +91,10 @@ pub fn key(key: Key) -> String {
         Key::Address(Family::V6) => "ipv6_addr".to_owned(),
         Key::Pair(Family::V4) => "ipv4_addr . ipv4_addr".to_owned(),
         Key::Pair(Family::V6) => "ipv6_addr . ipv6_addr".to_owned(),
+        Key::Interface => "ifname".to_owned(),
+        Key::Home(Family::V4) => "ifname . ipv4_addr".to_owned(),
+        Key::Home(Family::V6) => "ifname . ipv6_addr".to_owned(),
         Key::Other { kind, len } => format!("(type {kind}, {len} bytes)"),
-    }
-}
-
-/// The family of a set's elements; where there is none, one that at least shows every bit.
-pub fn key_family(key: Key) -> Family {
-    match key {
-        Key::Address(family) | Key::Pair(family) => family,
-        Key::Other { .. } => Family::V6,
     }
 }
 
@@ -104,7 +106,9 @@ pub fn flags(flags: u32) -> String {
         .filter(|(bit, _)| flags & bit != 0)
         .map(|(_, word)| (*word).to_owned())
         .collect();
-    let rest = flags & !(INTERVAL | TIMEOUT | DYNAMIC);
+    // nft does not say it either: it follows from the type.
+    let concat = if flags & INTERVAL != 0 { CONCAT } else { 0 };
+    let rest = flags & !(INTERVAL | TIMEOUT | DYNAMIC | concat);
     if rest != 0 {
         words.push(format!("{rest:#x}"));
     }
@@ -158,7 +162,11 @@ pub fn hook(hook: &Hook) -> String {
     const HOOKS: [&str; 6] = ["prerouting", "input", "forward", "output", "postrouting", "ingress"];
     let place =
         usize::try_from(hook.num).ok().and_then(|num| HOOKS.get(num)).copied().unwrap_or("unknown");
-    let (base, place_of_base) = if hook.kind == "nat" { ("dstnat", -100) } else { ("filter", 0) };
+    let (base, place_of_base) = match (hook.kind.as_str(), hook.priority) {
+        ("nat", _) => ("dstnat", -100),
+        (_, ..-150) => ("raw", -300),
+        _ => ("filter", 0),
+    };
     let priority = match hook.priority.saturating_sub(place_of_base) {
         0 => base.to_owned(),
         below if below < 0 => format!("{base} - {}", below.unsigned_abs()),

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::expr::{Base, CmpOp, CtKey, Expr, MetaKey, QueueTo, Reg, Reject, Rule, Verdict};
 use super::ruleset::{Key, Set};
 use super::wire::{self, Attrs};
-use super::{decode, encode};
+use super::{decode, element, encode};
 use crate::engine::intervals::{Span, merge};
 use crate::engine::net::Family;
 
@@ -46,7 +46,8 @@ fn expr() -> impl Strategy<Value = Expr> {
         Just(MetaKey::Mark),
         Just(MetaKey::NfProto),
         Just(MetaKey::L4Proto),
-        Just(MetaKey::InputInterface)
+        Just(MetaKey::InputInterface),
+        Just(MetaKey::InputName)
     ];
     let ct = prop_oneof![
         Just(CtKey::State),
@@ -95,6 +96,8 @@ fn key() -> impl Strategy<Value = Key> {
     prop_oneof![
         family().prop_map(Key::Address),
         family().prop_map(Key::Pair),
+        family().prop_map(Key::Home),
+        Just(Key::Interface),
         // 1 is none of nft's address types.
         any::<u32>().prop_map(|len| Key::Other { kind: 1, len }),
     ]
@@ -124,7 +127,7 @@ proptest! {
         spans.extend(low.then(|| Span::new(0, 1)));
         spans.extend(high.then(|| Span::new(family.highest(), family.highest())));
         let spans = merge(spans);
-        let mut edges = through_the_wire(&encode::elements("s", family, &spans), |attrs| decode::edges(attrs, family)).unwrap();
+        let mut edges = through_the_wire(&encode::elements("s", &keys(family, &spans)), |attrs| decode::edges(attrs, family)).unwrap();
         // The kernel dumps a tree in its own order.
         let turn = usize::from(turn) % edges.len().max(1);
         edges.rotate_left(turn);
@@ -149,7 +152,7 @@ proptest! {
         let rule = Rule { comment: "a comment".to_owned(), exprs };
         let mut bytes = Vec::new();
         let mut attrs = encode::rule("chain", &rule);
-        attrs.extend(encode::elements("s", family, &[Span::new(1, 9)]));
+        attrs.extend(encode::elements("s", &keys(family, &[Span::new(1, 9)])));
         wire::put_message(&mut bytes, rustables::sys::NFT_MSG_NEWRULE, 0, 7, &attrs);
         for (place, value) in hits {
             let place = usize::from(place) % bytes.len();
@@ -164,6 +167,10 @@ proptest! {
             }
         }
     }
+}
+
+fn keys(family: Family, spans: &[Span]) -> Vec<element::Key> {
+    spans.iter().map(|span| element::Key::Span(family, *span)).collect()
 }
 
 fn decode_all(attrs: &Attrs<'_>, family: Family) {

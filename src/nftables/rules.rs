@@ -3,17 +3,21 @@
 mod inbound;
 mod parts;
 mod redirect;
+mod refusing;
+mod spoofed;
 
 pub use inbound::inbound;
 pub use redirect::dns_redirect;
+pub use refusing::{blocked, cut, enforce, refuse};
+pub use spoofed::{forged, spoofed};
 
-use super::expr::{CmpOp, CtKey, Expr, Reg, Reject, Rule, Verdict};
+use super::expr::{CmpOp, CtKey, Expr, Reg, Rule};
 use super::names;
-use super::options::{Options, QueueVia, Refuse};
+use super::options::{Options, QueueVia};
 use parts::{
     DNS_PORT, DOT_PORT, Field, L4, STATE_INVALID, STATE_NEW, STATUS_CONFIRMED, accept, both,
     counter, dport_is, drops, flow_is, flow_port_is, goto, is_in, is_invalid, is_loopback,
-    is_reply, l4_is, lookup, mark_is, masked, named, pair, returns, rule,
+    is_reply, jump, l4_is, lookup, mark_is, masked, named, pair, returns, rule,
 };
 
 /// Chain `forward`: which first packets are ours to judge, and which need no judging.
@@ -58,8 +62,8 @@ pub fn forward(options: &Options) -> Vec<Rule> {
 /// nft lists such a rule, but has no words to read it.
 fn encrypted_dns(dry_run: bool) -> [Rule; 2] {
     [(L4::Tcp, "DNS over TLS"), (L4::Udp, "DNS over QUIC")].map(|(l4, what)| {
-        let refused = if dry_run { Vec::new() } else { goto(names::REFUSE) };
-        // ct original protocol tcp, ct original proto-dst 853 counter goto refuse
+        let refused = if dry_run { Vec::new() } else { jump(names::ENFORCE) };
+        // ct original protocol tcp, ct original proto-dst 853 counter jump enforce
         rule(what, [flow_is(l4), flow_port_is(DOT_PORT), counter(), refused])
     })
 }
@@ -72,14 +76,13 @@ fn encrypted_dns(dry_run: bool) -> [Rule; 2] {
 pub fn host(dry_run: bool) -> Vec<Rule> {
     // iif lo return
     let loopback = rule("loopback", [is_loopback(), returns()]);
-    // meta l4proto udp th dport 53 ip saddr @quarantine4 counter goto blocked
+    // meta l4proto udp th dport 53 ip saddr @quarantine4 counter goto cut
     let asks = both(|family| {
         let question = [l4_is(L4::Udp), dport_is(DNS_PORT)].concat();
         let quarantined = is_in(Field::Saddr, family, names::QUARANTINE, true);
-        let blocked = vec![Expr::Verdict(to_blocked(dry_run))];
         rule(
             named("asks although quarantined", family),
-            [question, quarantined, counter(), blocked],
+            [question, quarantined, counter(), to(names::CUT, dry_run)],
         )
     });
     // A dry run ends no flow, and would count such a question twice.
@@ -119,24 +122,29 @@ fn invalid(options: &Options) -> Rule {
 }
 
 fn quarantined(dry_run: bool) -> [Rule; 2] {
-    // ip saddr @quarantine4 counter goto blocked
+    // ip saddr @quarantine4 counter goto cut
     both(|family| {
         let quarantined = is_in(Field::Saddr, family, names::QUARANTINE, true);
-        let blocked = vec![Expr::Verdict(to_blocked(dry_run))];
-        rule(named("quarantined", family), [quarantined, counter(), blocked])
+        rule(named("quarantined", family), [quarantined, counter(), to(names::CUT, dry_run)])
     })
 }
 
-/// What addresses alone decide, in this order: allow always beats block. A dry run counts what it would refuse
-/// and goes on, so that the daemon judges it as well.
+/// What addresses alone decide, in this order: quarantine beats a container's mode, and allow always beats block. A dry
+/// run counts what it would refuse and goes on, so that the daemon judges it as well; for a container in a dry run of its
+/// own, so does whoever jumped to [`names::BLOCKED`] or [`names::ENFORCE`].
 fn address_rules(dry_run: bool) -> Vec<Rule> {
-    let blocked = || vec![Expr::Verdict(to_blocked(dry_run))];
     let mut rules = Vec::from(quarantined(dry_run));
     // Its neighbours would open the way back for it, or go on with what it began.
-    // ip daddr @quarantine4 counter goto blocked
+    // ip daddr @quarantine4 counter goto cut
     rules.extend(both(|family| {
         let quarantined = is_in(Field::Daddr, family, names::QUARANTINE, true);
-        rule(named("to a quarantined container", family), [quarantined, counter(), blocked()])
+        let what = named("to a quarantined container", family);
+        rule(what, [quarantined, counter(), to(names::CUT, dry_run)])
+    }));
+    // ip saddr @exempt4 counter return
+    rules.extend(both(|family| {
+        let exempt = is_in(Field::Saddr, family, names::EXEMPT, true);
+        rule(named("not judged", family), [exempt, counter(), returns()])
     }));
     // ip daddr @local4 return
     rules.extend(both(|family| {
@@ -147,42 +155,29 @@ fn address_rules(dry_run: bool) -> Vec<Rule> {
         let allowed = is_in(Field::Daddr, family, names::ALLOW, true);
         rule(named("allowed", family), [allowed, counter(), accept()])
     }));
-    // ip daddr @block4 counter goto blocked
+    // ip saddr . ip daddr @permits4 counter accept
     rules.extend(both(|family| {
-        let listed = is_in(Field::Daddr, family, names::BLOCK, true);
-        rule(named("blocked", family), [listed, counter(), blocked()])
+        let permitted = vec![lookup(names::PERMITS, family, false)];
+        rule(named("allowed for it", family), [pair(family), permitted, counter(), accept()])
     }));
-    // ip daddr @blockhosts4 counter goto blocked
-    rules.extend(both(|family| {
-        let listed = is_in(Field::Daddr, family, names::BLOCKHOSTS, true);
-        rule(named("blocked host", family), [listed, counter(), blocked()])
-    }));
-    // ip saddr . ip daddr @denied4 counter goto refuse
+    // ip daddr @block4 counter jump blocked
+    for (what, set) in [("blocked", names::BLOCK), ("blocked host", names::BLOCKHOSTS)] {
+        rules.extend(both(|family| {
+            let listed = is_in(Field::Daddr, family, set, true);
+            rule(named(what, family), [listed, counter(), jump(names::BLOCKED)])
+        }));
+    }
+    // ip saddr . ip daddr @denied4 counter jump enforce
     rules.extend(both(|family| {
         let denied = vec![lookup(names::DENIED, family, false)];
-        let refused = if dry_run { Vec::new() } else { goto(names::REFUSE) };
+        let refused = if dry_run { Vec::new() } else { jump(names::ENFORCE) };
         rule(named("denied a moment ago", family), [pair(family), denied, counter(), refused])
     }));
     rules
 }
 
-fn to_blocked(dry_run: bool) -> Verdict {
-    let chain = names::BLOCKED.to_owned();
-    if dry_run { Verdict::Jump(chain) } else { Verdict::Goto(chain) }
-}
-
-/// Chain `blocked`: notes who met a list. A full set ends the rule that notes, so that refusing is another's.
-pub fn blocked(dry_run: bool) -> Vec<Rule> {
-    // update @hits4 { ip saddr . ip daddr counter }
-    let mut rules = Vec::from(both(|family| {
-        let set = names::HITS.of(family).to_owned();
-        let note = vec![Expr::Update { set, from: Reg::ONE }];
-        rule(named("note the pair", family), [pair(family), note])
-    }));
-    if !dry_run {
-        rules.push(rule("refuse what a list names", [goto(names::REFUSE)]));
-    }
-    rules
+fn to(chain: &str, dry_run: bool) -> Vec<Expr> {
+    if dry_run { jump(chain) } else { goto(chain) }
 }
 
 /// Chain `verdict`.
@@ -197,26 +192,11 @@ pub fn verdict(options: &Options) -> Vec<Rule> {
     vec![invalid(options), rule("ask the daemon", [counter(), vec![queue]])]
 }
 
-/// Chain `refuse`.
-pub fn refuse(how: Refuse) -> Vec<Rule> {
-    match how {
-        Refuse::Reset => vec![
-            // meta l4proto tcp counter reject with tcp reset
-            rule("refuse tcp", [l4_is(L4::Tcp), counter(), vec![Expr::Reject(Reject::TcpReset)]]),
-            // counter reject with icmpx admin-prohibited
-            rule("refuse", [counter(), vec![Expr::Reject(Reject::AdminProhibited)]]),
-        ],
-        // counter drop
-        Refuse::Drop => {
-            vec![rule("refuse silently", [counter(), drops()])]
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nftables::{DnsRedirect, Posture, Ruleset};
+    use crate::nftables::expr::Verdict;
+    use crate::nftables::{DnsRedirect, Posture, Refuse, Ruleset};
     use std::collections::BTreeSet;
 
     // NFTNL_UDATA_COMMENT_MAXLEN: nft(8) shows no longer one.
@@ -259,19 +239,27 @@ mod tests {
 
     #[test]
     fn no_set_refuses_in_a_dry_run() {
-        let leads = |rules: &[Rule], chain: &str| {
-            let to = Expr::Verdict(Verdict::Goto(chain.to_owned()));
+        let leads = |rules: &[Rule], verdict: &dyn Fn(String) -> Verdict, chain: &str| {
+            let to = Expr::Verdict(verdict(chain.to_owned()));
             rules.iter().filter(|rule| rule.exprs.contains(&to)).count()
         };
+        let (goes, jumps) = (&|chain| Verdict::Goto(chain), &|chain| Verdict::Jump(chain));
         // Of what leads to `refuse`, the daemon's own mark remains.
-        for (dry_run, refusing, blocking) in [(false, 5, 8), (true, 1, 0)] {
+        for (dry_run, enforcing, cutting) in [(false, 4, 4), (true, 0, 0)] {
             let options = |dry_run| Options { dry_run, refuse_dot: true, ..Options::default() };
             let rules = forward(&options(dry_run));
-            assert_eq!(leads(&rules, names::REFUSE), refusing);
-            assert_eq!(leads(&rules, names::BLOCKED), blocking);
+            assert_eq!(leads(&rules, goes, names::REFUSE), 1);
+            assert_eq!(leads(&rules, jumps, names::ENFORCE), enforcing);
+            assert_eq!(leads(&rules, jumps, names::BLOCKED), 4);
+            assert_eq!(leads(&rules, goes, names::CUT), cutting);
             assert_eq!(rules.len(), forward(&options(false)).len());
-            assert_eq!(leads(&blocked(dry_run), names::REFUSE), usize::from(!dry_run));
-            assert_eq!(leads(&host(dry_run), names::BLOCKED), if dry_run { 0 } else { 4 });
+            assert_eq!(leads(&blocked(dry_run), goes, names::ENFORCE), usize::from(!dry_run));
+            for refusing in [enforce(dry_run), cut(dry_run)] {
+                assert_eq!(leads(&refusing, goes, names::REFUSE), usize::from(!dry_run));
+            }
+            assert_eq!(leads(&host(dry_run), goes, names::CUT), cutting);
+            let drops = Expr::Verdict(Verdict::Drop);
+            assert_eq!(forged(dry_run).iter().any(|rule| rule.exprs.contains(&drops)), !dry_run);
         }
     }
 

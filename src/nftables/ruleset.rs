@@ -2,6 +2,7 @@
 
 use rustables::sys;
 
+use super::element;
 use super::expr::{Expr, Rule};
 use crate::engine::intervals::Span;
 use crate::engine::net::Family;
@@ -11,8 +12,12 @@ use crate::engine::net::Family;
 pub enum Key {
     /// One address.
     Address(Family),
-    /// Source and destination.
+    /// Source and destination; with [`INTERVAL`], source and a network.
     Pair(Family),
+    /// An interface by its name.
+    Interface,
+    /// Interface and source network.
+    Home(Family),
     /// Not one of ours: nft's type number and the length in bytes.
     Other {
         /// nft data type.
@@ -24,6 +29,8 @@ pub enum Key {
 
 /// The set takes ranges.
 pub const INTERVAL: u32 = sys::NFT_SET_INTERVAL;
+/// Elements are made of several values, of which the kernel is told; only with ranges.
+pub const CONCAT: u32 = sys::NFT_SET_CONCAT;
 /// Elements may expire.
 pub const TIMEOUT: u32 = sys::NFT_SET_TIMEOUT;
 /// Rules put elements in.
@@ -36,7 +43,7 @@ pub struct Set {
     pub name: String,
     /// Type of its elements.
     pub key: Key,
-    /// Kernel flags: [`INTERVAL`], [`TIMEOUT`], [`DYNAMIC`], or others that are not ours.
+    /// Kernel flags: [`INTERVAL`], [`CONCAT`], [`TIMEOUT`], [`DYNAMIC`], or others that are not ours.
     pub flags: u32,
     /// How long elements live that do not say; 0 is for ever.
     pub timeout_ms: u64,
@@ -47,7 +54,8 @@ pub struct Set {
     /// What every element carries: a counter, or nothing.
     pub each: Vec<Expr>,
     /// The elements, where they follow from the options ([`super::names::is_managed`]); `None` where they do not.
-    pub elements: Option<Vec<Span>>,
+    /// Sorted; ranges do not touch.
+    pub elements: Option<Vec<element::Key>>,
     /// Somebody added `*`, which holds every address. Only seen where the elements are.
     pub catch_all: bool,
 }
@@ -96,5 +104,15 @@ impl Ruleset {
     /// The chain of that name.
     pub fn chain(&self, name: &str) -> Option<&Chain> {
         self.chains.iter().find(|chain| chain.name == name)
+    }
+}
+
+impl Set {
+    /// Address ranges of a set that follows from the options.
+    pub fn ranges(&self) -> impl Iterator<Item = (Family, Span)> {
+        self.elements.iter().flatten().filter_map(|key| match key {
+            element::Key::Span(family, span) => Some((*family, *span)),
+            _ => None,
+        })
     }
 }

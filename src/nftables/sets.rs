@@ -1,11 +1,14 @@
 //! The sets the rules ask, and the networks that are not egress.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::element;
 use super::expr::Expr;
+use super::interface::Interface;
 use super::names;
 use super::options::{LocalPolicy, Options};
-use super::ruleset::{DYNAMIC, INTERVAL, Key, Set, TIMEOUT};
+use super::ruleset::{CONCAT, DYNAMIC, INTERVAL, Key, Set, TIMEOUT};
 use crate::engine::intervals::{Span, merge, without};
 use crate::engine::net::{Family, Net, NetError, number};
 
@@ -37,6 +40,15 @@ const NOWHERE6: [(Ipv6Addr, u8); 4] = [
 /// IPv6 networks that are not egress unless they are to be judged.
 const PRIVATE6: [(Ipv6Addr, u8); 1] = [(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7)]; // unique local (RFC 4193)
 
+/// What a host sends from before it has an address: it asks DHCP for one, or reports its multicast groups (RFC 3376).
+/// Linux takes it for nothing but broadcast and multicast, and forwards none.
+const UNPLACED4: [(Ipv4Addr, u8); 1] = [(Ipv4Addr::UNSPECIFIED, 32)];
+
+/// The same for IPv6, where it looks whether somebody has the address already (RFC 4862); and where neighbours are found:
+/// link-local addresses, which are forwarded nowhere.
+const UNPLACED6: [(Ipv6Addr, u8); 2] =
+    [(Ipv6Addr::UNSPECIFIED, 128), (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10)];
+
 /// Cloud metadata services hand out the machine's credentials. They look local, and are judged all the same,
 /// whatever else is called local.
 const METADATA: [IpAddr; 3] = [
@@ -45,12 +57,9 @@ const METADATA: [IpAddr; 3] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
 ];
 
-/// All sets, in the order of [`names::PAIRS`].
+/// All sets, in the order of [`names::all`].
 pub fn wanted(options: &Options) -> Vec<Set> {
-    names::PAIRS
-        .iter()
-        .flat_map(|pair| Family::BOTH.map(|family| set(*pair, family, options)))
-        .collect()
+    names::all().map(|(pair, family)| set(pair, family, options)).collect()
 }
 
 fn set(pair: names::Pair, family: Family, options: &Options) -> Set {
@@ -67,11 +76,11 @@ fn set(pair: names::Pair, family: Family, options: &Options) -> Set {
     };
     match pair {
         names::CONTAINERS => {
-            let elements = Some(merge(containers(family, options)));
+            let elements = Some(keys(family, merge(containers(family, options))));
             Set { flags: INTERVAL, elements, ..plain }
         }
         names::LOCAL => {
-            let elements = Some(local(family, options));
+            let elements = Some(keys(family, local(family, options)));
             Set { flags: INTERVAL, elements, ..plain }
         }
         names::QUARANTINE => Set { flags: TIMEOUT, ..plain },
@@ -84,16 +93,52 @@ fn set(pair: names::Pair, family: Family, options: &Options) -> Set {
             each: vec![Expr::Counter],
             ..plain
         },
-        names::HITS => Set {
+        names::HITS | names::SPOOFS => Set {
             key: Key::Pair(family),
             flags: TIMEOUT | DYNAMIC,
             timeout_ms: names::HITS_TIMEOUT_MS,
             size: names::HITS_MAX,
             ..plain
         },
+        names::EXEMPT | names::DRYRUN | names::OTHERWAY => plain,
+        names::PERMITS => Set { key: Key::Pair(family), flags: INTERVAL | CONCAT, ..plain },
+        names::BRIDGES => {
+            let elements = Some(homes(options).into_keys().map(element::Key::Interface).collect());
+            Set { key: Key::Interface, elements, ..plain }
+        }
+        names::HOMES => {
+            let of = |(interface, nets): (Interface, Vec<Net>)| {
+                let spans = merge(admitted(family, &nets));
+                spans.into_iter().map(move |span| element::Key::Home(interface, family, span))
+            };
+            let elements = Some(homes(options).into_iter().flat_map(of).collect());
+            Set { key: Key::Home(family), flags: INTERVAL | CONCAT, elements, ..plain }
+        }
         // Allow and block.
         _ => Set { flags: INTERVAL | TIMEOUT, gc_interval_ms: names::GC_INTERVAL_MS, ..plain },
     }
+}
+
+fn keys(family: Family, spans: Vec<Span>) -> Vec<element::Key> {
+    spans.into_iter().map(|span| element::Key::Span(family, span)).collect()
+}
+
+/// The networks on each bridge; two may share one.
+fn homes(options: &Options) -> BTreeMap<Interface, Vec<Net>> {
+    let mut homes: BTreeMap<Interface, Vec<Net>> = BTreeMap::new();
+    for bridge in &options.bridges {
+        if let Some(interface) = Interface::new(&bridge.interface) {
+            homes.entry(interface).or_default().extend(&bridge.nets);
+        }
+    }
+    homes
+}
+
+/// The sources that get in on a bridge with these networks.
+fn admitted(family: Family, nets: &[Net]) -> impl Iterator<Item = Span> {
+    let everywhere = fixed(&UNPLACED4, &UNPLACED6).flatten();
+    let all = everywhere.chain(nets.iter().copied());
+    all.filter(move |net| net.family() == family).map(Net::span)
 }
 
 fn containers(family: Family, options: &Options) -> impl Iterator<Item = Span> {
@@ -128,7 +173,8 @@ mod tests {
         let sets = wanted(options);
         let found = sets.iter().find(|candidate| candidate.name == set).unwrap();
         let address = number(address.parse().unwrap());
-        found.elements.as_ref().unwrap().iter().any(|span| span.contains(address))
+        let holds = |key: &element::Key| matches!(key, element::Key::Span(_, span) if span.contains(address));
+        found.elements.as_ref().unwrap().iter().any(holds)
     }
 
     fn options(containers: &[&str], host: &[&str]) -> Options {

@@ -2,6 +2,7 @@
 
 use rustables::HookClass;
 
+use super::drift::serves_as;
 use super::expr::Rule;
 use super::options::{DnsRedirect, Options};
 use super::ruleset::{Chain, Hook, Ruleset};
@@ -14,16 +15,37 @@ impl Ruleset {
             chain(names::FORWARD, hook_of(names::FORWARD), rules::forward(options)),
             chain(names::VERDICT, None, rules::verdict(options)),
             chain(names::REFUSE, None, rules::refuse(options.refuse)),
+            chain(names::ENFORCE, None, rules::enforce(options.dry_run)),
             chain(names::BLOCKED, None, rules::blocked(options.dry_run)),
+            chain(names::CUT, None, rules::cut(options.dry_run)),
             chain(names::INBOUND, None, rules::inbound(options.dry_run)),
             chain(names::HOST, hook_of(names::HOST), rules::host(options.dry_run)),
         ];
+        if options.anti_spoof {
+            chains.push(chain(names::SPOOFED, hook_of(names::SPOOFED), rules::spoofed()));
+            chains.push(chain(names::FORGED, None, rules::forged(options.dry_run)));
+        }
         if options.dns_redirect != DnsRedirect::Off {
             let rules = rules::dns_redirect(options.dns_redirect);
             chains.push(chain(names::REDIRECT, hook_of(names::REDIRECT), rules));
         }
         chains.extend(options.owned.then(|| chain(names::OWNED, None, Vec::new())));
         Ruleset { dormant: false, sets: sets::wanted(options), chains }
+    }
+}
+
+impl Ruleset {
+    /// The same, with the sets that follow the networks holding what those of `other` do. Sets of another type stay.
+    pub fn with_networks_of(&self, other: &Ruleset) -> Ruleset {
+        let mut same = self.clone();
+        for set in same.sets.iter_mut().filter(|set| names::is_managed(&set.name)) {
+            let theirs = other.set(&set.name).filter(|theirs| serves_as(theirs, set));
+            if let Some(theirs) = theirs {
+                set.elements.clone_from(&theirs.elements);
+                set.catch_all = theirs.catch_all;
+            }
+        }
+        same
     }
 }
 
@@ -49,6 +71,7 @@ fn hook_of(name: &str) -> Option<Hook> {
     let (kind, class, priority) = match name {
         names::FORWARD => ("filter", HookClass::Forward, names::PRIORITY),
         names::HOST => ("filter", HookClass::In, names::PRIORITY),
+        names::SPOOFED => ("filter", HookClass::PreRouting, names::SPOOFED_PRIORITY),
         names::REDIRECT => ("nat", HookClass::PreRouting, names::REDIRECT_PRIORITY),
         _ => return None,
     };

@@ -32,6 +32,7 @@ mod lab_test;
 mod lifecycle;
 mod lists;
 mod modes;
+mod policies;
 mod quarantine;
 mod reopened;
 mod revoke;

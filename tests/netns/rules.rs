@@ -7,6 +7,7 @@
 )]
 
 mod drift;
+mod networks;
 mod side_doors;
 mod strangers;
 
@@ -17,8 +18,8 @@ use std::process::{Command, Output, Stdio};
 use nix::sched::{CloneFlags, unshare};
 use synhold::nftables::expr::Reg;
 use synhold::nftables::{
-    self, Drift, Error, Options, Posture, QueueVia, Refuse, Ruleset, apply, check, probe, read,
-    remove,
+    self, Bridge, Drift, Error, Options, Posture, QueueVia, Refuse, Ruleset, apply, check, probe,
+    read, remove,
 };
 
 /// Runs in a fresh network namespace, which goes with its thread.
@@ -73,8 +74,18 @@ fn options() -> Options {
         host_addresses: ["203.0.113.1", "2001:db8::1"]
             .map(|address| address.parse().unwrap())
             .to_vec(),
+        bridges: vec![
+            bridge("docker0", &["172.17.0.0/16"]),
+            bridge("br-0123456789ab", &["198.51.100.0/25", "fd00:17::/64", "198.51.100.128/25"]),
+            bridge("br-0123456789ab", &["2001:db8:1::/64"]),
+        ],
         ..Options::default()
     }
+}
+
+pub fn bridge(interface: &str, nets: &[&str]) -> Bridge {
+    let nets = nets.iter().map(|net| net.parse().unwrap()).collect();
+    Bridge { interface: interface.to_owned(), nets }
 }
 
 fn install(options: &Options) -> Ruleset {
@@ -242,7 +253,7 @@ fn a_transaction_that_fails_leaves_nothing() {
         rules.last_mut().unwrap().exprs.insert(0, lookup);
         let error = apply(&wanted, None).unwrap_err();
         assert!(
-            matches!(&error, Error::Unsupported { what, .. } if what == "rule \"quarantined, IPv6\" of chain host"),
+            matches!(&error, Error::Unsupported { what, .. } if what == "rule \"drop what is forged\" of chain forged"),
             "{error}"
         );
         assert_eq!(nft("-a list ruleset"), before);

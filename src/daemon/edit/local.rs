@@ -3,6 +3,7 @@
 use crate::engine::net::Family;
 use crate::engine::ranges::RangeSet;
 use crate::lists::Entry;
+use crate::nftables::ruleset::Set;
 use crate::nftables::{self, Options, Ruleset, names};
 
 /// What is local: by the rules in the kernel, or else by those that would be put in unless configured otherwise.
@@ -10,12 +11,8 @@ pub fn local() -> RangeSet {
     // Whoever may not ask the kernel may still edit a list.
     let rules = nftables::read().ok().flatten();
     let rules = rules.unwrap_or_else(|| Ruleset::new(&Options::default()));
-    let of = |family: Family| {
-        let set = rules.set(names::LOCAL.of(family));
-        let spans = set.and_then(|set| set.elements.as_deref()).unwrap_or_default();
-        spans.iter().map(move |span| (family, *span))
-    };
-    RangeSet::new(Family::BOTH.into_iter().flat_map(of))
+    let sets = Family::BOTH.into_iter().filter_map(|family| rules.set(names::LOCAL.of(family)));
+    RangeSet::new(sets.flat_map(Set::ranges))
 }
 
 /// The set of local addresses that has the whole entry.

@@ -102,18 +102,19 @@ struct Raw {
 }
 
 fn sets_of(name: &str) -> Result<Vec<(Pair, Family)>> {
-    let all = names::PAIRS.iter().flat_map(|pair| Family::BOTH.map(|family| (*pair, family)));
     let is = |pair: &Pair, family: Family| {
         let full = pair.of(family);
         full == name || full.strip_suffix(['4', '6']) == Some(name)
     };
-    let found: Vec<(Pair, Family)> = all.filter(|(pair, family)| is(pair, *family)).collect();
+    let found: Vec<(Pair, Family)> =
+        names::all().filter(|(pair, family)| is(pair, *family)).collect();
     if found.is_empty() {
         let known: Vec<&str> =
             names::PAIRS.iter().map(|pair| pair.v4.trim_end_matches('4')).collect();
         bail!(
-            "there is no set {name:?}: there are {}, each with 4 or 6 behind it",
-            known.join(", ")
+            "there is no set {name:?}: there are {}, each with 4 or 6 behind it, and {}",
+            known.join(", "),
+            names::BRIDGES.v4
         );
     }
     Ok(found)
@@ -187,10 +188,14 @@ fn is_listed(pair: Pair) -> bool {
 
 fn overlaps(key: Key, span: Span) -> bool {
     let holds = |address: IpAddr| span.contains(number(address));
+    let shares = |found: Span| found.first() <= span.last() && span.first() <= found.last();
     match key {
-        Key::Span(_, found) => found.first() <= span.last() && span.first() <= found.last(),
+        Key::Span(_, found) => shares(found),
         Key::Address(address) => holds(address),
         Key::Pair(source, destination) => holds(source) || holds(destination),
+        Key::Reach(source, to) => holds(source) || shares(to),
+        Key::Home(_, _, found) => shares(found),
+        Key::Interface(_) => false,
     }
 }
 
@@ -241,13 +246,15 @@ fn destination(key: Key) -> Option<IpAddr> {
         Key::Span(family, span) if span.first() == span.last() => {
             Some(family.address(span.first()))
         }
-        Key::Span(..) => None,
+        Key::Span(..) | Key::Reach(..) | Key::Interface(_) | Key::Home(..) => None,
         Key::Address(address) | Key::Pair(_, address) => Some(address),
     }
 }
 
 fn queries_for(pair: Pair, key: Key, known: &Known) -> Vec<Query> {
-    if [names::CONTAINERS, names::LOCAL].contains(&pair) {
+    // What no list says.
+    let unlisted = [names::EXEMPT, names::PERMITS, names::DRYRUN, names::OTHERWAY, names::SPOOFS];
+    if names::is_managed(pair.v4) || unlisted.contains(&pair) {
         return Vec::new();
     }
     let mut queries = match key {
@@ -255,6 +262,7 @@ fn queries_for(pair: Pair, key: Key, known: &Known) -> Vec<Query> {
         Key::Address(address) => vec![Query::Address(address)],
         // Either end of a pair may be what was refused.
         Key::Pair(source, destination) => vec![Query::Address(source), Query::Address(destination)],
+        Key::Reach(..) | Key::Interface(_) | Key::Home(..) => Vec::new(),
     };
     if pair == names::ALLOW {
         let seen =

@@ -80,7 +80,7 @@ impl Drift {
             Key::Address(address) => {
                 Some((Family::of(address), Span::new(number(address), number(address))))
             }
-            Key::Pair(..) => None,
+            Key::Pair(..) | Key::Reach(..) | Key::Interface(_) | Key::Home(..) => None,
         }));
         let outside = |some: &RangeSet, other: &RangeSet| {
             let of = |family| {

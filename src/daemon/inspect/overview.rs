@@ -10,7 +10,6 @@ use super::state::RulesState;
 use crate::daemon::books::Books;
 use crate::daemon::wants::Want;
 use crate::engine::Wall;
-use crate::engine::net::Family;
 use crate::lists::{Kind, ListStatus, SetStatus, serde_time};
 use crate::nftables::expr::Expr;
 use crate::nftables::ruleset::{INTERVAL, Key};
@@ -121,7 +120,7 @@ pub fn overview(books: &Books) -> Result<Overview> {
     let lists = books.describe(&compiled);
     let mut channel = Channel::open()?;
     let mut sets = Vec::new();
-    for set in names::PAIRS.iter().flat_map(|pair| Family::BOTH.map(|family| pair.of(family))) {
+    for set in names::all().map(|(pair, family)| pair.of(family)) {
         let want = wants.iter().find(|want| want.set == set);
         let info = channel.set_info(set)?;
         let status = books.status.iter().flat_map(|status| &status.sets);
@@ -178,9 +177,9 @@ impl SetLine {
 
 fn bytes_each(info: &SetInfo) -> u64 {
     match info.key {
-        Key::Pair(_) => PAIR_BYTES,
-        Key::Address(_) | Key::Other { .. } if info.flags & INTERVAL != 0 => RANGE_BYTES,
-        Key::Address(_) | Key::Other { .. } => HOST_BYTES,
+        Key::Pair(_) | Key::Home(_) => PAIR_BYTES,
+        _ if info.flags & INTERVAL != 0 => RANGE_BYTES,
+        _ => HOST_BYTES,
     }
 }
 
@@ -241,11 +240,14 @@ mod tests {
         };
         let counts: Vec<RuleCount> = rules.chains.iter().flat_map(of).collect();
         let hits = hits(&counts);
-        for pair in names::PAIRS {
-            for family in Family::BOTH {
-                let none = [names::CONTAINERS, names::LOCAL, names::HITS].contains(&pair);
-                assert_eq!(hits.contains_key(pair.of(family)), !none, "{}", pair.of(family));
-            }
+        let none = [names::CONTAINERS, names::LOCAL, names::HITS, names::SPOOFS, names::BRIDGES];
+        for (pair, family) in names::all() {
+            assert_eq!(
+                hits.contains_key(pair.of(family)),
+                !none.contains(&pair),
+                "{}",
+                pair.of(family)
+            );
         }
     }
 }

@@ -25,7 +25,7 @@ impl RulesState {
         let Some(rules) = rules else { return RulesState::Absent };
         let refuses =
             |expr: &Expr| matches!(expr, Expr::Verdict(Verdict::Goto(to)) if to == names::REFUSE);
-        let blocked = rules.chain(names::BLOCKED);
+        let blocked = rules.chain(names::CUT);
         let enforcing = blocked
             .is_some_and(|chain| chain.rules.iter().any(|rule| rule.exprs.iter().any(refuses)));
         match (rules.dormant, enforcing) {

@@ -24,6 +24,15 @@ pub fn inbound(dry_run: bool) -> Vec<Rule> {
     // A connection to a published port is no egress, whoever opens it.
     // tcp flags & (syn | ack) == syn return
     rules.push(rule("a connection to a container", [is_opening(), returns()]));
+    // Those that are refused nothing hear from everybody.
+    // ip daddr @exempt4 return
+    for (what, set) in
+        [("to one not judged", names::EXEMPT), ("to a dry run of its own", names::DRYRUN)]
+    {
+        rules.extend(both(|family| {
+            rule(named(what, family), [is_in(Field::Daddr, family, set, true), returns()])
+        }));
+    }
     // What containers may reach whatever the lists say, they may hear from as well.
     // ip saddr @local4 return
     rules.extend(both(|family| {
@@ -34,6 +43,14 @@ pub fn inbound(dry_run: bool) -> Vec<Rule> {
     rules.extend(both(|family| {
         let allowed = is_in(Field::Saddr, family, names::ALLOW, true);
         rule(named("from an allowed address", family), [allowed, returns()])
+    }));
+    // ip daddr . ip saddr @permits4 return
+    rules.extend(both(|family| {
+        let permitted = vec![lookup(names::PERMITS, family, false)];
+        rule(
+            named("from an address allowed for it", family),
+            [reversed(family), permitted, returns()],
+        )
     }));
     // ip saddr @block4 counter drop
     let from = |set: Pair, what: &str| {

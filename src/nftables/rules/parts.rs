@@ -80,6 +80,11 @@ pub fn goto(chain: &str) -> Vec<Expr> {
     vec![Expr::Verdict(Verdict::Goto(chain.to_owned()))]
 }
 
+/// To another chain and back, unless that one ends it.
+pub fn jump(chain: &str) -> Vec<Expr> {
+    vec![Expr::Verdict(Verdict::Jump(chain.to_owned()))]
+}
+
 pub fn counter() -> Vec<Expr> {
     vec![Expr::Counter]
 }
@@ -165,6 +170,19 @@ pub fn lookup(set: Pair, family: Family, inverted: bool) -> Expr {
 pub fn is_in(field: Field, family: Family, set: Pair, member: bool) -> Vec<Expr> {
     let load = [address(field, family, Reg::ONE), lookup(set, family, !member)];
     family_is(family).into_iter().chain(load).collect()
+}
+
+/// `iifname @set`, or `!= @set`.
+pub fn comes_in_on(set: Pair, member: bool) -> Vec<Expr> {
+    let name = Expr::Meta(MetaKey::InputName, Reg::ONE);
+    vec![name, lookup(set, Family::V4, !member)]
+}
+
+/// The interface it came in on and an address, ready to be asked for as one.
+pub fn on_interface(field: Field, family: Family) -> Vec<Expr> {
+    let name = Expr::Meta(MetaKey::InputName, Reg::ONE);
+    let address = address(field, family, Reg::BEHIND_NAME);
+    family_is(family).into_iter().chain([name, address]).collect()
 }
 
 /// Source and destination, ready to be asked for as one.

@@ -20,6 +20,12 @@ pub fn dns_redirect(to: DnsRedirect) -> Vec<Rule> {
         let quarantined = is_in(Field::Saddr, family, names::QUARANTINE, true);
         rule(named("quarantined", family), [quarantined, returns()])
     }));
+    // A resolver of ours among them would be asked its own questions.
+    // ip saddr @exempt4 return
+    rules.extend(both(|family| {
+        let exempt = is_in(Field::Saddr, family, names::EXEMPT, true);
+        rule(named("not judged", family), [exempt, returns()])
+    }));
     for (family, target) in Family::BOTH.map(|family| (family, target(to, family))) {
         match target {
             Target::None => {}
