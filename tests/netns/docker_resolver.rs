@@ -132,7 +132,7 @@ fn where_the_host_asks_for_the_container_the_asker_is_unknown() {
 
 #[test]
 fn redirected_look_ups_count_for_the_container_that_asked() {
-    let names = Names::new("dredirect", &DNS4.to_string(), &[], &["--dns-redirect"]);
+    let names = Names::new("dredirect", &DNS4.to_string(), &[], &["--dns-redirect", "172.17.0.1"]);
     for (name, network, resolver) in
         [("plain", "bridge", IpAddr::from(DNS4)), ("mine", "own", EMBEDDED)]
     {
