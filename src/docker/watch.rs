@@ -17,6 +17,9 @@ use super::voice::{Listener, Voice};
 /// starts containers as soon as it listens.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
 
+/// Said when there is no socket.
+const NOBODY: &str = "no engine listens there (no such socket)";
+
 /// An engine being watched. Ends when it is stopped or dropped.
 #[derive(Debug)]
 pub struct Watch {
@@ -94,9 +97,7 @@ fn reason(address: &Address, lost: &Lost) -> String {
 
     use super::raw::AskError;
     let why = match lost {
-        Lost::Ask(AskError::Engine(Engine::SocketNotFoundError(_))) => {
-            "no engine listens there (no such socket)".to_owned()
-        }
+        Lost::Ask(AskError::Engine(Engine::SocketNotFoundError(_))) => NOBODY.to_owned(),
         Lost::Ask(AskError::Engine(Engine::DockerResponseServerError { status_code, message })) => {
             format!("the engine answered {status_code}: {}", message.trim())
         }
@@ -108,7 +109,11 @@ fn reason(address: &Address, lost: &Lost) -> String {
             while let Some(deeper) = cause.source() {
                 cause = deeper;
             }
-            cause.to_string()
+            // The socket went away between two questions.
+            match cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
+                Some(std::io::ErrorKind::NotFound) => NOBODY.to_owned(),
+                _ => cause.to_string(),
+            }
         }
     };
     format!("{address}: {why}")

@@ -285,7 +285,7 @@ fn thousands_of_events_are_told_in_order_with_few_questions() {
 }
 
 #[test]
-fn a_network_that_answers_late_holds_nothing_up_but_what_needs_it() {
+fn events_are_read_while_a_late_answer_is_awaited_and_told_behind_it() {
     let engine = Engine::listening();
     engine.set(|state| {
         state.containers.insert("a1".into(), container("a1", "one", "10.1.0.5"));
