@@ -12,42 +12,49 @@ use super::lab::net::{connect, connect_from};
 use super::lab::raw::{self, Raw};
 use super::lab::serve::{Server, everywhere};
 use super::lab::wire::Seen;
-use super::lab::{DEAD4, DEAD6, Side, at, eventually};
+use super::lab::{DEAD4, DEAD6, Side, at, retry_until};
 use super::stand::{LATER, PORT, SOON, members};
 
-fn has(port: &Port, set: &str, wanted: &[&str]) -> bool {
-    let there = members(&port.lab, set);
-    wanted.iter().all(|one| there.contains(*one))
+fn has(port: &Port, set: &str, one: &str) -> bool {
+    members(&port.lab, set).contains(one)
+}
+
+/// The interface of a network, as sets show it.
+fn quoted(port: &Port, network: &str) -> String {
+    format!("\"{}\"", port.engine.interface(network))
+}
+
+/// Waits until each set has, or has no more, this member.
+#[track_caller]
+fn come(port: &Port, wanted: &[(&str, &str, bool)]) {
+    for (set, one, there) in wanted {
+        if retry_until(LATER, || (has(port, set, one) == *there).then_some(())).is_none() {
+            let all = members(&port.lab, set);
+            panic!("{one} in {set}: not {there}: {all:?}\n{}", port.daemon.story());
+        }
+    }
 }
 
 #[test]
 fn sets_follow_the_networks_of_the_engine() {
     let port = Port::new("dnets", &HOLD);
-    let bridge = ["172.17.0.0/16", "fd17::/64"];
-    eventually("the default bridge is ours", LATER, || {
-        has(&port, "containers4", &bridge[..1]) && has(&port, "containers6", &bridge[1..])
-    });
-    assert!(!has(&port, "containers4", &["172.16.0.0/12"]), "no guess where the engine is known");
+    come(&port, &[("containers4", "172.17.0.0/16", true), ("containers6", "fd17::/64", true)]);
+    assert!(!has(&port, "containers4", "172.16.0.0/12"), "no guess where the engine is known");
 
     port.engine.network("own", &OWN_NET);
-    let interface = port.engine.interface("own");
-    let homes: Vec<String> = OWN_NET.iter().map(|net| format!("{interface} . {net}")).collect();
-    eventually("a new network is ours", LATER, || {
-        has(&port, "containers4", &OWN_NET[..1])
-            && has(&port, "containers6", &OWN_NET[1..])
-            && has(&port, "bridges", &[&interface])
-            && has(&port, "homes4", &[&homes[0]])
-            && has(&port, "homes6", &[&homes[1]])
-    });
+    let interface = quoted(&port, "own");
+    let [home4, home6] = OWN_NET.map(|net| format!("{interface} . {net}"));
+    let sets = [
+        ("containers4", OWN_NET[0]),
+        ("containers6", OWN_NET[1]),
+        ("bridges", &interface),
+        ("homes4", &home4),
+        ("homes6", &home6),
+    ];
+    come(&port, &sets.map(|(set, one)| (set, one, true)));
     port.engine.remove_network("own");
-    eventually("a removed one is not", LATER, || {
-        let gone = |set: &str, one: &str| !members(&port.lab, set).contains(one);
-        gone("containers4", OWN_NET[0])
-            && gone("containers6", OWN_NET[1])
-            && gone("bridges", &interface)
-            && gone("homes4", &homes[0])
-    });
-    assert!(has(&port, "containers4", &bridge[..1]), "the others stay");
+    come(&port, &sets.map(|(set, one)| (set, one, false)));
+    assert!(has(&port, "containers4", "172.17.0.0/16"), "the others stay");
 }
 
 #[test]
@@ -55,12 +62,10 @@ fn networks_named_by_the_operator_stay_beside_those_of_the_engine() {
     let args = [&HOLD[..], &["--container-net", "172.31.7.0/24"]].concat();
     let port = Port::new("dnamed", &args);
     port.engine.network("own", &OWN_NET);
-    eventually("both are ours", LATER, || {
-        has(&port, "containers4", &["172.31.7.0/24", OWN_NET[0], "172.17.0.0/16"])
-    });
+    let all = ["172.31.7.0/24", OWN_NET[0], "172.17.0.0/16"];
+    come(&port, &all.map(|net| ("containers4", net, true)));
     port.engine.remove_network("own");
-    eventually("one is ours", LATER, || !has(&port, "containers4", &OWN_NET[..1]));
-    assert!(has(&port, "containers4", &["172.31.7.0/24"]));
+    come(&port, &[("containers4", OWN_NET[0], false), ("containers4", "172.31.7.0/24", true)]);
 }
 
 /// Packets a container sends with sources that are not its network's; each must not get anywhere.
@@ -71,7 +76,7 @@ fn a_source_that_does_not_belong_on_its_bridge_is_refused() {
     port.run("liar", &Run::new("liar").network("own"));
     port.run("victim", &Run::new("victim"));
     let bridge = port.engine.interface("own");
-    eventually("its bridge is known", LATER, || has(&port, "bridges", &[&bridge]));
+    come(&port, &[("bridges", &quoted(&port, "own"), true)]);
     let (liar, victim) = (port.engine.place("liar", "own"), port.engine.place("victim", "bridge"));
     let raw = Raw::from_container(&port.lab, &port.engine.ns("liar"), &bridge);
 
@@ -116,7 +121,7 @@ fn in_a_dry_run_a_forged_source_is_told_and_passes() {
     port.engine.network("own", &OWN_NET);
     port.run("liar", &Run::new("liar").network("own"));
     let bridge = port.engine.interface("own");
-    eventually("its bridge is known", LATER, || has(&port, "bridges", &[&bridge]));
+    come(&port, &[("bridges", &quoted(&port, "own"), true)]);
     let raw = Raw::from_container(&port.lab, &port.engine.ns("liar"), &bridge);
     let (forged, dst) = (at([198, 51, 100, 7], 7_000), at(DEAD4, PORT));
     raw.send(&raw::udp(forged, dst, b"forged"));
