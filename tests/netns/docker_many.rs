@@ -16,7 +16,7 @@ const MORE: u8 = 10;
 
 /// Seconds since the epoch, of an event of ours.
 fn time(event: &Value) -> f64 {
-    let text = event["time"].as_str().expect("a time");
+    let text = event["ts"].as_str().expect("a time");
     let stamp = humantime::parse_rfc3339(text).expect("a time");
     stamp.duration_since(std::time::UNIX_EPOCH).expect("later").as_secs_f64()
 }
