@@ -44,6 +44,7 @@ fn every_flag_of_run_is_a_key_of_the_file() {
         memory-only = true
         no-docker = true
         trust-labels = true
+        allow-spoofing = true
         keep-rules = true
         events = "/tmp/e"
         log-format = "json"
@@ -59,6 +60,7 @@ fn every_flag_of_run_is_a_key_of_the_file() {
     );
     assert_eq!((config.engine.scope, config.engine.bounds.budget), (Scope::Container, 9));
     assert!(config.docker.is_none() && config.policies.trust_labels);
+    assert!(config.rules.allow_spoofing);
     assert_eq!(config.engine.bounds.hold, Duration::from_millis(500));
     assert!(config.memory_only && config.keep_rules);
     let (v4, v6) = (Some([10, 1, 0, 53].into()), Some("fd00:1::53".parse().unwrap()));

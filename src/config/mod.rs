@@ -31,7 +31,7 @@ use crate::engine::{Mode, Settings};
 use crate::events::LogFormat;
 use crate::host::{self, InterfaceAddress};
 use crate::lists::Feed;
-use crate::nftables::{self, DnsRedirect, LocalPolicy, Net, Posture, QueueVia, Refuse};
+use crate::nftables::{self, Bridge, DnsRedirect, LocalPolicy, Net, Posture, QueueVia, Refuse};
 
 /// Read if it is there and no other file is named.
 pub const DEFAULT_FILE: &str = "/etc/synhold/synhold.toml";
@@ -48,6 +48,10 @@ pub struct RuleConfig {
     pub containers: Vec<Net>,
     /// True if the user named them.
     pub containers_named: bool,
+    /// Bridges of container networks, as far as they are known.
+    pub bridges: Vec<Bridge>,
+    /// True if containers may send from addresses that do not belong on their network.
+    pub allow_spoofing: bool,
     /// First queue.
     pub queue_num: u16,
     /// How many.
@@ -227,6 +231,8 @@ fn resolve_rules(options: &RuleOptions) -> Result<RuleConfig> {
     Ok(RuleConfig {
         containers,
         containers_named,
+        bridges: Vec::new(),
+        allow_spoofing: options.allow_spoofing,
         queue_num,
         queues,
         posture,
@@ -360,8 +366,8 @@ impl RuleConfig {
             refuse: self.refuse,
             queue_via,
             containers: self.containers.clone(),
-            bridges: Vec::new(),
-            anti_spoof: true,
+            bridges: self.bridges.clone(),
+            anti_spoof: !self.allow_spoofing,
             host_addresses: self.host.iter().map(|on| on.address).collect(),
             hosts_size: nftables::HOSTS_SIZE_DEFAULT,
             dns_redirect: self.dns_redirect,

@@ -87,6 +87,10 @@ pub struct RuleOptions {
     /// Whether private and container networks are judged [default: allow]
     #[arg(long, value_name = "POLICY")]
     pub local_policy: Option<LocalAs>,
+    /// Let containers send from addresses that do not belong on their network, as one that routes for others does
+    #[arg(long)]
+    #[serde(default)]
+    pub allow_spoofing: bool,
 }
 
 /// Everything `run` takes. Keys of the file are the long flags without the dashes.
@@ -193,6 +197,7 @@ impl RuleOptions {
             dns_redirect: self.dns_redirect.or(file.dns_redirect),
             refuse_dot: self.refuse_dot || file.refuse_dot,
             local_policy: self.local_policy.or(file.local_policy),
+            allow_spoofing: self.allow_spoofing || file.allow_spoofing,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::clock;
+use super::roster::Note;
 use super::shared::Shared;
 use super::truth::Order;
 use crate::dns::{self, Answer, SpawnConfig, Stop};
@@ -115,6 +116,11 @@ impl dns::Sink for Reader {
         if self.shared.engine.unblocks(&record) {
             // What does not fit waits for its next answer.
             self.shared.orders.put(Order::Named(record.address));
+        }
+        if self.shared.engine.lists().refuses_address(record.address) {
+            for container in self.shared.engine.owners().admitted_by(&record) {
+                self.shared.roster.put(Note::Admitted((container, record.address)));
+            }
         }
         if recorded.inserted == Inserted::New {
             self.shared.event(Body::Record(RecordBody::from(&record)));

@@ -53,13 +53,10 @@ pub enum Order {
     /// A blocked address that an allowed domain now admits.
     Named(IpAddr),
     /// Where containers are from now on.
-    #[allow(dead_code, reason = "told by who knows the containers")]
     Networks(Networks),
     /// What single containers may from now on.
-    #[allow(dead_code, reason = "told by who knows the containers")]
     Policies(Arc<Policies>),
     /// These addresses changed hands, or nobody has them any more.
-    #[allow(dead_code, reason = "told by who knows the containers")]
     Left(Vec<IpAddr>),
     /// Put the rules back, or leave them, and end.
     Stop {
