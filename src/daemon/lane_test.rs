@@ -69,7 +69,7 @@ impl Bench {
                 sender,
                 denied,
                 orders,
-                (crate::daemon::roster::notes().unwrap(), books),
+                (crate::daemon::roster::notes().unwrap(), books, Default::default()),
                 unanswered,
                 Disposition::Refuse,
                 0,

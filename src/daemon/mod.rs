@@ -27,6 +27,7 @@ mod saver;
 mod sets;
 mod shared;
 mod tell;
+mod tenants;
 mod truth;
 mod wants;
 mod watch;
@@ -61,6 +62,7 @@ use roster::Roster;
 use rules::Rules;
 use saver::Saver;
 use shared::{Mailbox, Shared};
+use tenants::TenantBook;
 use truth::Truth;
 use watch::Watch;
 
@@ -220,13 +222,16 @@ fn share(
         Refuse::Drop => Disposition::Drop,
     };
     let (denied, ear) = Denied::new();
+    let tenants = TenantBook::load(&config.state_dir, config.memory_only);
+    let mut books = Inventory::new(config.policies.clone());
+    books.remember(&tenants.tenants());
     let shared = Shared::new(
         engine,
         mailboxes,
         writer.sender(),
         Arc::new(denied),
         Truth::orders()?,
-        (roster::notes()?, Inventory::new(config.policies.clone())),
+        (roster::notes()?, books, tenants),
         unanswered,
         refuse,
         config.rules.queue_num,

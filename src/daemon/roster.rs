@@ -100,6 +100,10 @@ struct Keeper {
     admitted: BTreeSet<Admitted>,
     networks: Option<Networks>,
     policies: Policies,
+    /// Addresses whose last container's look-ups are to be forgotten.
+    new_tenants: BTreeSet<IpAddr>,
+    /// The tenants changed.
+    moved: bool,
     /// Told once the engine was heard, or is known to be away.
     first: Option<Sender<()>>,
 }
@@ -120,6 +124,8 @@ impl Roster {
             admitted: BTreeSet::new(),
             networks: None,
             policies: Policies::default(),
+            new_tenants: BTreeSet::new(),
+            moved: false,
             first: Some(first),
         };
         let mut roster = Roster { shared: Arc::clone(shared), watch: None, thread: None };
@@ -202,11 +208,13 @@ impl Keeper {
                     Note::Unnamed(unnamed) => self.waiting.push_back(*unnamed),
                     Note::Admitted(pair) => self.admit(pair),
                     Note::Stop => {
+                        self.hand_over();
                         self.name(Mono(u64::MAX));
                         return;
                     }
                 }
             }
+            self.hand_over();
             self.name(clock::mono());
         }
     }
@@ -240,11 +248,8 @@ impl Keeper {
         let networks = (all || effects.networks).then(|| follow::networks(&inventory, &self.rules));
         drop(inventory);
         let Effects { new_tenants, news, left, .. } = effects;
-        if !new_tenants.is_empty() {
-            // Before anybody is credited with what the last container on the address asked for.
-            let gone: BTreeSet<IpAddr> = new_tenants.into_iter().collect();
-            self.shared.engine.registry().forget_askers(&gone);
-        }
+        self.new_tenants.extend(new_tenants);
+        self.moved |= owners.is_some();
         if let Some(networks) = networks.filter(|networks| self.networks.as_ref() != Some(networks))
         {
             self.networks = Some(networks.clone());
@@ -265,6 +270,20 @@ impl Keeper {
         if all {
             self.first = None;
         }
+    }
+
+    /// Nobody is credited with what the last container on its address asked for. Going through a large registry takes a
+    /// while, so it is done once for all that came together, and long before the process of a new container runs.
+    fn hand_over(&mut self) {
+        if !std::mem::take(&mut self.moved) {
+            return;
+        }
+        let gone = std::mem::take(&mut self.new_tenants);
+        if !gone.is_empty() {
+            self.shared.engine.registry().forget_askers(&gone);
+        }
+        let tenants = books(&self.shared).tenants().clone();
+        self.shared.tenants.set(tenants);
     }
 
     fn admit(&mut self, pair: Admitted) {

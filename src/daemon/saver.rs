@@ -31,10 +31,12 @@ impl Saver {
             .name("save".to_owned())
             .spawn(move || {
                 let save = |keeper: &mut Keeper| {
-                    // In this order: a mark that is on disk without its records would hide them for good.
-                    let reached = marks.reached();
+                    // In this order: a mark that is on disk without its records would hide them for good, and a tenant with
+                    // what another asked for would inherit it.
+                    let (reached, tenants) = (marks.reached(), shared.tenants.tenants());
                     if keeper.save(&shared) {
                         marks.save(&reached);
+                        shared.tenants.save(tenants);
                     }
                 };
                 while stopped.recv_timeout(keeper.pause()) == Err(RecvTimeoutError::Timeout) {

@@ -8,6 +8,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::clock;
 use super::denied::Denied;
 use super::roster::{Note, Notes, Unnamed};
+use super::tenants::TenantBook;
 use super::truth::Orders;
 use crate::control::{Docker, DockerState};
 use crate::engine::event::{Body, Event, Health, Totals, VerdictBody};
@@ -54,6 +55,8 @@ pub struct Shared {
     pub orders: Orders,
     /// The way to the thread that knows the containers.
     pub roster: Notes,
+    /// Who was last on which address, as far as the registry knows.
+    pub tenants: TenantBook,
     /// What is known about containers. Never asked on the packet path.
     pub inventory: Mutex<Inventory>,
     /// Whether the container engine answers.
@@ -162,7 +165,7 @@ impl Shared {
         events: EventSender,
         denied: Arc<Denied>,
         orders: Orders,
-        (roster, inventory): (Notes, Inventory),
+        (roster, inventory, tenants): (Notes, Inventory, TenantBook),
         unanswered: Verdict,
         refuse: Disposition,
         queue_num: u16,
@@ -177,6 +180,7 @@ impl Shared {
             orders,
             roster,
             inventory: Mutex::new(inventory),
+            tenants,
             docker: Mutex::new(unheard()),
             tally,
             queue_stats,

@@ -16,6 +16,8 @@ use super::policy::Policies;
 use super::time::Wall;
 use claims::Claims;
 
+pub use claims::Tenants;
+
 /// Digits of an id that stand for a container whose name is not known yet, as engines show them.
 const SHORT_ID: usize = 12;
 /// Digits of an id that a person has to give at least.
@@ -337,6 +339,16 @@ impl Inventory {
     /// Whether the engine ever told all there is.
     pub fn is_heard(&self) -> bool {
         self.heard
+    }
+
+    /// Who was last on which address.
+    pub fn tenants(&self) -> &Tenants {
+        self.claims.tenants()
+    }
+
+    /// Takes in who was last on which address, as an earlier run knew it.
+    pub fn remember(&mut self, tenants: &Tenants) {
+        self.claims.remember(tenants);
     }
 
     /// Containers that were not taken in because there were too many.

@@ -97,6 +97,20 @@ fn a_dead_container_owns_nothing_and_its_late_end_takes_nothing_from_the_next() 
 }
 
 #[test]
+fn a_tenant_that_came_while_nobody_watched_is_a_new_one() {
+    let mut books = books();
+    books.remember(
+        &[("172.18.0.2", "a"), ("172.18.0.3", "b")].map(|(at, id)| (ip(at), id.into())).into(),
+    );
+    let change = Change::All {
+        containers: vec![container("a", &["172.18.0.2"]), container("c", &["172.18.0.3"])],
+        networks: vec![network(NET, "bridge", "172.18.0.0/16")],
+    };
+    assert_eq!(apply(&mut books, 1, change).new_tenants, [ip("172.18.0.3")]);
+    assert_eq!(books.tenants().get(&ip("172.18.0.3")).map(|id| &**id), Some("c"));
+}
+
+#[test]
 fn a_packet_is_told_as_its_owners_of_that_moment() {
     let mut books = books();
     apply(&mut books, 10, Change::Container(container("a", &["172.18.0.2"])));

@@ -98,7 +98,7 @@ impl Bench {
             writer.sender(),
             denied,
             Truth::orders().unwrap(),
-            (crate::daemon::roster::notes().unwrap(), books()),
+            (crate::daemon::roster::notes().unwrap(), books(), Default::default()),
             Verdict::Accept,
             Disposition::Refuse,
             0,

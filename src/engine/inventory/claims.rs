@@ -19,9 +19,11 @@ const IN_FLIGHT: Duration = Duration::from_millis(100);
 pub(super) struct Claims {
     current: HashMap<IpAddr, Claim>,
     past: VecDeque<Past>,
-    /// The id of the last container on each address.
-    tenants: HashMap<IpAddr, Arc<str>>,
+    tenants: Tenants,
 }
+
+/// The id of the last container on each address.
+pub type Tenants = HashMap<IpAddr, Arc<str>>;
 
 #[derive(Debug)]
 struct Claim {
@@ -117,6 +119,18 @@ impl Claims {
         let mut all = past.map(|past| &past.owner).chain(current.map(|claim| &claim.owner));
         let first = all.next()?;
         all.all(|owner| owner.id == first.id).then(|| Arc::clone(first))
+    }
+
+    /// Who was last on which address.
+    pub fn tenants(&self) -> &Tenants {
+        &self.tenants
+    }
+
+    /// Takes in who was last on which address, as an earlier run knew it.
+    pub fn remember(&mut self, tenants: &Tenants) {
+        for (address, id) in tenants {
+            self.tenants.entry(*address).or_insert_with(|| Arc::clone(id));
+        }
     }
 
     /// Who has which address now.
