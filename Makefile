@@ -9,7 +9,7 @@ PREFIX := /usr/local
 # Privileged tests, benchmark and demo run as root; what they are built from does not.
 AS_ROOT := $(if $(SUDO),CARGO_TARGET_$(shell uname -m | tr a-z A-Z)_UNKNOWN_LINUX_GNU_RUNNER="$(SUDO)")
 
-.PHONY: run demo test test-unprivileged test-netns check bench install-rules remove-rules install setup build
+.PHONY: run demo test test-unprivileged test-netns check bench install-rules remove-rules install setup setup-tests build
 
 run: build
 	$(SUDO) $(SYNHOLD) run $(if $(findstring --state-dir,$(ARGS)),,--state-dir data) $(ARGS)
@@ -19,11 +19,12 @@ demo: build
 
 test: test-unprivileged test-netns
 
-test-unprivileged: setup
+test-unprivileged: setup-tests
 	$(CARGO) test --locked --lib --bins --test it
 
-test-netns: setup
+test-netns: setup-tests
 	$(CARGO) build --locked --example demo
+	$(AS_ROOT) $(CARGO) test --locked --lib -- --ignored
 	$(AS_ROOT) $(CARGO) test --locked --test netns
 
 check: setup
@@ -47,6 +48,9 @@ install: build
 
 setup:
 	scripts/setup.sh
+
+setup-tests:
+	scripts/setup.sh tests
 
 build: setup
 	$(CARGO) build --locked --release

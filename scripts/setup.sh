@@ -1,10 +1,20 @@
 #!/bin/sh
-# Installs the Debian packages that building, running and testing synhold needs; does nothing if all are there.
+# Installs the Debian packages that building and running synhold needs, with `tests` those of its tests too; does nothing if
+# all are there.
 set -eu
 
 # To build: libclang-dev and linux-libc-dev (rustables reads the kernel's headers), gcc as the linker.
 # To run: dnsmasq-base (without its service), util-linux for setpriv. To look and to test: nftables, iproute2.
 packages="gcc libc6-dev libclang-dev linux-libc-dev dnsmasq-base util-linux nftables iproute2"
+
+# To test: a container engine that is only ever started inside namespaces of the tests, and what its containers run.
+# Whoever's engine and busybox are here already will do: Debian's packages would push others off the machine.
+engine=""
+if [ "${1:-}" = tests ]; then
+    command -v busybox >/dev/null || packages="$packages busybox-static"
+    PATH="$PATH:/usr/sbin:/sbin" command -v dockerd >/dev/null || engine="docker.io"
+    packages="$packages $engine"
+fi
 
 missing=""
 for package in $packages; do
@@ -18,6 +28,15 @@ if [ "$(id -u)" -ne 0 ]; then
     sudo="sudo"
 fi
 echo "installing:$missing"
+# Debian starts what it installs, now and at every boot: an engine would put its rules and its bridge on this machine.
+# `systemctl unmask docker.service docker.socket containerd.service` if you want one.
+if [ -n "$engine" ] && [ -d /run/systemd/system ]; then
+    $sudo systemctl mask docker.service docker.socket containerd.service
+elif [ -n "$engine" ] && [ ! -e /usr/sbin/policy-rc.d ]; then
+    trap '$sudo rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' | $sudo tee /usr/sbin/policy-rc.d >/dev/null
+    $sudo chmod 0755 /usr/sbin/policy-rc.d
+fi
 # The names are split on purpose.
 # shellcheck disable=SC2086
 DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y --no-install-recommends $missing ||

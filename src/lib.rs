@@ -27,8 +27,8 @@
 //! | `netlink` | framing for the adapters that speak netlink |
 //! | [`lists`] | adapter: list files and feeds: read, fetched, watched, edited, compiled to [`engine::lists`] |
 //! | [`conntrack`] | adapter: ends flows that stand |
-//! | [`dns`] | adapter: dnsmasq's log from a file, a FIFO, standard input or a dnsmasq of our own; parser and correlator |
-//! | [`docker`] | adapter: the container engine: who is who, from its events and lists |
+//! | [`dns`] | adapter: dnsmasq's log from a file, a FIFO, standard input, a container or a dnsmasq of our own; parser and correlator |
+//! | [`docker`] | adapter: the container engine: who is who, from its events and lists; a container's log |
 //! | [`events`] | adapter: the event log, as JSON Lines and as lines for people |
 //! | [`control`] | adapter: the control socket: questions to a running daemon, and its answers |
 //! | [`store`] | adapter: the registry on disk |

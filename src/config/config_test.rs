@@ -44,6 +44,7 @@ fn every_flag_of_run_is_a_key_of_the_file() {
         memory-only = true
         no-docker = true
         trust-labels = true
+        allow-spoofing = true
         keep-rules = true
         events = "/tmp/e"
         log-format = "json"
@@ -59,6 +60,7 @@ fn every_flag_of_run_is_a_key_of_the_file() {
     );
     assert_eq!((config.engine.scope, config.engine.bounds.budget), (Scope::Container, 9));
     assert!(config.docker.is_none() && config.policies.trust_labels);
+    assert!(config.rules.allow_spoofing);
     assert_eq!(config.engine.bounds.hold, Duration::from_millis(500));
     assert!(config.memory_only && config.keep_rules);
     let (v4, v6) = (Some([10, 1, 0, 53].into()), Some("fd00:1::53".parse().unwrap()));
@@ -124,7 +126,7 @@ fn values_that_cannot_be_are_refused_in_one_line() {
         ("queues = 0", "--queues"),
         ("queue-num = 65535\nqueues = 2", "65535"),
         ("container-net = [\"10.0.0.1/8\"]", "--container-net 10.0.0.1/8"),
-        ("dns-source = [\"docker:dns\"]", "docker"),
+        ("dns-source = [\"docker:/dns\"]", "names no container"),
         ("dns-source = [\"http:x\"]", "--dns-source http:x"),
         ("fail = \"maybe\"", "maybe"),
         ("dns-redirect = \"here\"", "--dns-redirect here: write off, gateway"),
@@ -213,4 +215,12 @@ fn container_sections_are_read_in_order_and_checked() {
         assert!(error.contains("container") && error.contains(part), "{wrong}: {error}");
         assert!(!error.contains('\n'), "{error}");
     }
+}
+
+#[test]
+fn a_containers_log_is_a_source_and_needs_the_engine() {
+    let config = resolved("dns-source = [\"docker:resolver\", \"stdin\", \"docker:two\"]").unwrap();
+    assert_eq!(config.resolver_containers(), ["resolver", "two"]);
+    let error = resolved("dns-source = [\"docker:resolver\"]\nno-docker = true").unwrap_err();
+    assert!(format!("{error:#}").contains("--no-docker"), "{error:#}");
 }

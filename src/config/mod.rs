@@ -31,7 +31,7 @@ use crate::engine::{Mode, Settings};
 use crate::events::LogFormat;
 use crate::host::{self, InterfaceAddress};
 use crate::lists::Feed;
-use crate::nftables::{self, DnsRedirect, LocalPolicy, Net, Posture, QueueVia, Refuse};
+use crate::nftables::{self, Bridge, DnsRedirect, LocalPolicy, Net, Posture, QueueVia, Refuse};
 
 /// Read if it is there and no other file is named.
 pub const DEFAULT_FILE: &str = "/etc/synhold/synhold.toml";
@@ -48,6 +48,10 @@ pub struct RuleConfig {
     pub containers: Vec<Net>,
     /// True if the user named them.
     pub containers_named: bool,
+    /// Bridges of container networks, as far as they are known.
+    pub bridges: Vec<Bridge>,
+    /// True if containers may send from addresses that do not belong on their network.
+    pub allow_spoofing: bool,
     /// First queue.
     pub queue_num: u16,
     /// How many.
@@ -115,7 +119,8 @@ pub fn load(file: Option<&Path>, given: Options) -> Result<Config> {
     let rules = resolve_rules(&given.rules.or(from_file.rules))?;
     let mut config = resolve(daemon, rules)?;
     config.feeds = from_file.feeds;
-    config.policies.sections.extend(from_file.containers);
+    let resolvers = config.resolver_containers().into_iter().map(containers::resolver);
+    config.policies.sections = resolvers.chain(from_file.containers).collect();
     Ok(config)
 }
 
@@ -227,6 +232,8 @@ fn resolve_rules(options: &RuleOptions) -> Result<RuleConfig> {
     Ok(RuleConfig {
         containers,
         containers_named,
+        bridges: Vec::new(),
+        allow_spoofing: options.allow_spoofing,
         queue_num,
         queues,
         posture,
@@ -287,6 +294,9 @@ fn resolve(options: DaemonOptions, rules: RuleConfig) -> Result<Config> {
     let policies =
         Policies { trust_labels: options.trust_labels, ..Policies::new(&engine, refuse) };
     let docker = if options.no_docker { None } else { Some(engine_address()?) };
+    if let (None, Some(name)) = (&docker, sources.iter().find_map(dns::Spec::container)) {
+        bail!("--dns-source docker:{name} asks the container engine, and --no-docker forbids it");
+    }
     Ok(Config {
         rules,
         engine,
@@ -345,6 +355,13 @@ fn bridges(host: &[InterfaceAddress]) -> Vec<String> {
     host::BRIDGE_PATTERNS.iter().filter(|p| !foreign(p)).map(|&p| p.to_owned()).collect()
 }
 
+impl Config {
+    /// Containers whose log is evidence: they resolve for the others, and are to reach their own servers.
+    pub fn resolver_containers(&self) -> Vec<&str> {
+        self.sources.iter().filter_map(dns::Spec::container).collect()
+    }
+}
+
 impl RuleConfig {
     /// The rules as the nftables adapter takes them.
     pub fn ruleset(&self, queue_via: QueueVia) -> nftables::Ruleset {
@@ -360,8 +377,8 @@ impl RuleConfig {
             refuse: self.refuse,
             queue_via,
             containers: self.containers.clone(),
-            bridges: Vec::new(),
-            anti_spoof: true,
+            bridges: self.bridges.clone(),
+            anti_spoof: !self.allow_spoofing,
             host_addresses: self.host.iter().map(|on| on.address).collect(),
             hosts_size: nftables::HOSTS_SIZE_DEFAULT,
             dns_redirect: self.dns_redirect,

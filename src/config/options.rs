@@ -87,6 +87,10 @@ pub struct RuleOptions {
     /// Whether private and container networks are judged [default: allow]
     #[arg(long, value_name = "POLICY")]
     pub local_policy: Option<LocalAs>,
+    /// Let containers send from addresses that do not belong on their network, as one that routes for others does
+    #[arg(long)]
+    #[serde(default)]
+    pub allow_spoofing: bool,
 }
 
 /// Everything `run` takes. Keys of the file are the long flags without the dashes.
@@ -113,7 +117,8 @@ pub struct DaemonOptions {
     /// Where the registry is kept [default: /var/lib/synhold]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Where DNS records come from: spawn, file:PATH, fifo:PATH or stdin; repeatable [default: spawn]
+    /// Where DNS records come from: spawn, file:PATH, fifo:PATH, docker:NAME (a container's log) or stdin; repeatable
+    /// [default: spawn]
     #[arg(long, value_name = "SPEC")]
     #[serde(default)]
     pub dns_source: Vec<String>,
@@ -193,6 +198,7 @@ impl RuleOptions {
             dns_redirect: self.dns_redirect.or(file.dns_redirect),
             refuse_dot: self.refuse_dot || file.refuse_dot,
             local_policy: self.local_policy.or(file.local_policy),
+            allow_spoofing: self.allow_spoofing || file.allow_spoofing,
         }
     }
 }

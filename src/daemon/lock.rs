@@ -90,6 +90,14 @@ pub fn tell_rules_command() {
     }
 }
 
+/// Whether an instance runs in this network namespace.
+pub fn is_running() -> bool {
+    // Trying the lock would keep out one that is about to start.
+    let file = path().and_then(|path| Ok(std::fs::read_to_string(path)?));
+    let holder = file.ok().and_then(|text| text.trim().parse::<u32>().ok());
+    holder.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists())
+}
+
 /// Whether a person changed the rules by command since `since`.
 pub fn rules_commanded_since(since: SystemTime) -> bool {
     let told = path().and_then(|path| Ok(std::fs::metadata(path.with_extension(RULES))?));

@@ -15,6 +15,7 @@ mod lane;
 mod lanes;
 mod library;
 mod lock;
+mod marks;
 mod persist;
 pub mod policies;
 mod protected;
@@ -38,7 +39,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::SigSet;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::Config;
+use crate::config::{Config, RuleConfig};
 use crate::dns;
 use crate::engine::event::{Body, Ready, Reload, Stop};
 use crate::engine::health::SourceHealth;
@@ -53,7 +54,8 @@ use denied::{Denied, Ear};
 use evidence::{Readers, SourceState};
 use lanes::Lanes;
 use lock::Lock;
-pub use lock::tell_rules_command;
+pub use lock::{is_running, tell_rules_command};
+use marks::{ContainerLogs, Marks};
 use persist::Keeper;
 use roster::Roster;
 use rules::Rules;
@@ -83,20 +85,23 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
     let (shared, ear) = share(config, &sources, &writer)?;
     let shared = Arc::new(shared);
     let keeper = Keeper::load(&config.state_dir, config.memory_only, &shared)?;
-    let saver = Saver::start(keeper, Arc::clone(&shared))?;
+    let marks = Arc::new(Marks::load(config, shared.engine.registry().is_empty()));
+    let saver = Saver::start(keeper, Arc::clone(&marks), Arc::clone(&shared))?;
     let background = Background::open(config, &shared, ear)?;
-    let roster = Roster::start(&shared)?;
+    let roster = Roster::start(config, &shared)?;
     // 5. Evidence before verdicts.
     let (states, changes) = channel();
-    let readers = Readers::start(&sources, &config.dnsmasq, &shared, &states)?;
+    let outside: Arc<dyn dns::Outside> = Arc::new(ContainerLogs::new(config.docker.clone(), marks));
+    let readers = Readers::start(&sources, &config.dnsmasq, &outside, &shared, &states)?;
     await_dnsmasq(config, &changes)?;
     drop(changes);
     // 6. Queues before rules: what the rules send must find somebody.
     let lanes = Lanes::start(config, &shared)?;
     // 7. Rules, and those who keep them. From here on nothing returns early.
-    let rules = Rules::install(&config.rules, config.engine.mode, shared.engine.lists().hosts())
+    let wanted = roster.rules(&config.rules);
+    let rules = Rules::install(&wanted, config.engine.mode, shared.engine.lists().hosts())
         .context("cannot install the rules, so nothing is protected")?;
-    let ready = ready(config, &shared, &rules);
+    let ready = ready(config, &wanted, &shared, &rules);
     let background = background.start(rules)?;
     let control = control::start(config, &shared);
     if let Err(error) = on_ready() {
@@ -253,7 +258,7 @@ fn await_dnsmasq(config: &Config, changes: &Receiver<SourceState>) -> Result<()>
     }
 }
 
-fn ready(config: &Config, shared: &Shared, rules: &Rules) -> Ready {
+fn ready(config: &Config, wanted: &RuleConfig, shared: &Shared, rules: &Rules) -> Ready {
     let word = |debug: String| debug.to_lowercase();
     Ready {
         mode: config.engine.mode,
@@ -266,7 +271,7 @@ fn ready(config: &Config, shared: &Shared, rules: &Rules) -> Ready {
         queue_num: config.rules.queue_num,
         queues: config.rules.queues,
         hold_ms: u64::try_from(config.engine.bounds.hold.as_millis()).unwrap_or(u64::MAX),
-        containers: config.rules.containers.iter().map(ToString::to_string).collect(),
+        containers: wanted.containers.iter().map(ToString::to_string).collect(),
         sources: config.sources.iter().map(ToString::to_string).collect(),
         records: u64::try_from(shared.engine.registry().len()).unwrap_or(u64::MAX),
         own_rules: rules.own,

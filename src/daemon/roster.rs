@@ -1,9 +1,12 @@
 //! The thread that keeps the books on containers, and passes on what follows: owners to the engine, networks and policies
 //! to the kernel, names to what was judged before its container was known.
 
+mod follow;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,13 +16,19 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::clock;
 use super::inbox::Inbox;
+use super::policies::{Networks, Policies};
 use super::shared::Shared;
-use crate::engine::container::Dated;
+use super::truth::Order;
+use crate::config::{Config, RuleConfig};
+use crate::docker::{self, Listener};
+use crate::engine::container::{Change, Dated};
 use crate::engine::event::Body;
 use crate::engine::health::Evidence;
 use crate::engine::inventory::{Effects, Inventory};
 use crate::engine::judge::Decision;
+use crate::engine::policy::Policy;
 use crate::engine::{Mono, Now};
+use follow::Admitted;
 
 /// Verdicts that may wait for a name; more are told without one.
 const UNNAMED_MAX: usize = 4096;
@@ -27,6 +36,11 @@ const UNNAMED_MAX: usize = 4096;
 const NAME_PATIENCE: Duration = Duration::from_secs(1);
 /// How often those that wait are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a start waits for the engine's first word, so that containers that run are known before their packets. It
+/// takes some milliseconds; without an engine it is known at once that there is none.
+const FIRST_PATIENCE: Duration = Duration::from_secs(3);
+/// Pairs of a container and a blocked address that it may reach by a name of its own, at most.
+const ADMITTED_MAX: usize = 4096;
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -39,6 +53,8 @@ pub enum Note {
     Down(String),
     /// A verdict about a packet whose container is not known yet.
     Unnamed(Box<Unnamed>),
+    /// A container may reach a blocked address by a name that is allowed to it.
+    Admitted(Admitted),
     /// End.
     Stop,
 }
@@ -65,35 +81,65 @@ pub fn notes() -> Result<Notes> {
     Ok(Arc::new(Inbox::new(UNNAMED_MAX)?))
 }
 
-/// The running thread.
+/// The running thread, and the watch on the engine, if there is to be one.
 pub struct Roster {
-    notes: Notes,
+    shared: Arc<Shared>,
+    watch: Option<docker::Watch>,
     thread: Option<JoinHandle<()>>,
 }
+
+/// Passes on what the engine tells.
+struct Ear(Notes);
 
 struct Keeper {
     shared: Arc<Shared>,
     notes: Notes,
+    rules: RuleConfig,
+    base: Policy,
     waiting: VecDeque<Unnamed>,
+    admitted: BTreeSet<Admitted>,
+    networks: Option<Networks>,
+    policies: Policies,
+    /// Told once the engine was heard, or is known to be away.
+    first: Option<Sender<()>>,
 }
 
 impl Roster {
-    /// Starts it.
+    /// Starts it, and waits for the engine's first word if one is to be asked.
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start(shared: &Arc<Shared>) -> Result<Roster> {
-        let notes = Arc::clone(&shared.roster);
+    pub fn start(config: &Config, shared: &Arc<Shared>) -> Result<Roster> {
+        let (first, heard) = channel();
         let keeper = Keeper {
             shared: Arc::clone(shared),
-            notes: Arc::clone(&notes),
+            notes: Arc::clone(&shared.roster),
+            rules: config.rules.clone(),
+            base: config.policies.base.clone(),
             waiting: VecDeque::new(),
+            admitted: BTreeSet::new(),
+            networks: None,
+            policies: Policies::default(),
+            first: Some(first),
         };
+        let mut roster = Roster { shared: Arc::clone(shared), watch: None, thread: None };
         let thread = std::thread::Builder::new()
             .name("containers".to_owned())
             .spawn(move || keeper.run())
             .context("cannot start the thread that knows the containers")?;
-        Ok(Roster { notes, thread: Some(thread) })
+        roster.thread = Some(thread);
+        if let Some(address) = &config.docker {
+            let watch = docker::watch(address.clone(), Ear(Arc::clone(&shared.roster)));
+            roster.watch = Some(watch.context("cannot watch the container engine")?);
+            await_first(&heard);
+        }
+        Ok(roster)
+    }
+
+    /// What the rules are to be at start, by what is known of networks.
+    pub fn rules(&self, config: &RuleConfig) -> RuleConfig {
+        let Networks { containers, bridges } = follow::networks(&books(&self.shared), config);
+        RuleConfig { containers, bridges, ..config.clone() }
     }
 
     /// True if it ended although nobody told it to.
@@ -102,12 +148,42 @@ impl Roster {
     }
 }
 
+fn await_first(heard: &Receiver<()>) {
+    // Whoever heard has nothing to send; it drops the other end.
+    if heard.recv_timeout(FIRST_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+        tracing::warn!(
+            "the container engine has not answered yet; containers get their names later"
+        );
+    }
+}
+
 impl Drop for Roster {
     fn drop(&mut self) {
-        self.notes.put_always(Note::Stop);
+        if let Some(watch) = self.watch.take() {
+            watch.stop();
+        }
+        self.shared.roster.put_always(Note::Stop);
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread that knows the containers panicked");
         }
+    }
+}
+
+impl Listener for Ear {
+    fn change(&mut self, change: Dated) {
+        self.0.put_always(Note::Change(change));
+    }
+
+    fn up(&mut self, version: &str) {
+        self.0.put_always(Note::Up(version.to_owned()));
+    }
+
+    fn down(&mut self, why: &str) {
+        self.0.put_always(Note::Down(why.to_owned()));
+    }
+
+    fn odd(&mut self, count: u64) {
+        tracing::debug!("the container engine said {count} things that were not understood");
     }
 }
 
@@ -118,9 +194,13 @@ impl Keeper {
             for note in self.notes.take() {
                 match note {
                     Note::Change(dated) => self.change(dated),
-                    Note::Up(who) => self.shared.report_docker(true, who),
-                    Note::Down(why) => self.shared.report_docker(false, why),
+                    Note::Up(who) => {
+                        let message = format!("the container engine is heard: {who}");
+                        self.shared.report_docker(true, message);
+                    }
+                    Note::Down(why) => self.down(&why),
                     Note::Unnamed(unnamed) => self.waiting.push_back(*unnamed),
+                    Note::Admitted(pair) => self.admit(pair),
                     Note::Stop => {
                         self.name(Mono(u64::MAX));
                         return;
@@ -141,23 +221,64 @@ impl Keeper {
         let _ = poll(&mut descriptors, patience);
     }
 
-    fn change(&self, dated: Dated) {
+    fn down(&mut self, why: &str) {
+        self.first = None;
+        let nets: Vec<String> = self.rules.containers.iter().map(ToString::to_string).collect();
+        let known = match books(&self.shared).is_heard() {
+            true => "what it told before still holds".to_owned(),
+            false => format!("containers have no names, and {} is judged", nets.join(", ")),
+        };
+        let message = format!("the container engine is not heard: {why}; {known}");
+        self.shared.report_docker(false, message);
+    }
+
+    fn change(&mut self, dated: Dated) {
+        let all = matches!(dated.change, Change::All { .. });
         let mut inventory = books(&self.shared);
         let effects = inventory.apply(dated);
         let owners = effects.owners.then(|| inventory.owners());
+        let networks = (all || effects.networks).then(|| follow::networks(&inventory, &self.rules));
         drop(inventory);
-        let Effects { new_tenants, news, .. } = effects;
+        let Effects { new_tenants, news, left, .. } = effects;
         if !new_tenants.is_empty() {
             // Before anybody is credited with what the last container on the address asked for.
             let gone: BTreeSet<IpAddr> = new_tenants.into_iter().collect();
             self.shared.engine.registry().forget_askers(&gone);
         }
+        if let Some(networks) = networks.filter(|networks| self.networks.as_ref() != Some(networks))
+        {
+            self.networks = Some(networks.clone());
+            self.shared.orders.put_always(Order::Networks(networks));
+        }
+        if !left.is_empty() {
+            self.admitted.retain(|(src, _)| !left.contains(src));
+            self.shared.orders.put_always(Order::Left(left));
+        }
         if let Some(owners) = owners {
             let answers = self.shared.engine.set_owners(owners, clock::mono());
             self.shared.deliver(answers);
+            self.follow_policies();
         }
         for news in news {
             self.shared.event(Body::Container(news.into()));
+        }
+        if all {
+            self.first = None;
+        }
+    }
+
+    fn admit(&mut self, pair: Admitted) {
+        if self.admitted.len() < ADMITTED_MAX && self.admitted.insert(pair) {
+            self.follow_policies();
+        }
+    }
+
+    fn follow_policies(&mut self) {
+        let owners = self.shared.engine.owners();
+        let policies = follow::policies(&owners, &self.base, &self.admitted);
+        if policies != self.policies {
+            self.policies = policies.clone();
+            self.shared.orders.put_always(Order::Policies(Arc::new(policies)));
         }
     }
 

@@ -29,6 +29,7 @@ pub struct Inventory {
     networks: BTreeMap<Arc<str>, Network>,
     claims: Claims,
     left_out: u64,
+    heard: bool,
 }
 
 #[derive(Debug)]
@@ -93,8 +94,8 @@ pub enum What {
 impl Inventory {
     /// Empty books.
     pub fn new(policies: Policies) -> Inventory {
-        let (containers, networks, claims, left_out) = Default::default();
-        Inventory { policies, containers, networks, claims, left_out }
+        let (containers, networks, claims, left_out, heard) = Default::default();
+        Inventory { policies, containers, networks, claims, left_out, heard }
     }
 
     /// Takes in what became known.
@@ -149,6 +150,7 @@ impl Inventory {
         at: Wall,
         effects: &mut Effects,
     ) {
+        self.heard = true;
         let networks = networks.into_iter().map(|net| (Arc::clone(&net.id), net)).collect();
         effects.networks |= self.networks != networks;
         self.networks = networks;
@@ -330,6 +332,11 @@ impl Inventory {
             fit.next().filter(|_| fit.next().is_none())
         })?;
         Some((Arc::clone(&entry.owner), self.place(&entry.container)))
+    }
+
+    /// Whether the engine ever told all there is.
+    pub fn is_heard(&self) -> bool {
+        self.heard
     }
 
     /// Containers that were not taken in because there were too many.

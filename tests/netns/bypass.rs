@@ -273,7 +273,15 @@ fn foreign_rules_in_our_table_are_told_and_do_not_stop_the_stop() {
     let mut command = lab.gw.command(super::stand::BIN);
     let source = format!("file:{}", log.path.display());
     command.env("RUST_LOG", "synhold=warn");
-    command.args(["run", "--log-format", "json", "--memory-only", "--dns-source", &source]);
+    command.args([
+        "run",
+        "--no-docker",
+        "--log-format",
+        "json",
+        "--memory-only",
+        "--dns-source",
+        &source,
+    ]);
     let daemon = Daemon::start(&lab.gw, command);
     assert_eq!(daemon.ready()["own_rules"], false);
     let ended = daemon.stop();

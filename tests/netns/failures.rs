@@ -17,7 +17,14 @@ fn standard_output_that_takes_nothing_costs_nobody_the_network() {
     let mut log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
     log.write(STARTED);
     let mut command = lab.gw.command(BIN);
-    command.args(["run", "--memory-only", "--container-net", "172.31.7.0/24", "--dns-source"]);
+    command.args([
+        "run",
+        "--no-docker",
+        "--memory-only",
+        "--container-net",
+        "172.31.7.0/24",
+        "--dns-source",
+    ]);
     command.arg(format!("file:{}", log.path.display()));
     command.stdout(fs::File::create("/dev/full").unwrap()).stdin(Stdio::null());
     let mut child = command.spawn().unwrap();
@@ -34,7 +41,15 @@ fn a_reader_that_never_reads_does_not_keep_the_daemon_from_stopping() {
     let mut log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
     log.write(STARTED);
     let mut command = lab.gw.command(BIN);
-    command.args(["run", "--memory-only", "--log-format", "json", "--hold-ms", "20"]);
+    command.args([
+        "run",
+        "--no-docker",
+        "--memory-only",
+        "--log-format",
+        "json",
+        "--hold-ms",
+        "20",
+    ]);
     command.args(["--container-net", "172.31.7.0/24", "--dns-source"]);
     command.arg(format!("file:{}", log.path.display()));
     let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();

@@ -213,6 +213,7 @@ fn systemd_is_told_ready_and_stopping() {
     let mut command = lab.gw.command(super::stand::BIN);
     command.env("NOTIFY_SOCKET", &path).args([
         "run",
+        "--no-docker",
         "--log-format",
         "json",
         "--memory-only",
@@ -284,6 +285,7 @@ fn without_root_the_start_fails_in_one_line() {
         "--clear-groups",
         super::stand::BIN,
         "run",
+        "--no-docker",
         "--memory-only",
     ]);
     let output = command.output().unwrap();

@@ -54,7 +54,7 @@ impl Daemon {
         args: impl IntoIterator<Item = A>,
     ) -> Daemon {
         let mut command = ns.command(bin);
-        command.args(["run", "--log-format", "json"]).args(args);
+        command.args(["run", "--no-docker", "--log-format", "json"]).args(args);
         Daemon::start(ns, command)
     }
 

@@ -14,6 +14,7 @@
 pub mod daemon;
 pub mod dial;
 pub mod dns;
+pub mod engine;
 pub mod feed;
 pub mod net;
 pub mod ns;
@@ -156,7 +157,7 @@ impl Lab {
 
         let names = ["ct", "ct2", "gw", "srv"].map(|end| format!("{prefix}-{end}"));
         let undo = Undo(&names);
-        proc::ip_batch(None, &names.each_ref().map(|n| format!("netns add {n}\n")).concat());
+        proc::ip_batch(&names.each_ref().map(|n| format!("netns add {n}\n")).concat());
         let [ct, ct2, gw, srv] = names.each_ref().map(|n| Ns::open(n));
         for ns in [&ct, &ct2, &gw, &srv] {
             ns.run(|| sysctls(ns));
@@ -172,7 +173,6 @@ impl Lab {
             )
         };
         proc::ip_batch(
-            None,
             &[veth(Side::Ct, &ct), veth(Side::Ct2, &ct2), veth(Side::Srv, &srv)].concat(),
         );
         thread::scope(|s| {
@@ -248,9 +248,9 @@ impl Drop for Undo<'_> {
             return;
         }
         if thread::panicking() {
-            let _ = proc::try_ip_batch(None, &batch);
+            let _ = proc::try_ip_batch(&batch);
         } else {
-            proc::ip_batch(None, &batch);
+            proc::ip_batch(&batch);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -19,14 +20,25 @@ pub const DIR: &str = "/run/netns";
 #[derive(Clone, Debug)]
 pub struct Ns {
     name: Arc<str>,
+    path: Arc<str>,
     file: Arc<File>,
     started: Arc<Mutex<Vec<Proc>>>,
 }
 
 impl Ns {
     pub(super) fn open(name: &str) -> Ns {
-        let file = File::open(Path::new(DIR).join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
-        Ns { name: name.into(), file: Arc::new(file), started: Arc::default() }
+        let path = Path::new(DIR).join(name);
+        let file = File::open(&path).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let path = path.to_string_lossy().into();
+        Ns { name: name.into(), path, file: Arc::new(file), started: Arc::default() }
+    }
+
+    /// One that others made, under a name of ours.
+    pub(super) fn open_at(name: &str, path: &Path) -> Ns {
+        let file = File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        // Whoever made it may hide or remove the file; ours stays open.
+        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()).into();
+        Ns { name: name.into(), path, file: Arc::new(file), started: Arc::default() }
     }
 
     /// Its name, as `ip netns list` shows it.
@@ -36,7 +48,7 @@ impl Ns {
 
     /// Its file, for programs that want to be told where to go.
     pub fn path(&self) -> String {
-        format!("{DIR}/{}", self.name)
+        self.path.to_string()
     }
 
     /// The number the kernel knows it by.
@@ -113,7 +125,9 @@ impl Ns {
 
     /// Runs lines of `ip -batch` inside.
     pub fn ip(&self, lines: &str) -> String {
-        proc::ip_batch(Some(&self.name), lines)
+        let mut ip = self.command("ip");
+        ip.args(["-batch", "-"]);
+        proc::run(ip, lines)
     }
 
     /// Loads an nft script inside (`nft -f -`).

@@ -77,15 +77,12 @@ pub fn run(command: Command, input: &str) -> String {
     try_run(command, input).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// Feeds one `ip -batch` with lines, in a namespace or (None) for commands that name theirs.
+/// Feeds one `ip -batch` with lines that name their namespaces.
 ///
 /// # Errors
 /// What `ip` said.
-pub fn try_ip_batch(ns: Option<&str>, lines: &str) -> Result<String, String> {
+pub fn try_ip_batch(lines: &str) -> Result<String, String> {
     let mut ip = Command::new("ip");
-    if let Some(name) = ns {
-        ip.args(["-n", name]);
-    }
     ip.args(["-batch", "-"]);
     try_run(ip, lines)
 }
@@ -94,8 +91,8 @@ pub fn try_ip_batch(ns: Option<&str>, lines: &str) -> Result<String, String> {
 ///
 /// # Panics
 /// With the batch and what `ip` said.
-pub fn ip_batch(ns: Option<&str>, lines: &str) -> String {
-    try_ip_batch(ns, lines).unwrap_or_else(|e| panic!("{e}"))
+pub fn ip_batch(lines: &str) -> String {
+    try_ip_batch(lines).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Lifts this process' limit of open files, so that thousands of sockets fit.

@@ -30,6 +30,13 @@ impl Raw {
         Raw::open(&lab.gw, side.gw_if(), side.gw_mac(), side.end_mac())
     }
 
+    /// Sends from a container of an engine to the gateway's bridge.
+    pub fn from_container(lab: &Lab, container: &Ns, bridge: &str) -> Raw {
+        let mac = |ns: &Ns, interface| ns.run(|| link(interface).addr().expect("a MAC address"));
+        let (from, to) = (mac(container, "eth0"), mac(&lab.gw, bridge));
+        Raw::open(container, "eth0", from, to)
+    }
+
     fn open(ns: &Ns, interface: &str, from: [u8; 6], to: [u8; 6]) -> Raw {
         let socket = ns.run(|| {
             let socket = nix::sys::socket::socket(

@@ -1,0 +1,78 @@
+//! What follows from the books for the kernel: where containers are, and what each may on its own.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use crate::config::RuleConfig;
+use crate::daemon::policies::{Networks, Policies};
+use crate::engine::intervals::Span;
+use crate::engine::inventory::Inventory;
+use crate::engine::net::{Family, Net, number};
+use crate::engine::owner::Owners;
+use crate::engine::policy::Policy;
+use crate::engine::wish::Treatment;
+use crate::host::InterfaceAddress;
+use crate::nftables::Bridge;
+
+/// A container and an address that it may reach by a name.
+pub type Admitted = (IpAddr, IpAddr);
+
+/// Where containers are: as configured, and in the networks of the engine. Until it was heard for the first time, where
+/// they were found or are likely to be.
+pub fn networks(books: &Inventory, rules: &RuleConfig) -> Networks {
+    let mut containers = match (books.is_heard(), rules.containers_named) {
+        (false, _) | (true, true) => rules.containers.clone(),
+        (true, false) => of_others(&rules.host),
+    };
+    for net in books.bridges().flat_map(|network| &network.subnets) {
+        if !containers.contains(net) {
+            containers.push(*net);
+        }
+    }
+    let bridge = |network: &crate::engine::container::Network| {
+        let interface = network.interface.as_ref()?.to_string();
+        Some(Bridge { interface, nets: network.subnets.clone() })
+    };
+    Networks { containers, bridges: books.bridges().filter_map(bridge).collect() }
+}
+
+/// Networks of container bridges that are not the engine's: another engine's, as far as their names tell.
+fn of_others(host: &[InterfaceAddress]) -> Vec<Net> {
+    let is_dockers = |on: &InterfaceAddress| {
+        on.interface.starts_with("docker") || on.interface.starts_with("br-")
+    };
+    let link_local = |ip: IpAddr| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let others = host.iter().filter(|on| on.is_on_bridge() && !is_dockers(on));
+    others
+        .filter(|on| !link_local(on.address))
+        .map(|on| Net::around(on.address, on.prefix))
+        .collect()
+}
+
+/// What single containers may; `admitted` by names of their own.
+pub fn policies(owners: &Owners, base: &Policy, admitted: &BTreeSet<Admitted>) -> Policies {
+    let mut policies = Policies::default();
+    for (address, owner) in owners.iter() {
+        let policy = &owner.policy;
+        match policy.mode {
+            Treatment::Off => policies.exempt.push(address),
+            Treatment::DryRun if base.mode == Treatment::Enforce => policies.dryrun.push(address),
+            Treatment::DryRun | Treatment::Enforce => {}
+        }
+        if policy.refuse != base.refuse {
+            policies.otherway.push(address);
+        }
+        let spans = policy.allow.iter().flat_map(|side| side.lasting.all());
+        let of_its = spans.filter(|(family, _)| *family == Family::of(address));
+        policies.permits.extend(of_its.map(|(family, span)| (address, family, span)));
+    }
+    let single =
+        |(src, dst): &Admitted| (*src, Family::of(*dst), Span::new(number(*dst), number(*dst)));
+    policies.permits.extend(admitted.iter().map(single));
+    // In the order of addresses, so that nothing changes where nothing did.
+    policies.exempt.sort_unstable();
+    policies.dryrun.sort_unstable();
+    policies.otherway.sort_unstable();
+    policies.permits.sort_unstable();
+    policies
+}
