@@ -1,12 +1,13 @@
 //! What verdict threads and log readers share: the engine, the way to each verdict thread, and the counters.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::clock;
 use super::denied::Denied;
+use super::library;
 use super::roster::{Note, Notes, Unnamed};
 use super::truth::Orders;
 use crate::control::{Docker, DockerState};
@@ -56,6 +57,8 @@ pub struct Shared {
     pub roster: Notes,
     /// What is known about containers. Never asked on the packet path.
     pub inventory: Mutex<Inventory>,
+    /// The way to the thread that reads the lists, once there is one.
+    pub library: OnceLock<library::Notes>,
     /// Whether the container engine answers.
     pub docker: Mutex<Docker>,
     /// Counters since start.
@@ -177,6 +180,7 @@ impl Shared {
             orders,
             roster,
             inventory: Mutex::new(inventory),
+            library: OnceLock::new(),
             docker: Mutex::new(unheard()),
             tally,
             queue_stats,
