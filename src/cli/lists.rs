@@ -1,13 +1,12 @@
 //! `synhold block`, `allow`, `unblock` and `unallow`: the user's lists, edited by a word.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use super::{Answer, say, say_json};
+use super::{Answer, containers, say, say_json};
 use crate::config;
 use crate::daemon::books::Books;
 use crate::daemon::edit::{self, Action, AddedAs, Daemon, Edited, EditedEntry, Request};
@@ -53,7 +52,7 @@ pub(super) struct BlockArgs {
     )]
     entries: Vec<String>,
     /// Refuse everything new from this container, and end what is open
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "NAME|ID|ADDRESS")]
     container: Option<String>,
     #[command(flatten)]
     how: How,
@@ -83,7 +82,7 @@ pub(super) struct UnblockArgs {
     )]
     entries: Vec<String>,
     /// Let this container out of quarantine
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "NAME|ID|ADDRESS")]
     container: Option<String>,
     #[command(flatten)]
     place: Place,
@@ -103,27 +102,30 @@ pub(super) fn block(args: &BlockArgs) -> Result<Answer> {
     let BlockArgs { entries, container, how, force, place } = args;
     match container {
         Some(container) => {
-            edit(place, Action::Quarantine, &[container_of(container)?], Some(how), false)
+            let named = containers::to_confine(place, container)?;
+            edit(place, Action::Quarantine, &[named.entry], Some(how), false, &named.about)
         }
-        None => edit(place, Action::Block, &parsed(entries)?, Some(how), *force),
+        None => edit(place, Action::Block, &parsed(entries)?, Some(how), *force, &[]),
     }
 }
 
 pub(super) fn allow(args: &AddArgs) -> Result<Answer> {
-    edit(&args.place, Action::Allow, &parsed(&args.entries)?, Some(&args.how), false)
+    edit(&args.place, Action::Allow, &parsed(&args.entries)?, Some(&args.how), false, &[])
 }
 
 pub(super) fn unblock(args: &UnblockArgs) -> Result<Answer> {
+    let place = &args.place;
     match &args.container {
         Some(container) => {
-            edit(&args.place, Action::Release, &[container_of(container)?], None, false)
+            let named = containers::to_release(place, container)?;
+            edit(place, Action::Release, &[named.entry], None, false, &named.about)
         }
-        None => edit(&args.place, Action::Unblock, &parsed(&args.entries)?, None, false),
+        None => edit(place, Action::Unblock, &parsed(&args.entries)?, None, false, &[]),
     }
 }
 
 pub(super) fn unallow(args: &RemoveArgs) -> Result<Answer> {
-    edit(&args.place, Action::Unallow, &parsed(&args.entries)?, None, false)
+    edit(&args.place, Action::Unallow, &parsed(&args.entries)?, None, false, &[])
 }
 
 impl Place {
@@ -143,23 +145,13 @@ fn parsed(entries: &[String]) -> Result<Vec<Entry>> {
     entries.iter().map(|entry| Ok(entry.parse()?)).collect()
 }
 
-fn container_of(text: &str) -> Result<Entry> {
-    match text.parse::<IpAddr>() {
-        Ok(address) => Ok(Entry::from(address)),
-        Err(_) => bail!(
-            "{text:?} is no address, and containers cannot be named yet: give the address that \
-             `docker inspect -f '{{{{range .NetworkSettings.Networks}}}}{{{{.IPAddress}}}} {{{{end}}}}' {text}` \
-             prints"
-        ),
-    }
-}
-
 fn edit(
     place: &Place,
     action: Action,
     entries: &[Entry],
     how: Option<&How>,
     force: bool,
+    about: &[String],
 ) -> Result<Answer> {
     let (books, state_dir) = place.books()?;
     let time = how.and_then(|how| how.time.as_deref()).map(time).transpose()?;
@@ -172,6 +164,7 @@ fn edit(
     } else {
         let mut lines: Vec<String> =
             edited.entries.iter().flat_map(|entry| tell(action, entry)).collect();
+        lines.extend_from_slice(about);
         lines.extend(edited.daemon.map(|daemon| tell_daemon(daemon, &state_dir.display())));
         say(&lines.join("\n"))?;
     }

@@ -1,5 +1,6 @@
 //! The command line: parses, calls, prints.
 
+mod containers;
 mod explain;
 mod lists;
 mod rules;

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
 use super::Answer;
+use super::containers;
 use super::lists::Place;
 use crate::daemon::inspect::Asked;
 use crate::engine::intervals::Span;
@@ -48,8 +49,8 @@ enum Action {
         /// The destination
         address: IpAddr,
         /// The container it would come from
-        #[arg(long, value_name = "ADDRESS")]
-        from: Option<IpAddr>,
+        #[arg(long, value_name = "NAME|ID|ADDRESS")]
+        from: Option<String>,
     },
 }
 
@@ -60,7 +61,10 @@ pub(super) fn run(args: &SetsArgs) -> Result<Answer> {
             let within = within.as_deref().map(range).transpose()?;
             contents::run(place, &Asked { name: name.clone(), limit: *limit, within })
         }
-        Some(Action::Test { address, from }) => question::run(place, *address, *from),
+        Some(Action::Test { address, from }) => {
+            let of = |from: &String| containers::address_of(place, from, address.is_ipv4());
+            question::run(place, *address, from.as_ref().map(of).transpose()?)
+        }
         Some(Action::List) | None => overview::run(place),
     }
 }
@@ -68,7 +72,7 @@ pub(super) fn run(args: &SetsArgs) -> Result<Answer> {
 fn range(text: &str) -> Result<(Family, Span)> {
     match text.parse().with_context(|| format!("--match {text}"))? {
         Entry::Addresses(family, span) => Ok((family, span)),
-        Entry::Domain(_) => {
+        Entry::Domain(_) | Entry::Container(_) => {
             bail!("--match {text}: sets hold addresses, so give an address, network or range")
         }
     }

@@ -1,1 +1,70 @@
 //! How a status reads.
+
+use super::*;
+use serde_json::json;
+
+fn status(containers: serde_json::Value) -> Status {
+    let zeros = [
+        "released",
+        "malformed",
+        "copies",
+        "gone",
+        "overruns",
+        "reopened",
+        "panics",
+        "unrefused",
+        "kernel_dropped",
+        "user_dropped",
+        "events_shed",
+    ];
+    let mut totals = json!({"accepted": 12, "refused": 3, "held": 4});
+    for zero in zeros {
+        totals[zero] = json!(0);
+    }
+    serde_json::from_value(json!({
+        "daemon": {"pid": 7, "version": "0.1.0", "state_dir": "/s", "memory_only": false, "netns": 1,
+            "since": "1970-01-01T00:00:00.000000Z"},
+        "mode": "enforce", "posture": "closed", "rules": "absent",
+        "evidence": {"healthy": false, "records": 5, "lag_us": 0, "lines": 9, "skipped": 0, "lost": 0,
+            "last_line_ms": 4000, "why": ["file:/log down"]},
+        "held_now": 2, "totals": totals,
+        "docker": {"state": "down", "what": "no\u{1b}[2J socket", "since": "1970-01-01T00:00:01.000000Z"},
+        "containers": containers, "left_out": 0
+    }))
+    .unwrap()
+}
+
+#[test]
+fn what_is_wrong_is_loud_and_nothing_of_strangers_reaches_the_terminal() {
+    let text = tell(&status(json!([])), Wall(10_000_000));
+    assert!(text.contains("NO RULES IN THE KERNEL"), "{text}");
+    assert!(text.contains("NOT HEALTHY: file:/log down"), "{text}");
+    assert!(text.contains("Docker: DOWN since 9 s ago: no [2J socket"), "{text}");
+    assert!(
+        text.contains("12 accepted, 3 refused, 4 held of which 0 released; 2 wait now"),
+        "{text}"
+    );
+    assert!(!text.contains('\u{1b}'));
+}
+
+#[test]
+fn a_container_is_one_line_and_its_gaps_come_last() {
+    let policy = json!({"mode": "dry-run", "scope": "global", "hold_ms": 750, "refuse": "reset",
+        "allow": [], "origins": {}, "faults": ["label synhold.mode is not followed: no"]});
+    let web = json!({"name": "web", "id": "ab", "image": "nginx", "policy": policy, "quarantined": false,
+        "addresses": ["172.17.0.2"], "networks": ["bridge"], "gaps": ["it uses the host's network"],
+        "accepted": 10, "held": 2, "refused": 1,
+        "last_refusal": {"at": "1970-01-01T00:00:07.000000Z", "dst": "203.0.113.9", "port": 443,
+            "proto": "tcp", "reason": "never-resolved"}});
+    let text = tell(&status(json!([web])), Wall(10_000_000));
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.iter().all(|line| line.chars().count() <= 100), "{text}");
+    let row = lines.iter().find(|line| line.starts_with("web")).unwrap();
+    let words: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(words[..6], ["web", "dry-run", "172.17.0.2", "10", "2", "1"]);
+    assert!(row.ends_with("3 s ago never-resolved 203.0.113.9 tcp/443"), "{row}");
+    assert_eq!(
+        lines[lines.len() - 2..],
+        ["  web: it uses the host's network", "  web: label synhold.mode is not followed: no"]
+    );
+}

@@ -169,10 +169,16 @@ mod tests {
         assert!(path.exists(), "nobody took it away");
         let living = Listener::bind(&path).unwrap();
         assert!(matches!(Listener::bind(&path), Err(ListenError::Living(_))));
-        UnixStream::connect(&path).unwrap();
         // Even one that is too busy to accept.
-        let _waiting: Vec<UnixStream> =
-            (0..BACKLOG).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        let mut waiting = Vec::new();
+        loop {
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            let one = socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+            match connect(one.as_raw_fd(), &address(&path).unwrap()) {
+                Ok(()) => waiting.push(one),
+                Err(error) => break assert_eq!(error, Errno::EAGAIN),
+            }
+        }
         assert!(matches!(Listener::bind(&path), Err(ListenError::Living(_))));
         drop(living);
     }

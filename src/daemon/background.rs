@@ -42,6 +42,8 @@ impl Background {
     /// If the system gives no descriptor.
     pub fn open(config: &Config, shared: &Arc<Shared>, ear: Ear) -> Result<Background> {
         let notes = library::notes()?;
+        // Set once, here.
+        let _ = shared.library.set(Arc::clone(&notes));
         let library = Library::open(config, shared, Arc::clone(&notes));
         let shared = Arc::clone(shared);
         let auto_block = config.auto_block;

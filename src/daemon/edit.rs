@@ -220,6 +220,7 @@ fn query(entry: &Entry) -> Query {
     match entry {
         Entry::Addresses(family, span) => Query::Range(*family, *span),
         Entry::Domain(name) => Query::Name(name.clone()),
+        Entry::Container(name) => Query::Container(name.clone()),
     }
 }
 

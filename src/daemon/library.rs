@@ -35,6 +35,7 @@ const NOTES_MAX: usize = 4096;
 const NAP_MAX: Duration = Duration::from_secs(60);
 
 /// What the thread is told.
+#[derive(Debug)]
 pub enum Note {
     /// Nobody ever resolved this destination.
     Accused(Flow),
@@ -42,6 +43,8 @@ pub enum Note {
     Forgiven(IpAddr),
     /// The kernel's sets refused these.
     Hits(Vec<Hit>),
+    /// Addresses have other owners than before.
+    Owners,
     /// Addresses whose owner is gone.
     Left(Vec<IpAddr>),
     /// The kernel has what the lists say.
@@ -230,7 +233,9 @@ impl Library {
                 let sources = self.sources();
                 self.teller.take(&hits, &sources, &self.protected, &self.shared);
             }
+            Note::Owners => self.place(),
             Note::Left(addresses) => {
+                self.forget(&addresses);
                 let sources = self.sources();
                 self.teller.leave(&addresses, &sources, &self.protected, &self.shared);
             }
@@ -277,7 +282,9 @@ impl Library {
         }
         self.reporter.notices(&loaded.notices, &self.shared);
         let (sources, began) = (self.sources(), clock::wall());
-        let compiled = lists::compile(&sources, &self.protected, began);
+        let mut compiled = lists::compile(&sources, &self.protected, began);
+        let confined = compiled.lists.confined.placed(&self.shared.engine.owners());
+        compiled.lists.confined = confined;
         self.next_expiry = compiled.next_expiry;
         self.auto_entries = entries_of(&compiled, Own::Auto);
         let news = *self.shared.engine.lists() != compiled.lists;
@@ -287,8 +294,21 @@ impl Library {
         if !news {
             return;
         }
-        // The kernel's thread starts with what the engine has by then.
-        let lists = Arc::new(compiled.lists);
+        self.hand_out(compiled.lists);
+    }
+
+    /// Follows the containers in quarantine to the addresses they have now.
+    fn place(&mut self) {
+        let lists = self.shared.engine.lists();
+        let confined = lists.confined.placed(&self.shared.engine.owners());
+        if confined != lists.confined {
+            self.hand_out(Lists { confined, ..(*lists).clone() });
+        }
+    }
+
+    /// Engine first, kernel second; its thread starts with what the engine has by then.
+    fn hand_out(&self, lists: Lists) {
+        let lists = Arc::new(lists);
         let answers = self.shared.engine.set_lists(Arc::clone(&lists), clock::mono());
         self.shared.deliver(answers);
         self.shared.orders.put_always(Order::Lists(lists));

@@ -45,7 +45,8 @@ impl Revoker {
     /// # Errors
     /// If conntrack cannot be read or changed.
     pub fn end_flows(&self, lists: &Lists, registry: &Registry, denied: &Denied) -> Result<u64> {
-        if lists.block.is_empty() && lists.quarantine.is_empty() && lists.pairs.is_empty() {
+        let nobody = lists.quarantine.is_empty() && lists.confined.is_empty();
+        if lists.block.is_empty() && nobody && lists.pairs.is_empty() {
             return Ok(0);
         }
         let mut conntrack = conntrack::Channel::open()?;
@@ -166,6 +167,7 @@ mod tests {
             block: Side::new(block, [], []),
             quarantine: Vec::from(quarantine),
             pairs: Vec::new(),
+            ..Lists::default()
         }
     }
 

@@ -16,6 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::clock;
 use super::inbox::Inbox;
+use super::library;
 use super::policies::{Networks, Policies};
 use super::shared::Shared;
 use super::truth::Order;
@@ -262,6 +263,9 @@ impl Keeper {
         if let Some(owners) = owners {
             let answers = self.shared.engine.set_owners(owners, clock::mono());
             self.shared.deliver(answers);
+            if let Some(library) = self.shared.library.get() {
+                library.put_always(library::Note::Owners);
+            }
             self.follow_policies();
         }
         for news in news {

@@ -1,12 +1,13 @@
 //! What verdict threads and log readers share: the engine, the way to each verdict thread, and the counters.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::clock;
 use super::denied::Denied;
+use super::library;
 use super::roster::{Note, Notes, Unnamed};
 use super::tenants::TenantBook;
 use super::truth::Orders;
@@ -59,6 +60,8 @@ pub struct Shared {
     pub tenants: TenantBook,
     /// What is known about containers. Never asked on the packet path.
     pub inventory: Mutex<Inventory>,
+    /// The way to the thread that reads the lists, once there is one.
+    pub library: OnceLock<library::Notes>,
     /// Whether the container engine answers.
     pub docker: Mutex<Docker>,
     /// Counters since start.
@@ -181,6 +184,7 @@ impl Shared {
             roster,
             inventory: Mutex::new(inventory),
             tenants,
+            library: OnceLock::new(),
             docker: Mutex::new(unheard()),
             tally,
             queue_stats,

@@ -1,5 +1,6 @@
 //! What each list set of the kernel is to hold, and what has to change when the lists do.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -225,8 +226,13 @@ fn split(set: &RangeSet) -> (RangeSet, RangeSet) {
 }
 
 fn quarantine(lists: &Lists, family: Family) -> Vec<(Key, Option<Wall>)> {
-    let here = lists.quarantine.iter().filter(|(address, _)| Family::of(*address) == family);
-    here.map(|(address, until)| (Key::Address(*address), *until)).collect()
+    let all = lists.quarantine.iter().chain(lists.confined.places());
+    let mut here: Vec<(IpAddr, Option<Wall>)> =
+        all.filter(|(address, _)| Family::of(*address) == family).copied().collect();
+    // For good beats any time, and the later of two times the other.
+    here.sort_unstable_by_key(|(address, until)| (*address, until.is_some(), Reverse(*until)));
+    here.dedup_by_key(|(address, _)| *address);
+    here.into_iter().map(|(address, until)| (Key::Address(address), until)).collect()
 }
 
 fn timed(side: &Side, family: Family) -> Vec<(Key, Option<Wall>)> {

@@ -147,11 +147,13 @@ impl<T> Engine<T> {
     ) -> Option<(Verdict, Reason, Option<Name>)> {
         let policy = self.policy_of(owner);
         let lists = self.lists.load();
-        if policy.mode == Treatment::Off && !lists.has_quarantined(src) {
+        let name = owner.map(|owner| &*owner.name);
+        if policy.mode == Treatment::Off && !lists.confines(src, name) {
             return Some((Verdict::Accept, Reason::Exempt, None));
         }
         let owners = self.owners.load();
-        let who = Party { src, clients: owners.clients(&src), own: policy.allow.as_deref() };
+        let clients = owners.clients(&src);
+        let who = Party { src, clients, own: policy.allow.as_deref(), name };
         match lists.judge(&who, dst, &self.registry) {
             Some(listed) => Some(listed.verdict()),
             None if admits(policy.scope, grade) => Some((Verdict::Accept, Reason::Resolved, None)),

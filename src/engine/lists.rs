@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
+use super::confined::Confined;
 use super::intervals::Span;
 use super::name::Name;
 use super::net::{Family, number};
@@ -20,6 +21,8 @@ pub struct Lists {
     pub block: Side,
     /// Containers that are refused everything, each until a time or for good. Sorted, each once.
     pub quarantine: Vec<(IpAddr, Option<Wall>)>,
+    /// The same for containers by name.
+    pub confined: Confined,
     /// Source and destination refused for this source alone, each until a time or for good. Sorted, each once.
     pub pairs: Vec<((IpAddr, IpAddr), Option<Wall>)>,
 }
@@ -64,6 +67,8 @@ pub struct Party<'a> {
     pub clients: &'a [IpAddr],
     /// What it is allowed beside what everybody is.
     pub own: Option<&'a Side>,
+    /// The name of the container, where it is known.
+    pub name: Option<&'a str>,
 }
 
 /// Domains, asked by walking up a name's parents.
@@ -73,7 +78,7 @@ pub struct DomainSet(HashSet<Name>);
 impl<'a> Party<'a> {
     /// One address of which nothing more is known.
     pub fn alone(src: &'a IpAddr) -> Party<'a> {
-        Party { src: *src, clients: std::slice::from_ref(src), own: None }
+        Party { src: *src, clients: std::slice::from_ref(src), own: None, name: None }
     }
 }
 
@@ -95,7 +100,7 @@ impl Lists {
     /// that nobody is cut off from a shared address because a neighbour looked up a blocked name.
     pub fn judge(&self, who: &Party<'_>, dst: IpAddr, registry: &Registry) -> Option<Listed> {
         let Party { src, own, .. } = *who;
-        if self.has_quarantined(src) {
+        if self.confines(src, who.name) {
             return Some(Listed::Blocked(None));
         }
         if self.allow.has_address(dst) || own.is_some_and(|own| own.has_address(dst)) {
@@ -111,9 +116,18 @@ impl Lists {
         }
     }
 
-    /// Whether a container is in quarantine.
+    /// Whether whoever has an address is in quarantine, as the kernel is told.
     pub fn has_quarantined(&self, address: IpAddr) -> bool {
-        self.quarantine.binary_search_by_key(&address, |(address, _)| *address).is_ok()
+        self.confines(address, None)
+    }
+
+    /// Whether a container is in quarantine: by its address, or by its name, which decides from its first packet on.
+    pub fn confines(&self, address: IpAddr, name: Option<&str>) -> bool {
+        let by_name = || match name {
+            Some(name) => self.confined.has(name),
+            None => self.confined.has_place(address),
+        };
+        self.quarantine.binary_search_by_key(&address, |(address, _)| *address).is_ok() || by_name()
     }
 
     /// Single addresses blocked for good, in the family that has more of them.

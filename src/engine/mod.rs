@@ -1,5 +1,6 @@
 //! Pure decisions: no IO, no clock, no async, no global. Time comes in as an argument; adapters act.
 
+pub mod confined;
 pub mod container;
 pub mod decision;
 pub mod event;

@@ -10,6 +10,7 @@ use super::hold::{Guard, Protected, Standing};
 use super::item::{Item, Line};
 use super::source::Source;
 use super::text::excerpt;
+use crate::engine::confined::Confined;
 use crate::engine::lists::{Lists, Side, Timed};
 use crate::engine::net::Family;
 use crate::engine::ranges::RangeSet;
@@ -60,10 +61,12 @@ pub fn compile(sources: &[Source], protected: &[Protected], now: Wall) -> Compil
     let guard = Guard::new(protected, now);
     let mut gathered = Gathered::default();
     let per_list = sources.iter().map(|source| gathered.take(source, &guard)).collect();
-    let Gathered { allow, block, mut quarantine, mut pairs, next_expiry } = gathered;
+    let Gathered { allow, block, mut quarantine, mut confined, mut pairs, next_expiry } = gathered;
     latest_of_each(&mut quarantine);
+    latest_of_each(&mut confined);
     latest_of_each(&mut pairs);
-    let lists = Lists { allow: allow.compile(), block: block.compile(), quarantine, pairs };
+    let (allow, block) = (allow.compile(), block.compile());
+    let lists = Lists { allow, block, quarantine, confined: Confined::new(confined), pairs };
     Compiled { lists, per_list, next_expiry }
 }
 
@@ -75,6 +78,7 @@ struct Gathered {
     allow: Heap,
     block: Heap,
     quarantine: Until<IpAddr>,
+    confined: Until<Name>,
     pairs: Until<(IpAddr, IpAddr)>,
     next_expiry: Option<Wall>,
 }
@@ -110,6 +114,10 @@ impl Gathered {
 
     fn keep(&mut self, kind: Kind, item: &Item<'_>) {
         self.next_expiry = [self.next_expiry, item.until].into_iter().flatten().min();
+        if let (Kind::Quarantine, Entry::Container(name)) = (kind, item.entry) {
+            self.confined.extend(Name::new(name).map(|name| (name, item.until)));
+            return;
+        }
         match (kind, item.entry.single(), item.from) {
             (Kind::Allow, ..) => self.allow.keep(item),
             (Kind::Block, _, None) => self.block.keep(item),
@@ -126,6 +134,8 @@ impl Heap {
         match (item.entry, item.until) {
             // Its time is looked after by the next compilation.
             (Entry::Domain(name), _) => self.names.extend(Name::new(name)),
+            // Those belong elsewhere, and never get here.
+            (Entry::Container(_), _) => {}
             (Entry::Addresses(family, span), Some(until)) => {
                 self.timed.push(Timed { family, span, until })
             }
@@ -143,8 +153,10 @@ impl Heap {
 }
 
 /// Sorts, and keeps the latest time of each; for good beats any time.
-fn latest_of_each<K: Ord + Copy>(all: &mut Until<K>) {
-    all.sort_unstable_by_key(|(key, until)| (*key, until.is_none(), *until));
+fn latest_of_each<K: Ord + Clone>(all: &mut Until<K>) {
+    all.sort_unstable_by(|(one, a), (other, b)| {
+        (one, a.is_none(), a).cmp(&(other, b.is_none(), b))
+    });
     all.dedup_by(|later, before| {
         let same = later.0 == before.0;
         if same {

@@ -213,3 +213,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn containers_by_name_are_in_quarantine_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = crate::lists::Folder::new(dir.path());
+    std::fs::create_dir(folder.lists()).unwrap();
+    let text = "container:Web_1.x # why\ncontainer:db until=1971-01-01T00:00:00Z\n\
+                container:old until=1969-12-31T00:00:00Z\ncontainer:\ncontainer:a/b\n";
+    std::fs::write(folder.own(Own::Quarantine), text).unwrap();
+    std::fs::write(folder.own(Own::Block), "container:web\n").unwrap();
+    let compiled = compile(&Source::all_own(&folder), &[], Wall(1));
+    let confined = &compiled.lists.confined;
+    assert!(confined.has("web_1.x") && confined.has("WEB_1.X") && confined.has("db"));
+    assert!(!confined.has("web") && !confined.has("old"));
+    let report = |name: &str| compiled.per_list.iter().find(|list| list.name == name).unwrap();
+    assert_eq!((report("quarantine").entries, report("quarantine").bad), (2, 2));
+    assert!(report("block").bad_lines[0].contains("belongs in quarantine.txt"));
+    assert!(compiled.lists.block.is_empty());
+}

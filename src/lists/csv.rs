@@ -77,7 +77,7 @@ fn no_lone_label(item: Item<'_>) -> Result<Item<'_>, LineError> {
         Entry::Domain(name) if !name.contains('.') => {
             Err(LineError::Format("the column holds a word instead of an address or a domain"))
         }
-        Entry::Domain(_) | Entry::Addresses(..) => Ok(item),
+        Entry::Domain(_) | Entry::Addresses(..) | Entry::Container(_) => Ok(item),
     }
 }
 

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::atomic::{Access, open_file, replace, target};
 use super::document::{self, Added, Addition, Removal};
+use super::entry::Entry;
 use super::folder::{Folder, Own};
+use super::hold::is_container;
 use crate::engine::Wall;
 
 /// Largest file of ours that is read: four million entries.
@@ -39,8 +41,11 @@ pub enum EditError {
     #[error("for one container, a single destination address of the same family can be blocked")]
     Pair,
     /// Something else than one address in quarantine.
-    #[error("a container in quarantine is a single address")]
+    #[error("a container in quarantine is a single address or container:NAME")]
     Container,
+    /// A container by name in another list than that of quarantine.
+    #[error("only quarantine.txt holds containers by name")]
+    Misplaced,
 }
 
 /// Adds entries to a list, or brings their lines up to date: no entry is ever there twice, and a comment that is there
@@ -73,7 +78,12 @@ pub fn prune_expired(folder: &Folder, own: Own, now: Wall) -> Result<Vec<String>
 fn check(own: Own, addition: &Addition) -> Result<(), EditError> {
     let single = addition.entry.single();
     match (own, addition.from) {
-        (Own::Quarantine, None) if single.is_none() => Err(EditError::Container),
+        (Own::Quarantine, None) if !is_container(&addition.entry) => Err(EditError::Container),
+        (Own::Allow | Own::Block | Own::Auto, _)
+            if matches!(addition.entry, Entry::Container(_)) =>
+        {
+            Err(EditError::Misplaced)
+        }
         (Own::Allow | Own::Quarantine, Some(_)) => Err(EditError::NotForOne),
         (Own::Block | Own::Auto, Some(from))
             if single.is_none_or(|to| to.is_ipv4() != from.is_ipv4()) =>
@@ -152,10 +162,12 @@ fn header(own: Own) -> String {
         Own::Auto => {
             "What containers tried to reach without asking DNS, blocked by synhold itself."
         }
-        Own::Quarantine => "Containers that may reach nothing, one address a line.",
+        Own::Quarantine => "Containers that may reach nothing.",
     };
     let entry = match own {
-        Own::Quarantine => "",
+        Own::Quarantine => {
+            "# ENTRY: container:NAME, whatever address it has, or a single address.\n"
+        }
         Own::Allow | Own::Block | Own::Auto => {
             "# ENTRY: an address, a network (192.0.2.0/24), a range (192.0.2.1-192.0.2.9), \
              or a domain with everything under it.\n"

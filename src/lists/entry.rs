@@ -1,4 +1,4 @@
-//! One entry of a list: addresses, or a domain and everything under it.
+//! One entry of a list: addresses, a domain and everything under it, or a container.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,6 +10,8 @@ use crate::engine::limits::NAME_BYTES_MAX;
 use crate::engine::net::{Family, NetError, number, show_span};
 use crate::engine::{Name, Net};
 
+/// What stands before the name of a container.
+const CONTAINER_PREFIX: &str = "container:";
 /// Characters of one label of a host name (RFC 1035 section 2.3.4).
 const LABEL_BYTES_MAX: usize = 63;
 
@@ -20,6 +22,8 @@ pub enum Entry<D = Name> {
     Addresses(Family, Span),
     /// A domain and everything under it.
     Domain(D),
+    /// A container by its name, whatever address it has. Capital letters and small ones are the same.
+    Container(D),
 }
 
 /// Why a text is no entry.
@@ -43,6 +47,9 @@ pub enum EntryError {
     /// An IPv4 address written as IPv6; no packet ever carries it.
     #[error("{0} is an IPv4 address written as IPv6: write the IPv4 address")]
     Mapped(IpAddr),
+    /// `container:` without a name.
+    #[error("`{0}` is no name of a container: write container:NAME")]
+    Container(String),
     /// Neither an address nor a host name.
     #[error("`{text}` is neither an address nor a domain: {why}")]
     Domain {
@@ -64,6 +71,9 @@ impl<'a> Entry<&'a str> {
         if may_be_address && let Ok(address) = text.parse::<IpAddr>() {
             return addresses(address, Span::new(number(address), number(address)));
         }
+        if let Some(name) = text.strip_prefix(CONTAINER_PREFIX) {
+            return container(name).map(Entry::Container);
+        }
         if text.contains('/') {
             let net: Net = text.parse().map_err(shortened)?;
             return addresses(net.address(), net.span());
@@ -81,6 +91,7 @@ impl<'a> Entry<&'a str> {
         match self {
             Entry::Addresses(family, span) => Some(Entry::Addresses(family, span)),
             Entry::Domain(text) => Name::new(text).ok().map(Entry::Domain),
+            Entry::Container(text) => Name::new(text).ok().map(Entry::Container),
         }
     }
 }
@@ -92,7 +103,7 @@ impl<D> Entry<D> {
             Entry::Addresses(family, span) if span.first() == span.last() => {
                 Some(family.address(span.first()))
             }
-            Entry::Addresses(..) | Entry::Domain(_) => None,
+            Entry::Addresses(..) | Entry::Domain(_) | Entry::Container(_) => None,
         }
     }
 }
@@ -123,6 +134,7 @@ impl<D: fmt::Display> fmt::Display for Entry<D> {
         match self {
             Entry::Addresses(family, span) => f.write_str(&show_span(*span, *family)),
             Entry::Domain(name) => name.fmt(f),
+            Entry::Container(name) => write!(f, "{CONTAINER_PREFIX}{name}"),
         }
     }
 }
@@ -132,6 +144,15 @@ fn addresses<'a>(first: IpAddr, span: Span) -> Result<Entry<&'a str>, EntryError
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err(EntryError::Mapped(first)),
         _ => Ok(Entry::Addresses(Family::of(first), span)),
     }
+}
+
+/// A name as engines give it.
+fn container(name: &str) -> Result<&str, EntryError> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let is_name = name.bytes().all(fits)
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.len() <= NAME_BYTES_MAX;
+    if is_name { Ok(name) } else { Err(EntryError::Container(excerpt(name))) }
 }
 
 fn range<'a>(first: IpAddr, last: &str) -> Result<Entry<&'a str>, EntryError> {

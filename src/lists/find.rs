@@ -30,6 +30,8 @@ pub enum Query {
     Range(Family, Span),
     /// Domains that stand for a name.
     Name(Name),
+    /// Entries for a container.
+    Container(Name),
 }
 
 impl From<&Entry> for Query {
@@ -38,6 +40,7 @@ impl From<&Entry> for Query {
         match entry {
             Entry::Addresses(family, span) => Query::Range(*family, *span),
             Entry::Domain(name) => Query::Name(name.clone()),
+            Entry::Container(name) => Query::Container(name.clone()),
         }
     }
 }
@@ -101,6 +104,8 @@ struct Search {
     ranges: RangeSet,
     /// Every name asked for and all its parents.
     suffixes: HashMap<String, Vec<usize>>,
+    /// Containers asked for, few.
+    containers: Vec<(Name, usize)>,
     /// Entries found for each query.
     taken: Vec<usize>,
     found: Vec<Found>,
@@ -110,6 +115,7 @@ impl Search {
     fn new(wanted: &[Query]) -> Search {
         let mut spans = Vec::new();
         let mut suffixes: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut containers = Vec::new();
         for (place, query) in wanted.iter().enumerate() {
             match query {
                 Query::Address(address) => {
@@ -117,6 +123,7 @@ impl Search {
                     spans.push((Family::of(*address), Span::new(at, at), place));
                 }
                 Query::Range(family, span) => spans.push((*family, *span, place)),
+                Query::Container(name) => containers.push((name.clone(), place)),
                 Query::Name(name) => {
                     for suffix in parents(name.as_str()) {
                         suffixes.entry(suffix.to_owned()).or_default().push(place);
@@ -125,7 +132,8 @@ impl Search {
             }
         }
         let ranges = RangeSet::new(spans.iter().map(|(family, span, _)| (*family, *span)));
-        Search { spans, ranges, suffixes, taken: vec![0; wanted.len()], found: Vec::new() }
+        let (taken, found) = (vec![0; wanted.len()], Vec::new());
+        Search { spans, ranges, suffixes, containers, taken, found }
     }
 
     fn look(&mut self, source: &Source, item: &Item<'_>, guard: &Guard<'_>) {
@@ -134,6 +142,7 @@ impl Search {
                 self.asked(family, span)
             }
             Entry::Domain(text) if !self.suffixes.is_empty() => self.asked_name(text),
+            Entry::Container(text) => self.asked_container(text),
             Entry::Addresses(..) | Entry::Domain(_) => return,
         };
         if places.is_empty() || !matches!(guard.judge(source, item), Standing::Holds) {
@@ -152,6 +161,12 @@ impl Search {
             *asked_family == family && asked.first() <= span.last() && span.first() <= asked.last()
         });
         touching.map(|(.., place)| *place).collect()
+    }
+
+    fn asked_container(&self, text: &str) -> Vec<usize> {
+        let asked =
+            self.containers.iter().filter(|(name, _)| name.as_str().eq_ignore_ascii_case(text));
+        asked.map(|(_, place)| *place).collect()
     }
 
     fn asked_name(&self, text: &str) -> Vec<usize> {

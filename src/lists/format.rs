@@ -108,7 +108,9 @@ fn spamhaus(line: u32, text: &str) -> Result<Option<Item<'_>>, LineError> {
 fn addresses_only(item: Item<'_>) -> Result<Item<'_>, LineError> {
     match item.entry {
         Entry::Addresses(..) => Ok(item),
-        Entry::Domain(_) => Err(LineError::Format("this format holds addresses and networks only")),
+        Entry::Domain(_) | Entry::Container(_) => {
+            Err(LineError::Format("this format holds addresses and networks only"))
+        }
     }
 }
 
@@ -176,7 +178,7 @@ fn is_own_name(name: &str) -> bool {
 
 fn domains_only(item: Item<'_>) -> Result<Item<'_>, LineError> {
     match item.entry {
-        Entry::Domain(_) => Ok(item),
+        Entry::Domain(_) | Entry::Container(_) => Ok(item),
         Entry::Addresses(..) => Err(LineError::Format("a hosts file sends names, not addresses")),
     }
 }

@@ -62,8 +62,13 @@ impl<'a> Guard<'a> {
 
     pub(super) fn judge(&self, source: &Source, item: &Item<'_>) -> Standing {
         match (source.kind, item.from) {
-            (Kind::Quarantine, None) if item.entry.single().is_none() => {
-                return Standing::Misplaced("a container in quarantine is a single address");
+            (Kind::Quarantine, None) if !is_container(&item.entry) => {
+                return Standing::Misplaced(
+                    "a container in quarantine is a single address or container:NAME",
+                );
+            }
+            (Kind::Allow | Kind::Block, _) if matches!(item.entry, Entry::Container(_)) => {
+                return Standing::Misplaced("container: belongs in quarantine.txt");
             }
             (Kind::Quarantine | Kind::Allow, Some(_)) => {
                 return Standing::Misplaced("from= belongs in a block list");
@@ -97,6 +102,11 @@ impl<'a> Guard<'a> {
         let wide = overlap(span, Span::new(first, last)) > widest;
         wide.then(|| "it covers a large part of the Internet".to_owned())
     }
+}
+
+/// Whether an entry can be in quarantine.
+pub(super) fn is_container<D>(entry: &Entry<D>) -> bool {
+    matches!(entry, Entry::Container(_)) || entry.single().is_some()
 }
 
 /// A network in JSON, as text.

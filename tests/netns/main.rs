@@ -12,6 +12,7 @@ mod blocked;
 mod bulk;
 mod bypass;
 mod conntrack;
+mod control;
 mod denied;
 mod dns;
 mod docker_lab;

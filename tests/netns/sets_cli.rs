@@ -9,7 +9,7 @@ use super::lab::{CT4, DEAD4, Lab, SRV4, at};
 use super::stand::{Cast, SOON, Stand, casts, synhold};
 
 /// A command on the state directory that the stand's daemon uses: exit code and what it said.
-fn command(lab: &Lab, args: &[&str]) -> (i32, String) {
+pub fn command(lab: &Lab, args: &[&str]) -> (i32, String) {
     let state = lab.dir().join("state").display().to_string();
     // The machine's own configuration plays no part.
     let config = lab.dir().join("empty.toml");
@@ -21,13 +21,13 @@ fn command(lab: &Lab, args: &[&str]) -> (i32, String) {
 }
 
 #[track_caller]
-fn fine(lab: &Lab, args: &[&str]) -> String {
+pub fn fine(lab: &Lab, args: &[&str]) -> String {
     let (code, out) = command(lab, args);
     assert_eq!(code, 0, "{args:?}: {out}");
     out
 }
 
-fn json(lab: &Lab, args: &[&str]) -> (i32, Value) {
+pub fn json(lab: &Lab, args: &[&str]) -> (i32, Value) {
     let (code, out) = command(lab, &[args, &["--json"]].concat());
     (code, serde_json::from_str(&out).unwrap_or_else(|error| panic!("{args:?}: {error}: {out}")))
 }

@@ -145,6 +145,7 @@ impl Answers {
         let decision = shared.engine.forecast(Flow::new(Proto::Tcp, (from, 0), (address, 0)), now);
         let lists = shared.engine.lists();
         let base = || policy(&Treated::new(shared.engine.settings(), self.refuse));
+        let name = source.owner.as_ref().map(|(owner, _)| Arc::clone(&owner.name));
         let treated = source.owner.as_ref().map(|(owner, _)| policy(&owner.policy));
         Ok(Explained {
             daemon: self.daemon.clone(),
@@ -152,7 +153,7 @@ impl Answers {
             source: source.address,
             container: source.owner.map(|(owner, place)| self::container(&owner, place, &lists)),
             policy: treated.unwrap_or_else(base),
-            quarantined: lists.has_quarantined(from),
+            quarantined: lists.confines(from, name.as_deref()),
             verdict: decision.verdict,
             reason: decision.reason,
             held_ms: millis(decision.held),
@@ -240,7 +241,8 @@ fn container(owner: &Owner, place: Place, lists: &Lists) -> Container {
         id: owner.id.to_string(),
         image: owner.image.to_string(),
         policy: policy(&owner.policy),
-        quarantined: place.addresses.iter().any(|address| lists.has_quarantined(*address)),
+        quarantined: lists.confined.has(&owner.name)
+            || place.addresses.iter().any(|ip| lists.confines(*ip, Some(&owner.name))),
         addresses: place.addresses,
         networks: place.networks,
         gaps: place.gaps,

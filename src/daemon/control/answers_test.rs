@@ -1,1 +1,175 @@
 //! Answers about containers that are known.
+
+use super::*;
+use crate::control::{DockerState, parse};
+use crate::engine::container::{Change, Container as Told, Dated, Endpoint, Network, NetworkMode};
+use crate::engine::inventory::Inventory;
+use crate::engine::policy::Policies;
+use crate::engine::registry::Registry;
+use crate::engine::{Engine, Kind, Name, Reason, Record, Settings, Verdict};
+use crate::events::{EventWriter, Outputs};
+use crate::nfq::Disposition;
+
+struct Bench {
+    answers: Answers,
+    _writer: EventWriter,
+}
+
+/// A daemon that knows `web` with two addresses, and `db` on a network that is not judged.
+fn bench() -> Bench {
+    let writer = EventWriter::start(Outputs { stdout: None, records: false, file: None }).unwrap();
+    let engine = Engine::new(Settings::default(), Vec::new());
+    let books = Inventory::new(Policies::new(engine.settings(), RefusedBy::Reset));
+    let shared = Shared::new(
+        engine,
+        Vec::new(),
+        writer.sender(),
+        Arc::new(crate::daemon::denied::Denied::new().0),
+        crate::daemon::truth::Truth::orders().unwrap(),
+        (crate::daemon::roster::notes().unwrap(), books),
+        Verdict::Drop,
+        Disposition::Refuse,
+        0,
+    );
+    let daemon = Daemon {
+        pid: 7,
+        version: "1".to_owned(),
+        state_dir: "/state".into(),
+        memory_only: false,
+        netns: 1,
+        since: Wall(0),
+    };
+    let shared = Arc::new(shared);
+    let (posture, refuse) = ("closed", RefusedBy::Reset);
+    // The kernel is not asked here.
+    let rules = Some((Instant::now() + Duration::from_secs(3600), Some(RulesState::Absent)));
+    let bench =
+        Bench { answers: Answers { shared, daemon, posture, refuse, rules }, _writer: writer };
+    for (id, driver) in [("net1", "bridge"), ("net2", "macvlan")] {
+        bench.apply(Change::Network(Network {
+            id: id.into(),
+            name: format!("{id}-name").into(),
+            driver: driver.into(),
+            interface: None,
+            subnets: vec!["172.18.0.0/16".parse().unwrap()],
+        }));
+    }
+    bench.run("web", "a1b2c3d4e5f6", "net1", &["172.18.0.2", "fd00::2"], &[("mode", "off")]);
+    bench.run("db", "00ffeeddccbb", "net2", &["172.18.0.3"], &[]);
+    bench
+}
+
+impl Bench {
+    fn apply(&self, change: Change) {
+        let mut books = books(&self.answers.shared);
+        books.apply(Dated { at: Wall(1_000_000), change });
+        let owners = books.owners();
+        self.answers.shared.engine.set_owners(owners, clock::mono());
+    }
+
+    fn run(&self, name: &str, id: &str, net: &str, addresses: &[&str], labels: &[(&str, &str)]) {
+        let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        let label = |(key, value): &(&str, &str)| (format!("synhold.{key}"), (*value).to_owned());
+        self.apply(Change::Container(Told {
+            id: id.into(),
+            name: name.into(),
+            image: "image:1".into(),
+            labels: labels.iter().map(label).collect(),
+            network: NetworkMode::Own,
+            running: true,
+            endpoints: vec![Endpoint { network: net.into(), addresses }],
+        }));
+    }
+
+    fn ask(&mut self, line: &str) -> Result<Value, Fault> {
+        self.answers.to(parse(line.as_bytes()).unwrap())
+    }
+
+    fn explain(&mut self, address: &str, container: &str) -> Result<Explained, Fault> {
+        self.answers.explain(address.parse().unwrap(), Some(container))
+    }
+}
+
+#[test]
+fn status_lists_what_runs_with_what_is_not_covered() {
+    let mut bench = bench();
+    bench.answers.shared.report_docker(true, "Docker 29".to_owned());
+    let status: Status =
+        serde_json::from_value(bench.ask(r#"{"v":1,"ask":"status"}"#).unwrap()).unwrap();
+    let names: Vec<&str> = status.containers.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["db", "web"]);
+    let [db, web] = &status.containers[..] else { panic!("{status:?}") };
+    assert!(db.addresses.is_empty() && db.gaps[0].contains("macvlan"), "{db:?}");
+    assert_eq!(web.addresses.len(), 2);
+    assert!(web.policy.faults[0].contains("may only loosen with trust-labels"), "{web:?}");
+    assert_eq!((status.docker.state, status.docker.what.as_str()), (DockerState::Up, "Docker 29"));
+    assert_eq!(status.rules.as_deref(), Some("absent"));
+}
+
+#[test]
+fn any_number_of_unfollowed_labels_is_told_in_a_few_lines() {
+    let bench = bench();
+    let labels: Vec<String> = (0..1000).map(|n| format!("no-{n}")).collect();
+    let labels: Vec<(&str, &str)> = labels.iter().map(|label| (label.as_str(), "x")).collect();
+    bench.run("noisy", "abcdabcdabcd", "net1", &["172.18.0.9"], &labels);
+    let (owner, place) = books(&bench.answers.shared).find("noisy").unwrap();
+    let faults = container(&owner, place, &Lists::default()).policy.faults;
+    assert_eq!(faults.len(), FAULTS_MAX + 1);
+    assert_eq!(faults[FAULTS_MAX], "984 more labels are not followed");
+}
+
+#[test]
+fn an_explanation_is_the_engines_for_the_containers_own_address() {
+    let mut bench = bench();
+    for who in ["web", "a1b2c3", "172.18.0.2"] {
+        let said = bench.explain("203.0.113.9", who).unwrap();
+        assert_eq!(said.source, Some("172.18.0.2".parse().unwrap()), "{who}");
+        assert_eq!(said.container.unwrap().name, "web", "{who}");
+        // Nobody reads DNS here, so nobody is accused.
+        assert_eq!((said.verdict, said.reason), (Verdict::Drop, Reason::Unhealthy), "{who}");
+        assert_eq!(said.held_ms, 750);
+    }
+    assert_eq!(bench.explain("2001:db8::9", "web").unwrap().source, "fd00::2".parse().ok());
+    let registry: &Registry = bench.answers.shared.engine.registry();
+    registry.insert(&Record {
+        address: "203.0.113.9".parse().unwrap(),
+        name: Name::new("shop.example").unwrap(),
+        client: "172.18.0.2".parse().ok(),
+        kind: Kind::Reply,
+        chain: vec![],
+        time: Wall(5_000_000),
+    });
+    let said = bench.explain("203.0.113.9", "web").unwrap();
+    assert_eq!((said.verdict, said.reason, said.held_ms), (Verdict::Accept, Reason::Resolved, 0));
+    let named = &said.names[0];
+    assert_eq!((named.name.as_str(), named.container.as_deref()), ("shop.example", Some("web")));
+    assert_eq!(named.last, Wall(5_000_000));
+}
+
+#[test]
+fn who_cannot_be_asked_about_is_told_with_the_reason() {
+    let mut bench = bench();
+    let mut why = |address, container| {
+        let fault = bench.explain(address, container).unwrap_err();
+        assert_eq!(fault.kind, FaultKind::NotFound);
+        fault.message
+    };
+    assert!(why("203.0.113.9", "nobody").contains("no container is known as \"nobody\""));
+    assert!(why("203.0.113.9", "db").contains("of type macvlan"));
+    assert!(why("203.0.113.9", "fd00::2").contains("not of one family"));
+    bench.apply(Change::Died { id: "a1b2c3d4e5f6".into() });
+    assert!(bench.explain("203.0.113.9", "web").unwrap_err().message.contains("does not run"));
+}
+
+#[test]
+fn containers_are_found_by_any_of_their_names() {
+    let bench = bench();
+    let found = |container: Option<&str>| bench.answers.containers(container);
+    let all = found(None).unwrap();
+    assert_eq!(all.by_address()[&"fd00::2".parse::<IpAddr>().unwrap()], "web");
+    assert_eq!(all.containers.len(), 2);
+    for text in ["web", "a1b2c3d4e5f6", "a1b2", "172.18.0.2"] {
+        assert_eq!(found(Some(text)).unwrap().containers["web"].len(), 2, "{text}");
+    }
+    assert_eq!(found(Some("172.18.0.77")).unwrap_err().kind, FaultKind::NotFound);
+}

@@ -1,12 +1,15 @@
 //! How a command finds the daemon of a state directory, and asks it.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use serde::de::DeserializeOwned;
 
 use super::{runtime_path, state_path};
-use crate::control::{ClientError, Daemon, Fault, Line, Question};
+use crate::control::{ClientError, Containers, Daemon, Fault, Line, Question};
 
 /// A daemon that listens.
 #[derive(Debug)]
@@ -52,6 +55,25 @@ impl Asker {
             Err(error) => Err(anyhow!("{error}")),
         }
     }
+}
+
+/// Names of containers by their addresses, as the daemon of a state directory knows them; none if none runs or it is of
+/// another network namespace, where the same addresses are others'. Names explain, they do not decide.
+pub fn names_here(state_dir: &Path) -> BTreeMap<IpAddr, String> {
+    let ask = || -> Result<Option<Containers>> {
+        let Some(mut asker) = Asker::find(state_dir)? else { return Ok(None) };
+        let daemon: Daemon = asker.ask(&Question::Daemon)?;
+        if std::fs::metadata("/proc/thread-self/ns/net")?.ino() != daemon.netns {
+            return Ok(None);
+        }
+        asker.ask(&Question::Containers { container: None }).map(Some)
+    };
+    let known = ask().unwrap_or_else(|error| {
+        tracing::debug!("containers have no names: {error:#}");
+        None
+    });
+    let known = known.unwrap_or_default();
+    known.by_address().into_iter().map(|(ip, name)| (ip, name.to_owned())).collect()
 }
 
 fn open(path: &Path) -> Result<Option<Line>> {

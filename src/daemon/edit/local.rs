@@ -22,7 +22,7 @@ pub fn unjudged(entry: &Entry, local: &RangeSet) -> Option<String> {
             let all = local.outside(*family, *span).is_empty();
             all.then(|| names::LOCAL.of(*family).to_owned())
         }
-        Entry::Domain(_) => None,
+        Entry::Domain(_) | Entry::Container(_) => None,
     }
 }
 

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::known::Known;
 use crate::daemon::books::Books;
+use crate::daemon::control::names_here;
 use crate::daemon::wants::{Want, time_left};
-use crate::engine::Wall;
 use crate::engine::intervals::Span;
 use crate::engine::net::{Family, number};
+use crate::engine::{Name, Wall};
 use crate::lists::{Found, Kind, Query};
 use crate::nftables::names::{self, Pair};
 use crate::nftables::{self, Channel, Found as InKernel, Key};
@@ -70,7 +71,7 @@ pub struct ElementLine {
     pub entries: Vec<Found>,
     /// Names the address answered to, latest first, as the registry was saved last.
     pub names: Vec<String>,
-    /// The container, once it is known which has an address.
+    /// The container that has the source address now, where a daemon knows it.
     pub container: Option<String>,
 }
 
@@ -205,10 +206,15 @@ fn explain(books: &Books, sets: Vec<Raw>) -> Contents {
         || sets.iter().flat_map(|raw| raw.elements.iter().map(move |found| (raw, found)));
     let single = elements().filter_map(|(_, found)| destination(found.element.key));
     let known = Known::read(books, &single.collect::<HashSet<IpAddr>>());
+    let containers = names_here(&books.state_dir);
     let (mut queries, mut places) = (Vec::new(), Vec::new());
     for (raw, found) in elements() {
         let from = queries.len();
         queries.extend(queries_for(raw.pair, found.element.key, &known));
+        if raw.pair == names::QUARANTINE {
+            let name = source(raw.pair, found.element.key).and_then(|ip| containers.get(&ip));
+            queries.extend(name.and_then(|name| Name::new(name).ok()).map(Query::Container));
+        }
         places.push(from..queries.len());
     }
     let findings = books.find(&queries);
@@ -223,7 +229,9 @@ fn explain(books: &Books, sets: Vec<Raw>) -> Contents {
         let line = |found: &InKernel| {
             let place = places.next().unwrap_or_default();
             let entries = by_query.get(place).unwrap_or_default().concat();
-            line_of(raw.pair, found, entries, &known, books.now)
+            let container = source(raw.pair, found.element.key).and_then(|ip| containers.get(&ip));
+            let line = line_of(raw.pair, found, entries, &known, books.now);
+            ElementLine { container: container.cloned(), ..line }
         };
         raw.elements.iter().map(line).collect::<Vec<ElementLine>>()
     };
@@ -249,6 +257,21 @@ fn destination(key: Key) -> Option<IpAddr> {
         Key::Span(..) | Key::Reach(..) | Key::Interface(_) | Key::Home(..) => None,
         Key::Address(address) | Key::Pair(_, address) => Some(address),
     }
+}
+
+/// The address in an element that is a container's.
+fn source(pair: Pair, key: Key) -> Option<IpAddr> {
+    match key {
+        Key::Pair(source, _) | Key::Reach(source, _) => Some(source),
+        Key::Address(address) if of_containers(pair) => Some(address),
+        Key::Span(..) if of_containers(pair) => destination(key),
+        _ => None,
+    }
+}
+
+/// Sets of single containers.
+fn of_containers(pair: Pair) -> bool {
+    [names::QUARANTINE, names::EXEMPT, names::DRYRUN, names::OTHERWAY].contains(&pair)
 }
 
 fn queries_for(pair: Pair, key: Key, known: &Known) -> Vec<Query> {

@@ -183,7 +183,7 @@ impl Spoken {
 fn domain_of(found: &Found) -> Option<Name> {
     match found.entry.parse() {
         Ok(Entry::Domain(name)) => Some(name),
-        Ok(Entry::Addresses(..)) | Err(_) => None,
+        Ok(Entry::Addresses(..) | Entry::Container(_)) | Err(_) => None,
     }
 }
 

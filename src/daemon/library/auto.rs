@@ -93,6 +93,35 @@ impl Library {
         self.forgive(&known);
     }
 
+    /// Takes out what holds for these addresses alone: whoever gets them next is another container, and the one that
+    /// had them is listed again when it tries again.
+    pub(super) fn forget(&mut self, left: &[IpAddr]) {
+        if self.settings.auto_block != AutoBlock::Container || !self.settings.writes {
+            return;
+        }
+        let is_theirs = |from: Option<IpAddr>| from.is_some_and(|from| left.contains(&from));
+        self.accused.retain(|accused| !is_theirs(accused.from));
+        let mut removals = Vec::new();
+        let read = Source::own(&self.folder, Own::Auto).read(&mut |line| {
+            if let lists::Line::Item(item) = line
+                && is_theirs(item.from)
+            {
+                let removal = |entry| Removal { entry, from: item.from };
+                removals.extend(item.entry.kept().map(removal));
+            }
+        });
+        if let Err(error) = read {
+            tracing::warn!("auto.txt: {error}");
+        }
+        if removals.is_empty() {
+            return;
+        }
+        match lists::remove(&self.folder, Own::Auto, &removals) {
+            Ok(_) => self.read_by(Instant::now()),
+            Err(error) => tracing::warn!("auto.txt holds for addresses that others get: {error}"),
+        }
+    }
+
     pub(super) fn forgive(&mut self, addresses: &[IpAddr]) {
         if addresses.is_empty() || !self.settings.writes {
             return;
