@@ -15,6 +15,7 @@ mod conntrack;
 mod denied;
 mod dns;
 mod docker_lab;
+mod docker_late;
 mod docker_many;
 mod docker_names;
 mod docker_nets;
