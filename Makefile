@@ -24,6 +24,7 @@ test-unprivileged: setup-tests
 
 test-netns: setup-tests
 	$(CARGO) build --locked --example demo
+	$(AS_ROOT) $(CARGO) test --locked --lib -- --ignored
 	$(AS_ROOT) $(CARGO) test --locked --test netns
 
 check: setup

@@ -27,9 +27,10 @@
 //! | `netlink` | framing for the adapters that speak netlink |
 //! | [`lists`] | adapter: list files and feeds: read, fetched, watched, edited, compiled to [`engine::lists`] |
 //! | [`conntrack`] | adapter: ends flows that stand |
-//! | [`dns`] | adapter: dnsmasq's log from a file, a FIFO, standard input or a dnsmasq of our own; parser and correlator |
-//! | [`docker`] | adapter: the container engine: who is who, from its events and lists |
+//! | [`dns`] | adapter: dnsmasq's log from a file, a FIFO, standard input, a container or a dnsmasq of our own; parser and correlator |
+//! | [`docker`] | adapter: the container engine: who is who, from its events and lists; a container's log |
 //! | [`events`] | adapter: the event log, as JSON Lines and as lines for people |
+//! | [`control`] | adapter: the control socket: questions to a running daemon, and its answers |
 //! | [`store`] | adapter: the registry on disk |
 //! | [`host`] | adapter: this host's own interfaces, gateways and resolvers |
 //! | [`config`] | the file under the command line, checked, with every default filled in |
@@ -88,6 +89,7 @@
 pub mod cli;
 pub mod config;
 pub mod conntrack;
+pub mod control;
 pub mod daemon;
 pub mod dns;
 pub mod docker;

@@ -127,6 +127,11 @@ pub(super) fn unallow(args: &RemoveArgs) -> Result<Answer> {
 }
 
 impl Place {
+    /// The state directory.
+    pub(super) fn state_dir(&self) -> Result<PathBuf> {
+        config::load_state_dir(self.config.as_deref(), self.state_dir.clone())
+    }
+
     /// The lists, and the state directory they are in.
     pub(super) fn books(&self) -> Result<(Books, PathBuf)> {
         let config = config::load_lists(self.config.as_deref(), self.state_dir.clone())?;

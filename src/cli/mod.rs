@@ -1,9 +1,11 @@
 //! The command line: parses, calls, prints.
 
+mod explain;
 mod lists;
 mod rules;
 mod run;
 mod sets;
+mod status;
 mod table;
 mod words;
 
@@ -51,6 +53,10 @@ enum Command {
         #[arg(long, value_name = "FILE", global = true)]
         config: Option<PathBuf>,
     },
+    /// Show how the daemon does, and every container with its addresses and counts; exit 1 if none runs
+    Status(status::StatusArgs),
+    /// Tell what would become of a first packet to an address and why; exit 1 if it would be refused in the end
+    Explain(explain::ExplainArgs),
     /// Show what the kernel's sets hold, and ask what would become of an address
     Sets(sets::SetsArgs),
     /// Refuse addresses, networks or domains, or a container
@@ -78,6 +84,8 @@ pub fn main() -> ExitCode {
             run::run(config.as_deref(), options).map(|()| Answer::Fine)
         }
         Command::Rules { action, config } => rules::run(&action, config.as_deref()),
+        Command::Status(args) => status::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Sets(args) => sets::run(&args),
         Command::Block(args) => lists::block(&args),
         Command::Unblock(args) => lists::unblock(&args),

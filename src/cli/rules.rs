@@ -53,7 +53,8 @@ pub(super) fn run(action: &Action, file: Option<&Path>) -> Result<Answer> {
 fn install(file: Option<&Path>, options: RuleOptions) -> Result<Answer> {
     let options = config::load_rules(file, options)?.options(nftables::probe()?);
     let current = nftables::read()?;
-    let applied = nftables::apply(&Ruleset::new(&options), current.as_ref())?;
+    let wanted = following(Ruleset::new(&options), current.as_ref());
+    let applied = nftables::apply(&wanted, current.as_ref())?;
     let how = match (applied.changes.is_empty(), current) {
         (true, _) => "are in place already",
         (false, Some(_)) => "were changed in place",
@@ -62,6 +63,14 @@ fn install(file: Option<&Path>, options: RuleOptions) -> Result<Answer> {
     let until = if options.passes_unjudged() { "pass" } else { "are dropped" };
     say(&format!("the rules {how}; while no `synhold run` answers, new container flows {until}"))?;
     Ok(Answer::Fine)
+}
+
+/// What is wanted while a daemon knows better where containers are, as the bridges in the kernel show: those networks.
+fn following(wanted: Ruleset, current: Option<&Ruleset>) -> Ruleset {
+    match current.filter(|current| current.knows_bridges()) {
+        Some(current) if daemon::is_running() => wanted.with_networks_of(current),
+        _ => wanted,
+    }
 }
 
 fn remove() -> Result<Answer> {
@@ -81,6 +90,7 @@ fn check(file: Option<&Path>, options: RuleOptions) -> Result<Answer> {
     let config = config::load_rules(file, options)?;
     let actual = nftables::read()?;
     let wanted = Ruleset::new(&config.options(nftables::probe()?));
+    let wanted = following(wanted, actual.as_ref());
     // Whoever put them in, the rules are the same.
     let drift = nftables::check(&wanted, actual.as_ref().map(Ruleset::unmarked).as_ref());
     for difference in &drift {

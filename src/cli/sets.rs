@@ -15,6 +15,7 @@ use crate::daemon::inspect::Asked;
 use crate::engine::intervals::Span;
 use crate::engine::net::Family;
 use crate::lists::Entry;
+pub(super) use question::yes;
 
 /// More than a screenful has to be asked for.
 const LIMIT_DEFAULT: usize = 100;

@@ -12,6 +12,11 @@ pub fn dash() -> String {
     "-".to_owned()
 }
 
+/// Text of strangers: one line, and nothing that a terminal would obey.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// Bytes, to three digits.
 pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];

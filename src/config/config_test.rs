@@ -126,7 +126,7 @@ fn values_that_cannot_be_are_refused_in_one_line() {
         ("queues = 0", "--queues"),
         ("queue-num = 65535\nqueues = 2", "65535"),
         ("container-net = [\"10.0.0.1/8\"]", "--container-net 10.0.0.1/8"),
-        ("dns-source = [\"docker:dns\"]", "docker"),
+        ("dns-source = [\"docker:/dns\"]", "names no container"),
         ("dns-source = [\"http:x\"]", "--dns-source http:x"),
         ("fail = \"maybe\"", "maybe"),
         ("dns-redirect = \"here\"", "--dns-redirect here: write off, gateway"),
@@ -215,4 +215,12 @@ fn container_sections_are_read_in_order_and_checked() {
         assert!(error.contains("container") && error.contains(part), "{wrong}: {error}");
         assert!(!error.contains('\n'), "{error}");
     }
+}
+
+#[test]
+fn a_containers_log_is_a_source_and_needs_the_engine() {
+    let config = resolved("dns-source = [\"docker:resolver\", \"stdin\", \"docker:two\"]").unwrap();
+    assert_eq!(config.resolver_containers(), ["resolver", "two"]);
+    let error = resolved("dns-source = [\"docker:resolver\"]\nno-docker = true").unwrap_err();
+    assert!(format!("{error:#}").contains("--no-docker"), "{error:#}");
 }

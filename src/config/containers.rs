@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use crate::engine::policy::{Pattern, Section};
-use crate::engine::wish::Wish;
+use crate::engine::wish::{Treatment, Wish};
 
 /// One section as it is written.
 #[derive(Clone, Debug, Deserialize)]
@@ -55,5 +55,17 @@ impl ContainerSection {
         let (name, image) = (self.name.map(Pattern::new), self.image.map(Pattern::new));
         let origin = format!("[[container]] number {number}");
         Ok(Section { name, image, wish, origin, is_final: false })
+    }
+}
+
+/// What holds for a container whose log is evidence: whatever it asks its own servers by, it is never cut off from them,
+/// since nobody could resolve a name then.
+pub(super) fn resolver(name: &str) -> Section {
+    Section {
+        name: Some(Pattern::new(name)),
+        wish: Wish { mode: Some(Treatment::Off), ..Wish::default() },
+        origin: format!("--dns-source docker:{name}"),
+        is_final: true,
+        ..Section::default()
     }
 }

@@ -23,6 +23,15 @@ pub struct ListConfig {
     pub upstreams: Vec<String>,
 }
 
+/// The state directory: `given`, or what `file` or the default file says.
+///
+/// # Errors
+/// As [`super::load`].
+pub fn load_state_dir(file: Option<&Path>, given: Option<PathBuf>) -> Result<PathBuf> {
+    let state_dir = given.or(read(file)?.daemon.state_dir);
+    Ok(state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()))
+}
+
 /// Reads `file`, or the default file if it is there. `state_dir` goes before what it says.
 ///
 /// # Errors

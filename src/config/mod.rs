@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args as _;
 
 pub use containers::ContainerSection;
-pub use lists::{ListConfig, load_lists};
+pub use lists::{ListConfig, load_lists, load_state_dir};
 pub use options::{AutoBlock, DaemonOptions, Fail, LocalAs, Options, RefuseBy, RuleOptions};
 
 use crate::dns::{self, SpawnConfig};
@@ -119,7 +119,8 @@ pub fn load(file: Option<&Path>, given: Options) -> Result<Config> {
     let rules = resolve_rules(&given.rules.or(from_file.rules))?;
     let mut config = resolve(daemon, rules)?;
     config.feeds = from_file.feeds;
-    config.policies.sections.extend(from_file.containers);
+    let resolvers = config.resolver_containers().into_iter().map(containers::resolver);
+    config.policies.sections = resolvers.chain(from_file.containers).collect();
     Ok(config)
 }
 
@@ -293,6 +294,9 @@ fn resolve(options: DaemonOptions, rules: RuleConfig) -> Result<Config> {
     let policies =
         Policies { trust_labels: options.trust_labels, ..Policies::new(&engine, refuse) };
     let docker = if options.no_docker { None } else { Some(engine_address()?) };
+    if let (None, Some(name)) = (&docker, sources.iter().find_map(dns::Spec::container)) {
+        bail!("--dns-source docker:{name} asks the container engine, and --no-docker forbids it");
+    }
     Ok(Config {
         rules,
         engine,
@@ -349,6 +353,13 @@ fn listen_at(text: &str) -> Result<(IpAddr, u16)> {
 fn bridges(host: &[InterfaceAddress]) -> Vec<String> {
     let foreign = |pattern: &str| host.iter().any(|on| on.fits(pattern) && !on.is_on_bridge());
     host::BRIDGE_PATTERNS.iter().filter(|p| !foreign(p)).map(|&p| p.to_owned()).collect()
+}
+
+impl Config {
+    /// Containers whose log is evidence: they resolve for the others, and are to reach their own servers.
+    pub fn resolver_containers(&self) -> Vec<&str> {
+        self.sources.iter().filter_map(dns::Spec::container).collect()
+    }
 }
 
 impl RuleConfig {

@@ -194,3 +194,17 @@ fn only_a_record_forgives_and_a_look_finds_one_whose_note_did_not_fit() {
     let (_, _, forgiven) = after(&["192.0.2.2"], accuse);
     assert_eq!(forgiven, 1);
 }
+
+#[test]
+fn who_comes_next_is_refused_nothing_of_before() {
+    let gone: IpAddr = "10.0.0.2".parse().unwrap();
+    let (kernel, ..) = after(&[], |denied| {
+        denied.refused(&decision("192.0.2.1:443", Reason::NeverResolved));
+        let mut neighbour = decision("192.0.2.1:443", Reason::NeverResolved);
+        neighbour.flow.src = "10.0.0.3:4000".parse().unwrap();
+        denied.refused(&neighbour);
+        denied.leave(vec![gone]);
+    });
+    let left: Vec<IpAddr> = kernel.into_iter().map(|(src, _)| src).collect();
+    assert_eq!(left, ["10.0.0.3".parse::<IpAddr>().unwrap()]);
+}

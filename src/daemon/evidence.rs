@@ -8,14 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::clock;
-use super::roster::Note;
+use super::roster::{Note, books};
 use super::shared::Shared;
 use super::truth::Order;
 use crate::dns::{self, Answer, SpawnConfig, Stop};
-use crate::engine::Verdict;
 use crate::engine::event::{Body, RecordBody};
 use crate::engine::health::{Batch, SourceHealth};
 use crate::engine::registry::Inserted;
+use crate::engine::{Record, Verdict};
 
 /// The running readers.
 pub struct Readers {
@@ -25,6 +25,9 @@ pub struct Readers {
 
 /// How long a reader may take to end; one that hangs on a dead disk must not keep us.
 const END_PATIENCE: Duration = Duration::from_secs(5);
+/// Age in microseconds from which on a record is history. What is new is read within milliseconds, and whose address
+/// it was is then known by the packets that follow.
+const LATE_US: u64 = 1_000_000;
 /// Pause before a reader that panicked reads on.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
@@ -51,6 +54,7 @@ impl Readers {
     pub fn start(
         sources: &[(dns::Spec, Arc<SourceHealth>)],
         config: &SpawnConfig,
+        outside: &Arc<dyn dns::Outside>,
         shared: &Arc<Shared>,
         states: &Sender<SourceState>,
     ) -> Result<Readers> {
@@ -61,6 +65,7 @@ impl Readers {
         for (spec, health) in sources {
             let alive = alive.clone();
             let (spec, config, stop) = (spec.clone(), config.clone(), readers.stop.clone());
+            let outside = Arc::clone(outside);
             let mut reader = Reader {
                 shared: Arc::clone(shared),
                 health: Arc::clone(health),
@@ -70,7 +75,7 @@ impl Readers {
             let thread = std::thread::Builder::new()
                 .name("dns".to_owned())
                 .spawn(move || {
-                    reader.read(&spec, &config, &stop);
+                    reader.read(&spec, &config, &*outside, &stop);
                     drop(alive);
                 })
                 .context("cannot start a log reader")?;
@@ -91,14 +96,30 @@ impl Drop for Readers {
 
 impl Reader {
     /// Reads until it is time to stop. A panic over a line ends neither the source nor us.
-    fn read(&mut self, spec: &dns::Spec, config: &SpawnConfig, stop: &Stop) {
+    fn read(
+        &mut self,
+        spec: &dns::Spec,
+        config: &SpawnConfig,
+        outside: &dyn dns::Outside,
+        stop: &Stop,
+    ) {
         while !stop.is_raised() {
-            let run = AssertUnwindSafe(|| dns::run(spec, config, stop, self));
+            let run = AssertUnwindSafe(|| dns::run(spec, config, outside, stop, self));
             if catch_unwind(run).is_err() {
                 dns::Sink::down(self, "its reader panicked and starts again");
-                stop.wait(PANIC_PAUSE);
             }
+            stop.wait(PANIC_PAUSE);
         }
+    }
+}
+
+impl Reader {
+    /// True if the asker's address was another container's when it asked: the present one is not to inherit that.
+    fn was_another(&self, record: &Record) -> bool {
+        let Some(client) = record.client else { return false };
+        // Of a time before the books nothing is known, as of what the registry was loaded with.
+        let Some(then) = books(&self.shared).owner_at(client, record.time) else { return false };
+        self.shared.engine.owner(client).is_none_or(|owner| owner.id != then.id)
     }
 }
 
@@ -108,7 +129,11 @@ impl dns::Sink for Reader {
     }
 
     fn answer(&mut self, answer: Answer<'_>) {
-        let Some(record) = answer.to_record(clock::wall()) else { return };
+        let now = clock::wall();
+        let Some(mut record) = answer.to_record(now) else { return };
+        if now.0.saturating_sub(record.time.0) > LATE_US && self.was_another(&record) {
+            record.client = None;
+        }
         let recorded = self.shared.engine.record(&record, clock::mono());
         self.shared.deliver(recorded.released);
         let accepted = |(src, dst)| self.shared.engine.outlook(src, dst) == Some(Verdict::Accept);
@@ -136,6 +161,11 @@ impl dns::Sink for Reader {
 
     fn caught_up(&mut self) {
         self.health.caught_up(clock::mono());
+    }
+
+    fn note(&mut self, what: &str) {
+        let message = format!("DNS source {}: {what}", self.health.label);
+        self.shared.report_health("source", self.health.is_up(), message);
     }
 
     fn up(&mut self) {

@@ -88,19 +88,21 @@ impl Hits {
     /// # Errors
     /// If the kernel does not do it.
     pub fn forget(&mut self, addresses: &HashSet<IpAddr>) -> Result<()> {
-        let is_theirs = |(set, src, _): &(&'static str, IpAddr, IpAddr)| {
-            !names::DENIED.has(set) && addresses.contains(src)
-        };
-        let theirs: Vec<_> = self.last.keys().copied().filter(is_theirs).collect();
         let mut channel = Channel::open()?;
-        for (set, src, dst) in theirs {
-            let mut bulk = Bulk::new();
-            bulk.remove(set, [Element::new(Key::Pair(src, dst))]);
-            match channel.send_bulk(bulk) {
-                // It has expired.
-                Ok(()) | Err(Error::Stale { .. }) => self.last.remove(&(set, src, dst)),
-                Err(error) => return Err(error.into()),
-            };
+        for set in [names::HITS, names::SPOOFS].into_iter().flat_map(|pair| [pair.v4, pair.v6]) {
+            let (elements, _) = nftables::dump(set, PAIRS_MAX)?;
+            for key in elements.iter().map(|found| found.element.key) {
+                if !matches!(key, Key::Pair(src, _) if addresses.contains(&src)) {
+                    continue;
+                }
+                let mut bulk = Bulk::new();
+                bulk.remove(set, [Element::new(key)]);
+                match channel.send_bulk(bulk) {
+                    // It has expired.
+                    Ok(()) | Err(Error::Stale { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
         }
         self.last.retain(|(_, src, _), _| !addresses.contains(src));
         Ok(())

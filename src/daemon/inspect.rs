@@ -6,6 +6,7 @@ mod known;
 mod overview;
 mod question;
 mod state;
+mod steps;
 
 pub use contents::{Asked, Contents, ElementLine, SetContents, contents};
 pub use overview::{ListLine, Overview, SetLine, overview};

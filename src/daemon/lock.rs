@@ -30,7 +30,7 @@ impl Lock {
     pub fn acquire() -> Result<Lock> {
         std::fs::create_dir_all(FOLDER)
             .with_context(|| format!("cannot make {FOLDER} (synhold needs root)"))?;
-        Lock::acquire_at(&lock_path()?)
+        Lock::acquire_at(&path()?)
     }
 
     fn acquire_at(path: &Path) -> Result<Lock> {
@@ -74,7 +74,7 @@ impl Drop for Lock {
 }
 
 /// The lock file of the calling thread's network namespace.
-fn lock_path() -> Result<PathBuf> {
+pub fn path() -> Result<PathBuf> {
     let namespace = std::fs::metadata("/proc/thread-self/ns/net")
         .context("cannot tell the network namespace")?;
     Ok(Path::new(FOLDER).join(format!("net-{}.lock", namespace.ino())))
@@ -83,16 +83,24 @@ fn lock_path() -> Result<PathBuf> {
 /// Tells a running instance that a person is about to change the rules by command, so that it does not undo it. Nothing is
 /// written where none runs.
 pub fn tell_rules_command() {
-    if let Ok(path) = lock_path()
+    if let Ok(path) = path()
         && path.exists()
     {
         let _ = std::fs::write(path.with_extension(RULES), []);
     }
 }
 
+/// Whether an instance runs in this network namespace.
+pub fn is_running() -> bool {
+    // Trying the lock would keep out one that is about to start.
+    let file = path().and_then(|path| Ok(std::fs::read_to_string(path)?));
+    let holder = file.ok().and_then(|text| text.trim().parse::<u32>().ok());
+    holder.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists())
+}
+
 /// Whether a person changed the rules by command since `since`.
 pub fn rules_commanded_since(since: SystemTime) -> bool {
-    let told = lock_path().and_then(|path| Ok(std::fs::metadata(path.with_extension(RULES))?));
+    let told = path().and_then(|path| Ok(std::fs::metadata(path.with_extension(RULES))?));
     told.and_then(|told| Ok(told.modified()?)).is_ok_and(|at| at >= since)
 }
 

@@ -3,6 +3,7 @@
 mod background;
 pub mod books;
 pub mod clock;
+pub mod control;
 mod denied;
 pub mod edit;
 mod evidence;
@@ -14,6 +15,7 @@ mod lane;
 mod lanes;
 mod library;
 mod lock;
+mod marks;
 mod persist;
 pub mod policies;
 mod protected;
@@ -52,7 +54,8 @@ use denied::{Denied, Ear};
 use evidence::{Readers, SourceState};
 use lanes::Lanes;
 use lock::Lock;
-pub use lock::tell_rules_command;
+pub use lock::{is_running, tell_rules_command};
+use marks::{ContainerLogs, Marks};
 use persist::Keeper;
 use roster::Roster;
 use rules::Rules;
@@ -82,12 +85,14 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
     let (shared, ear) = share(config, &sources, &writer)?;
     let shared = Arc::new(shared);
     let keeper = Keeper::load(&config.state_dir, config.memory_only, &shared)?;
-    let saver = Saver::start(keeper, Arc::clone(&shared))?;
+    let marks = Arc::new(Marks::load(config, shared.engine.registry().is_empty()));
+    let saver = Saver::start(keeper, Arc::clone(&marks), Arc::clone(&shared))?;
     let background = Background::open(config, &shared, ear)?;
     let roster = Roster::start(config, &shared)?;
     // 5. Evidence before verdicts.
     let (states, changes) = channel();
-    let readers = Readers::start(&sources, &config.dnsmasq, &shared, &states)?;
+    let outside: Arc<dyn dns::Outside> = Arc::new(ContainerLogs::new(config.docker.clone(), marks));
+    let readers = Readers::start(&sources, &config.dnsmasq, &outside, &shared, &states)?;
     await_dnsmasq(config, &changes)?;
     drop(changes);
     // 6. Queues before rules: what the rules send must find somebody.
@@ -98,6 +103,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
         .context("cannot install the rules, so nothing is protected")?;
     let ready = ready(config, &wanted, &shared, &rules);
     let background = background.start(rules)?;
+    let control = control::start(config, &shared);
     if let Err(error) = on_ready() {
         tracing::warn!("{error:#}");
     }
@@ -116,6 +122,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
 
     // The reverse: nothing held, no rules, no queues, no evidence, everything saved, everything said.
     notify(&[sd_notify::NotifyState::Stopping]);
+    drop(control);
     lanes.drain();
     let restored = background.stop(config.keep_rules);
     drop(lanes);

@@ -119,20 +119,22 @@ impl Keeper {
         self.pause
     }
 
-    /// Saves if something changed.
-    pub fn save(&mut self, shared: &Arc<Shared>) {
+    /// Saves if something changed. True if everything that was known at the call is on disk.
+    pub fn save(&mut self, shared: &Arc<Shared>) -> bool {
         let gone = shared.engine.registry().make_room();
         if gone > 0 {
             let message = format!("{gone} addresses of the asker with the most made room");
             shared.report_health("registry", false, message);
         }
-        let Some(path) = &self.path else { return };
+        let Some(path) = &self.path else { return false };
         let changes = shared.engine.registry().changes();
         if changes == self.saved {
-            return;
+            return true;
         }
         let start = Instant::now();
-        match store::save(path, shared.engine.registry()) {
+        let saved = store::save(path, shared.engine.registry());
+        let done = saved.is_ok();
+        match saved {
             Ok(()) => {
                 self.saved = changes;
                 if std::mem::take(&mut self.failing) {
@@ -154,6 +156,7 @@ impl Keeper {
             }
         }
         self.pause = SAVE_INTERVAL.max(start.elapsed() * SAVE_SHARE);
+        done
     }
 }
 

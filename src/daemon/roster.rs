@@ -196,7 +196,7 @@ impl Keeper {
                     Note::Change(dated) => self.change(dated),
                     Note::Up(who) => {
                         let message = format!("the container engine is heard: {who}");
-                        self.shared.report_health("docker", true, message);
+                        self.shared.report_docker(true, message);
                     }
                     Note::Down(why) => self.down(&why),
                     Note::Unnamed(unnamed) => self.waiting.push_back(*unnamed),
@@ -229,7 +229,7 @@ impl Keeper {
             false => format!("containers have no names, and {} is judged", nets.join(", ")),
         };
         let message = format!("the container engine is not heard: {why}; {known}");
-        self.shared.report_health("docker", false, message);
+        self.shared.report_docker(false, message);
     }
 
     fn change(&mut self, dated: Dated) {

@@ -57,7 +57,11 @@ impl Rules {
         for what in back.iter().flat_map(|back| &back.discarded) {
             tracing::warn!("table inet synhold is synhold's alone: {what} was taken out for good");
         }
-        let previous = back.map(|back| back.ruleset);
+        // Only a run knows bridges, so that networks beside them are what a killed one left behind.
+        let previous = back.map(|back| match back.ruleset {
+            left if left.knows_bridges() => left.with_networks_of(&wanted),
+            left => left,
+        });
         let applied = match &previous {
             Some(previous) if *previous != wanted => wanted.remembering(previous),
             _ => wanted,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::marks::Marks;
 use super::persist::Keeper;
 use super::shared::Shared;
 
@@ -23,16 +24,23 @@ impl Saver {
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start(mut keeper: Keeper, shared: Arc<Shared>) -> Result<Saver> {
+    pub fn start(mut keeper: Keeper, marks: Arc<Marks>, shared: Arc<Shared>) -> Result<Saver> {
         let (stop, stopped) = channel::<()>();
         let (alive, ended) = channel();
         std::thread::Builder::new()
             .name("save".to_owned())
             .spawn(move || {
+                let save = |keeper: &mut Keeper| {
+                    // In this order: a mark that is on disk without its records would hide them for good.
+                    let reached = marks.reached();
+                    if keeper.save(&shared) {
+                        marks.save(&reached);
+                    }
+                };
                 while stopped.recv_timeout(keeper.pause()) == Err(RecvTimeoutError::Timeout) {
-                    keeper.save(&shared);
+                    save(&mut keeper);
                 }
-                keeper.save(&shared);
+                save(&mut keeper);
                 drop(alive);
             })
             .context("cannot start the thread that saves the registry")?;

@@ -9,6 +9,7 @@ use super::clock;
 use super::denied::Denied;
 use super::roster::{Note, Notes, Unnamed};
 use super::truth::Orders;
+use crate::control::{Docker, DockerState};
 use crate::engine::event::{Body, Event, Health, Totals, VerdictBody};
 use crate::engine::inventory::Inventory;
 use crate::engine::judge::{Answer, Decision, Engine, Mode};
@@ -55,6 +56,8 @@ pub struct Shared {
     pub roster: Notes,
     /// What is known about containers. Never asked on the packet path.
     pub inventory: Mutex<Inventory>,
+    /// Whether the container engine answers.
+    pub docker: Mutex<Docker>,
     /// Counters since start.
     pub tally: Tally,
     /// Losses seen on the queue sockets.
@@ -174,6 +177,7 @@ impl Shared {
             orders,
             roster,
             inventory: Mutex::new(inventory),
+            docker: Mutex::new(unheard()),
             tally,
             queue_stats,
             unanswered,
@@ -253,6 +257,14 @@ impl Shared {
         self.events.send(Event { time: now.wall, body: Body::Verdict(body) });
     }
 
+    /// Notes and reports whether the container engine answers.
+    pub fn report_docker(&self, up: bool, what: String) {
+        let state = if up { DockerState::Up } else { DockerState::Down };
+        let docker = Docker { state, what: what.clone(), since: clock::wall() };
+        *self.docker.lock().unwrap_or_else(PoisonError::into_inner) = docker;
+        self.report_health("docker", up, what);
+    }
+
     /// Reports a change in something we depend on.
     pub fn report_health(&self, what: &str, healthy: bool, message: String) {
         self.event(Body::Health(Health { what: what.to_owned(), healthy, message }));
@@ -284,6 +296,10 @@ impl Shared {
             events_shed: self.events.shed(),
         }
     }
+}
+
+fn unheard() -> Docker {
+    Docker { state: DockerState::Unheard, what: String::new(), since: clock::wall() }
 }
 
 impl Tally {

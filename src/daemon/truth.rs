@@ -322,7 +322,7 @@ impl Keeper {
         self.wants = Want::all(&lists, &named);
         self.wants.extend(Want::pairs(&lists));
         self.wants.extend(Want::policies(&self.policies));
-        match self.bring(&lists) {
+        match self.make_room(&lists).and_then(|()| self.bring()) {
             Ok(loaded) => {
                 self.pending = None;
                 let ended_flows = self.revoke(&lists);
@@ -353,12 +353,16 @@ impl Keeper {
         }
     }
 
-    fn bring(&mut self, lists: &Lists) -> Result<Loaded> {
+    fn make_room(&mut self, lists: &Lists) -> Result<()> {
         if self.rules.make_room(lists.hosts())? {
             [names::BLOCKHOSTS.v4, names::BLOCKHOSTS.v6]
                 .iter()
                 .for_each(|set| self.sets.forget(set));
         }
+        Ok(())
+    }
+
+    fn bring(&mut self) -> Result<Loaded> {
         self.shared.denied.set_loading(true);
         let loaded = self.sets.load(&self.wants);
         self.shared.denied.set_loading(false);

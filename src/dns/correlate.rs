@@ -31,11 +31,15 @@ pub struct Answer<'a> {
     pub kind: Kind,
     /// CNAME targets between the name and the address, in order, in their normal form.
     pub chain: &'a [String],
+    /// When its line was logged, where the source tells; a correlator does not know.
+    pub logged: Option<Wall>,
 }
 
 impl Answer<'_> {
-    /// Keeps the answer. `None` only for a name that is none, which a correlator never hands out.
-    pub fn to_record(self, time: Wall) -> Option<Record> {
+    /// Keeps the answer as of when it was logged, which is `now` where the source does not tell and never later.
+    /// `None` only for a name that is none, which a correlator never hands out.
+    pub fn to_record(self, now: Wall) -> Option<Record> {
+        let time = self.logged.map_or(now, |logged| logged.min(now));
         let chain = self.chain.iter().filter_map(|link| Name::new(link).ok()).collect();
         let name = Name::new(self.name).ok()?;
         Some(Record {
@@ -155,7 +159,7 @@ impl Correlator {
         }
         burst.remember(kind, address);
         let (name, client, chain) = (asked.name, Some(asked.client), burst.links());
-        emit(Answer { address: address.to_canonical(), name, client, kind, chain });
+        emit(Answer { address: address.to_canonical(), name, client, kind, chain, logged: None });
         Ok(())
     }
 
@@ -185,7 +189,7 @@ impl Correlator {
         let asked = self.names.get(burst.head(), burst.links(), address);
         let (name, client) = asked.ok_or(Skip::Unmatched)?;
         let (address, client, chain) = (address.to_canonical(), Some(client), burst.links());
-        emit(Answer { address, name, client, kind, chain });
+        emit(Answer { address, name, client, kind, chain, logged: None });
         Ok(())
     }
 
@@ -200,7 +204,14 @@ impl Correlator {
         for &(kind, address) in burst.addresses() {
             if asked.qtype.gives(address) {
                 let (name, client, chain) = (asked.name, Some(asked.client), burst.links());
-                emit(Answer { address: address.to_canonical(), name, client, kind, chain });
+                emit(Answer {
+                    address: address.to_canonical(),
+                    name,
+                    client,
+                    kind,
+                    chain,
+                    logged: None,
+                });
             }
         }
     }

@@ -5,6 +5,7 @@ mod fifo;
 mod file;
 pub mod framing;
 pub mod line;
+mod outside;
 mod pump;
 pub mod spawn;
 mod stdin;
@@ -19,8 +20,12 @@ use crate::engine::health::Batch;
 use crate::engine::limits::{REOPEN_PAUSE_MAX, REOPEN_PAUSE_MIN};
 
 pub use correlate::Answer;
+pub use outside::{Nowhere, Outside, Taker};
 pub use spawn::SpawnConfig;
 pub use stop::Stop;
+
+/// Bytes of a container's name. Docker sets no limit; a file named after it has 255 at the most.
+const CONTAINER_NAME_BYTES_MAX: usize = 200;
 
 /// Where a log comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +38,8 @@ pub enum Spec {
     Fifo(PathBuf),
     /// Standard input.
     Stdin,
+    /// What a container of this name writes to its standard output and error.
+    Docker(String),
 }
 
 /// Why a text is no source.
@@ -40,15 +47,18 @@ pub enum Spec {
 pub enum SpecError {
     /// A source of the contract that is still to come.
     #[error(
-        "DNS source `{0}` is not supported by this version; use spawn, file:PATH, fifo:PATH or stdin"
+        "DNS source `{0}` is not supported by this version; use spawn, file:PATH, fifo:PATH, docker:NAME or stdin"
     )]
     Unsupported(String),
     /// No source at all.
-    #[error("unknown DNS source `{0}`; use spawn, file:PATH, fifo:PATH or stdin")]
+    #[error("unknown DNS source `{0}`; use spawn, file:PATH, fifo:PATH, docker:NAME or stdin")]
     Unknown(String),
     /// `file:` or `fifo:` and nothing after it.
     #[error("DNS source `{0}` names no path")]
     NoPath(String),
+    /// `docker:` and what no container can be called.
+    #[error("DNS source `{0}` names no container: names have letters, digits and _.- only")]
+    NoContainer(String),
 }
 
 impl FromStr for Spec {
@@ -60,10 +70,30 @@ impl FromStr for Spec {
             Some(("file" | "fifo", "")) => Err(SpecError::NoPath(text.to_owned())),
             Some(("file", path)) => Ok(Spec::File(path.into())),
             Some(("fifo", path)) => Ok(Spec::Fifo(path.into())),
-            Some(("docker" | "journal", _)) => Err(SpecError::Unsupported(text.to_owned())),
+            Some(("docker", name)) if is_container_name(name) => Ok(Spec::Docker(name.to_owned())),
+            Some(("docker", _)) => Err(SpecError::NoContainer(text.to_owned())),
+            Some(("journal", _)) => Err(SpecError::Unsupported(text.to_owned())),
             _ => Err(SpecError::Unknown(text.to_owned())),
         }
     }
+}
+
+impl Spec {
+    /// The container whose log this is, if it is one's.
+    pub fn container(&self) -> Option<&str> {
+        match self {
+            Spec::Docker(name) => Some(name),
+            Spec::Spawn | Spec::File(_) | Spec::Fifo(_) | Spec::Stdin => None,
+        }
+    }
+}
+
+/// As Docker wants them; so a name is also safe in a request and in a file's name.
+fn is_container_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    let first = bytes.next().is_some_and(|c| c.is_ascii_alphanumeric());
+    let rest = bytes.all(|c| c.is_ascii_alphanumeric() || b"_.-".contains(&c));
+    first && rest && (2..=CONTAINER_NAME_BYTES_MAX).contains(&name.len())
 }
 
 impl fmt::Display for Spec {
@@ -73,6 +103,7 @@ impl fmt::Display for Spec {
             Spec::File(path) => write!(f, "file:{}", path.display()),
             Spec::Fifo(path) => write!(f, "fifo:{}", path.display()),
             Spec::Stdin => f.write_str("stdin"),
+            Spec::Docker(name) => write!(f, "docker:{name}"),
         }
     }
 }
@@ -91,21 +122,33 @@ pub trait Sink {
     fn up(&mut self);
     /// The source gives none, and why. May come again with another reason.
     fn down(&mut self, why: &str);
+    /// Something people may want to know about a source that is as it was.
+    fn note(&mut self, what: &str) {
+        let _ = what;
+    }
 }
 
 /// Reads `spec` on the calling thread until `stop` is raised. A source never gives up before: what ends or fails is
 /// opened again with growing pauses, and the sink is told why it is down.
 ///
 /// `config` matters to [`Spec::Spawn`] only; check it with
-/// [`SpawnConfig::check`] before, since a fault in it is reported as a source that stays down.
+/// [`SpawnConfig::check`] before, since a fault in it is reported as a source that stays down. `outside` follows the
+/// log of [`Spec::Docker`].
 ///
 /// The dnsmasq of [`Spec::Spawn`] is tied to the calling thread: it ends with it, however it ends.
-pub fn run(spec: &Spec, config: &SpawnConfig, stop: &Stop, sink: &mut dyn Sink) {
+pub fn run(
+    spec: &Spec,
+    config: &SpawnConfig,
+    outside: &dyn Outside,
+    stop: &Stop,
+    sink: &mut dyn Sink,
+) {
     match spec {
         Spec::Spawn => spawn::run(config, stop, sink),
         Spec::File(path) => file::run(path, stop, sink),
         Spec::Fifo(path) => fifo::run(path, stop, sink),
         Spec::Stdin => stdin::run(std::io::stdin(), stop, sink),
+        Spec::Docker(name) => outside::run(name, outside, stop, sink),
     }
 }
 

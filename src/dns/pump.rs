@@ -4,10 +4,11 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 
+use crate::engine::Wall;
 use crate::engine::health::{Batch, Skip};
 
 use super::Sink;
-use super::correlate::Correlator;
+use super::correlate::{Answer, Correlator};
 use super::framing::Framing;
 use super::line::{Line, Message, parse};
 
@@ -90,11 +91,27 @@ impl Pump {
 
     /// Takes bytes in as if they had been read.
     pub fn feed(&mut self, bytes: &[u8], framing: &mut Framing, sink: &mut dyn Sink) {
-        framing.feed(bytes, &mut |line| self.line(line, sink));
+        framing.feed(bytes, &mut |line| self.line(None, line, sink));
+        self.flush(sink);
+    }
+
+    /// Takes one line in that was logged at a known time. It is counted with the next [`Pump::flush`].
+    pub fn timed(&mut self, logged: Wall, line: Result<&[u8], Skip>, sink: &mut dyn Sink) {
+        self.line(Some(logged), line, sink);
+    }
+
+    /// Lines taken in and not counted yet.
+    pub fn waiting(&self) -> u64 {
+        self.batch.lines
+    }
+
+    /// Counts what was taken in, and tells.
+    pub fn flush(&mut self, sink: &mut dyn Sink) -> Batch {
         let batch = std::mem::take(&mut self.batch);
         if batch != Batch::default() {
             sink.lines(batch);
         }
+        batch
     }
 
     /// What dnsmasq said last that was not about a query.
@@ -107,14 +124,19 @@ impl Pump {
         std::mem::take(&mut self.started)
     }
 
-    fn line(&mut self, line: Result<&[u8], Skip>, sink: &mut dyn Sink) {
+    fn line(&mut self, logged: Option<Wall>, line: Result<&[u8], Skip>, sink: &mut dyn Sink) {
         self.batch.lines += 1;
-        if line.and_then(|line| self.evidence(line, sink)).is_err() {
+        if line.and_then(|line| self.evidence(logged, line, sink)).is_err() {
             self.batch.skipped += 1;
         }
     }
 
-    fn evidence(&mut self, line: &[u8], sink: &mut dyn Sink) -> Result<(), Skip> {
+    fn evidence(
+        &mut self,
+        logged: Option<Wall>,
+        line: &[u8],
+        sink: &mut dyn Sink,
+    ) -> Result<(), Skip> {
         let line = parse(line)?;
         match line.message {
             Message::Lost(count) => self.batch.lost += count,
@@ -125,7 +147,7 @@ impl Pump {
         let records = &mut self.batch.records;
         self.correlator.feed(&line, &mut |answer| {
             *records += 1;
-            sink.answer(answer);
+            sink.answer(Answer { logged, ..answer });
         })
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::engine::health::Batch;
 
-use super::{Answer, Sink, SpawnConfig, Spec, Stop, run};
+use super::{Answer, Nowhere, Sink, SpawnConfig, Spec, Stop, run};
 
 /// Long enough for a busy machine. A test that passes never waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -61,7 +61,7 @@ pub struct Source {
 impl Source {
     /// Starts reading `spec`.
     pub fn start(spec: Spec) -> Source {
-        Source::with(move |stop, sink| run(&spec, &SpawnConfig::default(), stop, sink))
+        Source::with(move |stop, sink| run(&spec, &SpawnConfig::default(), &Nowhere, stop, sink))
     }
 
     /// Starts whatever reads.

@@ -31,12 +31,16 @@ fn answer(name: &str) -> [String; 1] {
 
 #[test]
 fn specifications_are_read_and_written_alike() {
-    for text in ["spawn", "stdin", "file:/var/log/dns.log", "fifo:/run/dns log"] {
+    for text in
+        ["spawn", "stdin", "file:/var/log/dns.log", "fifo:/run/dns log", "docker:my_dns-1.2"]
+    {
         assert_eq!(text.parse::<Spec>().unwrap().to_string(), text);
     }
-    for text in ["docker:dns", "journal:dnsmasq.service"] {
-        let error = text.parse::<Spec>().unwrap_err();
-        assert!(error.to_string().contains("not supported by this version"));
+    let error = "journal:dnsmasq.service".parse::<Spec>().unwrap_err();
+    assert!(error.to_string().contains("not supported by this version"));
+    for name in ["", "a", "-dns", "../dns", "dns/json", "dns?x", "d\u{e9}", &"x".repeat(300)] {
+        let error = format!("docker:{name}").parse::<Spec>().unwrap_err();
+        assert!(error.to_string().contains("names no container"), "{name}");
     }
     for text in ["", "spawn:x", "file", "file:", "FILE:/x", "/var/log/dns.log", "stdin:"] {
         assert!(text.parse::<Spec>().is_err(), "{text}");

@@ -6,6 +6,7 @@ mod batch;
 mod connect;
 mod event;
 mod lines;
+pub mod logs;
 mod raw;
 mod session;
 #[cfg(test)]

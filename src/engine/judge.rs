@@ -312,12 +312,28 @@ impl<T> Engine<T> {
     fn refused(&self, left: Left<T>, now: Now) -> Answer<T> {
         let hold = self.policy_of(left.owner.as_deref()).hold;
         let mut answer = self.refuse_left(left, Reason::NeverResolved);
-        answer.decision.reason = match answer.decision.grade {
+        answer.decision.reason = self.in_vain(answer.decision.grade, hold, now);
+        answer
+    }
+
+    fn in_vain(&self, grade: Grade, hold: Duration, now: Now) -> Reason {
+        match grade {
             Grade::Never if !self.evidence_for(hold, now).healthy => Reason::Unhealthy,
             Grade::Never => Reason::NeverResolved,
             Grade::Own | Grade::Other | Grade::Static => Reason::OutOfScope,
-        };
-        answer
+        }
+    }
+
+    /// What a first packet of `flow` would meet in the end if no record came: nothing is held, counted or told.
+    pub fn forecast(&self, flow: Flow, now: Now) -> Decision {
+        let owner = self.owner(flow.src.ip());
+        let hold = self.policy_of(owner.as_deref()).hold;
+        self.quick(flow, 0, owner.clone()).unwrap_or_else(|| {
+            let mut decision = self.refuse(flow, 0, Reason::NeverResolved, owner);
+            decision.reason = self.in_vain(decision.grade, hold, now);
+            decision.held = hold;
+            decision
+        })
     }
 
     fn refuse_left(&self, left: Left<T>, reason: Reason) -> Answer<T> {

@@ -63,6 +63,9 @@ pub const ADDRESSES_PER_ANSWER_MAX: usize = 64;
 pub const WRITERS_MAX: usize = 32;
 /// Bytes of an existing log file read at start, newest last: about 600,000 lines, read in about a second.
 pub const BACKLOG_BYTES_MAX: u64 = 64 << 20;
+/// How far back a container's log is read when nothing is known of it yet: a resolver lets an answer live for a day at
+/// most by its usual cap, and a program may use it for as long again.
+pub const LOG_HISTORY: Duration = Duration::from_secs(48 * 60 * 60);
 /// First and longest pause before a source that failed is opened again.
 pub const REOPEN_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// See [`REOPEN_PAUSE_MIN`].

@@ -54,6 +54,6 @@ pub struct Record {
     pub kind: Kind,
     /// CNAME targets between the name asked and the address, in order, the last one owning the address.
     pub chain: Vec<Name>,
-    /// When the line was read.
+    /// When the line was logged, where its source tells; else when it was read.
     pub time: Wall,
 }

@@ -49,7 +49,7 @@ pub enum Inserted {
 /// What a verdict needs to know about an address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
-    /// A few names, latest first.
+    /// A few names, the one seen last first.
     pub names: Vec<Name>,
     /// Names beyond those.
     pub more: usize,

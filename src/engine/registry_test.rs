@@ -163,6 +163,80 @@ fn names_pushed_out_give_their_memory_back() {
     assert!(registry.bytes.load(Relaxed) <= names * (ADDRESS_BYTES + 20));
 }
 
+/// Everything that is to be known of one address, in its order.
+fn all(registry: &Registry) -> Vec<(String, u32, u32, Option<IpAddr>)> {
+    let names = registry.names(ip("203.0.113.9"));
+    names
+        .into_iter()
+        .map(|seen| (seen.name.to_string(), seen.first, seen.last, seen.asker))
+        .collect()
+}
+
+#[test]
+fn what_is_read_late_does_not_push_ahead_of_what_is_known_since() {
+    let registry = Registry::default();
+    let now = [("b.example", "172.17.0.2", 90), ("c.example", "172.17.0.3", 100)];
+    let history = [("a.example", "172.17.0.4", 50), ("b.example", "172.17.0.5", 10)];
+    for (name, client, second) in now.into_iter().chain(history) {
+        registry.insert(&record("203.0.113.9", name, Some(client), Kind::Reply, second));
+    }
+    let row =
+        |name: &str, first, last, asker: &str| (name.to_owned(), first, last, Some(ip(asker)));
+    let rows = [
+        row("c.example", 100, 100, "172.17.0.3"),
+        row("b.example", 10, 90, "172.17.0.2"),
+        row("a.example", 50, 50, "172.17.0.4"),
+    ];
+    assert_eq!(all(&registry), rows);
+    assert_eq!(registry.grade(&[ip("172.17.0.5")], ip("203.0.113.9")), Grade::Own, "it did ask");
+}
+
+#[test]
+fn old_names_do_not_push_newer_ones_out() {
+    let registry = Registry::default();
+    for second in (0..1_000u64).rev() {
+        let name = format!("n{second}.example");
+        registry.insert(&record("203.0.113.9", &name, None, Kind::Reply, second));
+    }
+    let names: Vec<u32> = all(&registry).into_iter().map(|(_, _, last, _)| last).collect();
+    assert_eq!(names, (984..1_000).rev().collect::<Vec<u32>>());
+}
+
+proptest::proptest! {
+    #[test]
+    fn the_order_of_reading_decides_nothing(
+        records in proptest::collection::vec((0..12u8, 0..6u8, 0..1_000u64), 1..40),
+        shuffle in proptest::collection::vec(proptest::prelude::any::<u32>(), 40),
+    ) {
+        // Each second once: what shares one is ordered by its reading.
+        let mut records = records;
+        records.sort_by_key(|(_, _, second)| *second);
+        records.dedup_by_key(|(_, _, second)| *second);
+        let insert = |records: &[(u8, u8, u64)]| {
+            let registry = Registry::default();
+            for (name, client, second) in records {
+                let (name, client) = (format!("n{name}.example"), format!("172.17.0.{client}"));
+                registry.insert(&record("203.0.113.9", &name, Some(&client), Kind::Reply, *second));
+            }
+            registry
+        };
+        let mut shuffled: Vec<_> = records.iter().copied().zip(shuffle).collect();
+        shuffled.sort_by_key(|(_, place)| *place);
+        let shuffled: Vec<_> = shuffled.into_iter().map(|(record, _)| record).collect();
+        let (straight, shuffled) = (insert(&records), insert(&shuffled));
+        proptest::prop_assert_eq!(all(&straight), all(&shuffled));
+        let times: Vec<u32> = all(&straight).into_iter().map(|(_, _, last, _)| last).collect();
+        proptest::prop_assert!(times.is_sorted_by(|a, b| a > b));
+        for client in 0..6 {
+            let client = ip(&format!("172.17.0.{client}"));
+            let grade = |registry: &Registry| registry.grade(&[client], ip("203.0.113.9"));
+            proptest::prop_assert_eq!(grade(&straight), grade(&shuffled));
+        }
+        let (bytes, really) = booked(&shuffled);
+        proptest::prop_assert_eq!(bytes, really);
+    }
+}
+
 #[test]
 fn the_next_tenant_of_an_address_inherits_no_look_up() {
     let registry = Registry::default();

@@ -35,6 +35,12 @@ impl Ruleset {
 }
 
 impl Ruleset {
+    /// Whether somebody told where containers are: an engine's bridges are never guessed.
+    pub fn knows_bridges(&self) -> bool {
+        let bridges = self.set(names::BRIDGES.v4).and_then(|set| set.elements.as_ref());
+        bridges.is_some_and(|bridges| !bridges.is_empty())
+    }
+
     /// The same, with the sets that follow the networks holding what those of `other` do. Sets of another type stay.
     pub fn with_networks_of(&self, other: &Ruleset) -> Ruleset {
         let mut same = self.clone();

@@ -73,7 +73,13 @@ fn once(path: &std::path::Path, lines: usize, names: usize) -> f64 {
     let engine = Engine::new(Settings::default(), Vec::new());
     let mut into = Into { engine, stop: stop.clone(), counted: Batch::default() };
     let start = Instant::now();
-    dns::run(&Spec::File(path.to_owned()), &SpawnConfig::default(), &stop, &mut into);
+    dns::run(
+        &Spec::File(path.to_owned()),
+        &SpawnConfig::default(),
+        &dns::Nowhere,
+        &stop,
+        &mut into,
+    );
     let took = start.elapsed();
     assert_eq!(
         (into.counted.lines, into.counted.skipped),

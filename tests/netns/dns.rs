@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use synhold::dns::{Answer, Sink, SpawnConfig, Spec, Stop, run};
+use synhold::dns::{Answer, Nowhere, Sink, SpawnConfig, Spec, Stop, run};
 use synhold::engine::health::Batch;
 
 /// A passing test never waits for it.
@@ -73,8 +73,9 @@ impl Source {
             upstreams: vec!["127.0.0.1#5300".to_owned()],
         };
         config.check().unwrap();
-        let thread =
-            std::thread::spawn(move || run(&Spec::Spawn, &config, &raised, &mut Teller(teller)));
+        let thread = std::thread::spawn(move || {
+            run(&Spec::Spawn, &config, &Nowhere, &raised, &mut Teller(teller))
+        });
         Source { stop, heard, thread: Some(thread) }
     }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use synhold::nftables::{self, Bridge, Options, Posture, Refuse, Ruleset, probe};
 
+use super::lab::net::connect;
 use super::lab::ns::Ns;
 use super::lab::raw::{self, Raw};
 use super::lab::serve::{Server, everywhere};
 use super::lab::wire::Wire;
 use super::lab::{CONTAINER_NETS, CT2_4, CT4, CT6, Lab, SRV4, SRV6, Side, at, eventually};
-use super::stand::{PORT, SOON, add, assert_passes, assert_refused, hits};
+use super::stand::{PORT, SOON, Stand, add, assert_passes, assert_refused, hits, waiting};
 
 /// The lab behind rules without a daemon: what no rule refuses passes.
 struct Gate {
@@ -227,7 +228,7 @@ fn the_other_way_is_silence_or_a_reset() {
 }
 
 fn assert_silent(ns: &Ns, to: SocketAddr) {
-    let error = super::lab::net::connect(ns, to, Duration::from_millis(400)).unwrap_err();
+    let error = connect(ns, to, Duration::from_millis(400)).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut, "{to}");
 }
 
@@ -245,4 +246,48 @@ fn what_one_container_is_permitted_beats_block_for_it_alone() {
         assert_refused(&gate.lab.ct, at(outside, PORT));
         assert_refused(&gate.lab.ct2, at(inside, PORT));
     }
+}
+
+#[test]
+fn networks_come_and_go_over_packets_that_wait() {
+    let mut stand = Stand::new("networks-held", &["--hold-ms", "900"]);
+    let (ns, dst) = (stand.lab.ct.clone(), at(SRV4, PORT));
+    let client = std::thread::spawn(move || connect(&ns, dst, SOON).map_err(|e| e.to_string()));
+    stand.wait_held(1);
+    for bridges in [options().bridges, Vec::new()] {
+        let with = Ruleset::new(&Options { bridges, ..options() });
+        stand.lab.gw.run(|| {
+            let current = nftables::read().unwrap().unwrap();
+            let target = current.with_networks_of(&with);
+            nftables::apply(&target, Some(&current)).unwrap();
+        });
+        assert_eq!(waiting(&stand.lab), 1);
+    }
+    stand.resolve(CT4.into(), "held.example", SRV4.into());
+    client.join().unwrap().unwrap();
+}
+
+#[test]
+fn policy_sets_a_stranger_fills_are_emptied_and_a_forged_source_is_told() {
+    let stand = Stand::with_lists("strangers", &[], &[("block.txt", "203.0.113.66\n")]);
+    let add = |text: &str| stand.lab.gw.nft(&format!("add element inet synhold {text}\n"));
+    for (set, element) in [
+        ("exempt4", "172.31.7.2"),
+        ("dryrun6", "fd07:7::2"),
+        ("otherway4", "172.31.7.2"),
+        ("permits4", "172.31.7.2 . 203.0.113.0/24"),
+        ("bridges", "\"ct\""),
+        ("homes4", "\"ct\" . 172.31.7.0/24"),
+    ] {
+        add(&format!("{set} {{ {element} }}"));
+        stand.wait_members(set, &[]);
+    }
+    assert_refused(&stand.lab.ct, at(server(66), PORT));
+    // As the rule against it would note one.
+    add("spoofs4 { 198.51.100.7 . 203.0.113.10 counter packets 3 bytes 180 }");
+    let told = stand.daemon.expect_event("a forged source", |e| e["set"] == "spoofs4", SOON);
+    for (key, wanted) in [("event", "block"), ("src", "198.51.100.7"), ("dst", "203.0.113.10")] {
+        assert_eq!(told[key], wanted, "{told}");
+    }
+    assert_eq!((&told["count"], &told["list"]), (&3.into(), &serde_json::Value::Null), "{told}");
 }

@@ -66,7 +66,8 @@ fn steps(steps: &[Step]) -> Vec<String> {
     table.lines()
 }
 
-fn yes(step: &Step, element: &str) -> String {
+/// An answer that is yes, with what matched and where that comes from.
+pub(in crate::cli) fn yes(step: &Step, element: &str) -> String {
     let mut answer = match element == step.asked {
         true => "yes".to_owned(),
         false => format!("yes, {element}"),

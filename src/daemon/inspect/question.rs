@@ -9,15 +9,13 @@ use serde::{Deserialize, Serialize};
 use super::comes_from;
 use super::known::Known;
 use super::state::RulesState;
+use super::steps::{Role, questions};
 use crate::daemon::books::Books;
-use crate::daemon::wants::time_left;
+use crate::engine::Name;
 use crate::engine::lists::{Listed, Lists, Party, Side};
-use crate::engine::net::Family;
-use crate::engine::{Name, Wall};
 use crate::lists::{Entry, Found, Kind, Query};
 use crate::nftables::names::{self, Pair};
-use crate::nftables::ruleset::INTERVAL;
-use crate::nftables::{self, Channel, Key};
+use crate::nftables::{self, Channel};
 
 /// What would become of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,78 +97,8 @@ pub fn test(books: &Books, address: IpAddr, from: Option<IpAddr>) -> Result<Test
     Ok(Tested { address, from, verdict, because, rules, steps, names, domains, notes })
 }
 
-/// What a set is for, when it has what was looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Containers,
-    Quarantine,
-    Local,
-    Allow,
-    Block,
-    Denied,
-}
-
-struct Question {
-    pair: Pair,
-    role: Role,
-    asked: Asked,
-}
-
-#[derive(Clone, Copy)]
-enum Asked {
-    One(IpAddr),
-    Both(IpAddr, IpAddr),
-}
-
-/// In the order of the rules.
-fn questions(address: IpAddr, from: Option<IpAddr>) -> Vec<Question> {
-    let to = |pair, role| Some(Question { pair, role, asked: Asked::One(address) });
-    let of = |pair, role| from.map(|from| Question { pair, role, asked: Asked::One(from) });
-    let denied = from.map(|from| Question {
-        pair: names::DENIED,
-        role: Role::Denied,
-        asked: Asked::Both(from, address),
-    });
-    let all = [
-        of(names::CONTAINERS, Role::Containers),
-        of(names::QUARANTINE, Role::Quarantine),
-        to(names::QUARANTINE, Role::Quarantine),
-        to(names::LOCAL, Role::Local),
-        to(names::ALLOW, Role::Allow),
-        to(names::BLOCK, Role::Block),
-        to(names::BLOCKHOSTS, Role::Block),
-        denied,
-    ];
-    all.into_iter().flatten().collect()
-}
-
-impl Question {
-    fn ask(&self, channel: &mut Channel, spoken: &Spoken, now: Wall) -> Result<Step> {
-        let (subject, asked) = match self.asked {
-            Asked::One(address) => (address, address.to_string()),
-            Asked::Both(from, to) => (to, Key::Pair(from, to).to_string()),
-        };
-        let set = self.pair.of(Family::of(subject));
-        let ranges = channel.set_info(set)?.is_some_and(|info| info.flags & INTERVAL != 0);
-        let key = match self.asked {
-            Asked::One(address) if ranges => Key::point(address),
-            Asked::One(address) => Key::Address(address),
-            Asked::Both(from, to) => Key::Pair(from, to),
-        };
-        let found = channel.get(set, key)?;
-        Ok(Step {
-            set: set.to_owned(),
-            asked,
-            element: found.map(|found| found.element.key.to_string()),
-            expires_ms: found.and_then(|found| time_left(found.expires_ms, now)),
-            decides: false,
-            entries: if found.is_some() { spoken.of(self.role, subject) } else { Vec::new() },
-        })
-    }
-}
-
 /// What the lists say about an address, its names and a container.
-struct Spoken {
+pub(super) struct Spoken {
     address: IpAddr,
     by_address: Vec<Found>,
     by_source: Vec<Found>,
@@ -216,11 +144,11 @@ impl Spoken {
     }
 
     /// What an element of a set with this role comes from.
-    fn of(&self, role: Role, subject: IpAddr) -> Vec<Found> {
+    pub(super) fn of(&self, role: Role, subject: IpAddr) -> Vec<Found> {
         let about = if subject == self.address { &self.by_address } else { &self.by_source };
         let of = |kind: Kind| about.iter().filter(move |found| found.kind == kind).cloned();
         match role {
-            Role::Containers | Role::Local => Vec::new(),
+            Role::Containers | Role::Local | Role::Policy => Vec::new(),
             Role::Quarantine => of(Kind::Quarantine).collect(),
             Role::Block => of(Kind::Block).collect(),
             Role::Denied => self.pairs.clone(),
@@ -278,7 +206,16 @@ fn decide(
         Some(decision)
     });
     let (verdict, because) = decision.unwrap_or_else(|| by_daemon(by_name, spoken, names));
+    let has = |step: &Step, pair: Pair| pair.has(&step.set) && step.element.is_some();
+    let own_dry_run = steps.iter().any(|step| has(step, names::DRYRUN))
+        && !steps.iter().any(|step| has(step, names::QUARANTINE));
     match (rules, verdict) {
+        (RulesState::Enforcing, Verdict::Refused) if own_dry_run => (
+            verdict,
+            format!(
+                "{because}; its container is in a dry run of its own, so it passes all the same"
+            ),
+        ),
         (RulesState::DryRun, Verdict::Refused) => (
             verdict,
             format!("{because}; the rules are those of a dry run, so it passes all the same"),
@@ -300,10 +237,14 @@ impl Step {
             return outside.then(|| (Verdict::NotJudged, because()));
         };
         let comes = comes_from(&self.entries);
-        if names::CONTAINERS.has(set) {
+        if names::CONTAINERS.has(set) || names::DRYRUN.has(set) {
             return None;
         }
-        Some(if names::LOCAL.has(set) {
+        Some(if names::EXEMPT.has(set) {
+            (Verdict::NotJudged, format!("not judged: set {set} has {element}, by its policy"))
+        } else if names::PERMITS.has(set) {
+            (Verdict::Accepted, format!("accepted: set {set} has {element}, by its policy"))
+        } else if names::LOCAL.has(set) {
             (Verdict::NotJudged, format!("not judged: set {set} has {element}, which is no egress"))
         } else if names::ALLOW.has(set) {
             (Verdict::Accepted, format!("accepted: set {set} has {element}, {comes}"))

@@ -1,6 +1,8 @@
 //! Which answer decides, and how it is put.
 
 use super::*;
+use crate::daemon::inspect::steps::Question;
+use crate::daemon::wants::time_left;
 use crate::engine::registry::Seen;
 use crate::engine::{Kind as Evidence, Wall};
 
@@ -53,6 +55,26 @@ fn decided(yes: &[&str], rules: RulesState) -> (Option<String>, Verdict, String)
 }
 
 #[test]
+fn a_containers_policy_frees_it_unless_in_quarantine() {
+    let check = |yes: &[&str], set: Option<&str>, wanted: Verdict, part: &str| {
+        let yes = [&["containers4"], yes].concat();
+        let (decider, verdict, because) = decided(&yes, RulesState::Enforcing);
+        assert_eq!((decider.as_deref(), verdict), (set, wanted), "{because}");
+        assert!(because.contains(part), "{because}");
+    };
+    check(&["exempt4", "block4"], Some("exempt4"), Verdict::NotJudged, "by its policy");
+    check(&["permits4", "block4"], Some("permits4"), Verdict::Accepted, "by its policy");
+    check(&["dryrun4", "block4"], Some("block4"), Verdict::Refused, "passes all the same");
+    check(&["dryrun4"], None, Verdict::Undecided, "by DNS");
+    for policy in ["exempt4", "permits4", "dryrun4"] {
+        let yes = ["quarantine4", policy];
+        check(&yes, Some("quarantine4"), Verdict::Refused, "refused: set quarantine4");
+        let (.., because) = decided(&[&["containers4"], &yes[..]].concat(), RulesState::Enforcing);
+        assert!(!because.contains("all the same"), "{because}");
+    }
+}
+
+#[test]
 fn the_first_set_that_has_it_decides() {
     let check = |yes: &[&str], set: Option<&str>, wanted: Verdict| {
         let (decider, verdict, because) = decided(yes, RulesState::Enforcing);
@@ -79,7 +101,8 @@ fn the_first_set_that_has_it_decides() {
 fn a_refusal_of_a_moment_ago_is_told_from_one_of_a_list() {
     let (.., because) = decided(&["containers4", "denied4"], RulesState::Enforcing);
     assert!(because.ends_with("refused a moment ago, for 43 s more"), "{because}");
-    let mut step = steps(&["denied4"]).pop().unwrap();
+    let mut all = steps(&["denied4"]).into_iter();
+    let mut step = all.rfind(|step| step.set == "denied4").unwrap();
     step.entries = vec![found(Kind::Block, "203.0.113.9", Some("tcp/443"))];
     let (_, because) = step.decision().unwrap();
     assert!(because.ends_with("from list drop: tcp/443"), "{because}");

@@ -20,6 +20,16 @@ pub enum RulesState {
 }
 
 impl RulesState {
+    /// The word in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RulesState::Enforcing => "enforcing",
+            RulesState::DryRun => "dry-run",
+            RulesState::Dormant => "dormant",
+            RulesState::Absent => "absent",
+        }
+    }
+
     /// What these rules do.
     pub fn of(rules: Option<&Ruleset>) -> RulesState {
         let Some(rules) = rules else { return RulesState::Absent };

@@ -107,3 +107,7 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "follow_test.rs"]
+mod tests;

@@ -115,7 +115,7 @@ impl Keeper {
         if self.sets_left && !self.may_mend() {
             return;
         }
-        match self.bring(&lists) {
+        match self.bring() {
             Ok(loaded) if loaded.added + loaded.removed > 0 => {
                 // Empty sets belong to rules that were put back, and are no second mend.
                 let may = mended || self.sets_left || self.may_mend();

@@ -290,7 +290,7 @@ fn a_record_keeps_the_answer() {
     let chain = ["b.example".to_owned()];
     let client = Some(IpAddr::from([10, 0, 0, 2]));
     let (address, kind) = (IpAddr::from([192, 0, 2, 1]), Kind::Cached);
-    let answer = Answer { address, name: "a.example", client, kind, chain: &chain };
+    let answer = Answer { address, name: "a.example", client, kind, chain: &chain, logged: None };
     let record = answer.to_record(Wall(7)).unwrap();
     assert_eq!(record.name, Name::new("a.example").unwrap());
     assert_eq!(record.chain, [Name::new("b.example").unwrap()]);

@@ -18,7 +18,8 @@ const LINK_BYTES: usize = 40;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key([u8; 16]);
 
-/// What is known about one address. The first name is in place, since most addresses have just one.
+/// What is known about one address. The name seen last is in place, since most addresses have just one; the others
+/// follow from the oldest on, so that what is read late, of another day, does not push ahead of what is known since.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) first: Seen,
@@ -84,29 +85,54 @@ impl Entry {
 
     /// When any of its names was seen last.
     pub(super) fn last(&self) -> u32 {
-        self.names().map(|seen| seen.last).max().unwrap_or(0)
+        self.first.last
     }
 
-    /// Merges a later sighting of a name that is known; some, with the asker it displaced, if it is.
+    /// Merges another sighting of a name that is known; some, with the asker who has no place by its name, if it is.
     pub(super) fn update(&mut self, seen: &Seen) -> Option<Option<IpAddr>> {
-        std::iter::once(&mut self.first)
-            .chain(self.more.iter_mut().flat_map(|more| more.iter_mut()))
-            .find(|known| known.name == seen.name)
-            .map(|known| known.update(seen))
+        if self.first.name == seen.name {
+            return Some(self.first.update(seen));
+        }
+        let more = self.more.as_mut()?;
+        let place = more.iter().position(|known| known.name == seen.name)?;
+        let known = more.get_mut(place)?;
+        let newer = seen.last >= known.last;
+        let asker = known.update(seen);
+        if newer {
+            self.move_up(place);
+        }
+        Some(asker)
     }
 
-    /// Adds a name; the one seen least lately makes room if need be.
+    /// Puts a name that was seen again where its time says.
+    fn move_up(&mut self, place: usize) {
+        let Some(more) = self.more.as_mut() else { return };
+        let Some(last) = more.get(place).map(|seen| seen.last) else { return };
+        let end = more.partition_point(|other| other.last <= last);
+        if let Some(passed) = more.get_mut(place..end) {
+            passed.rotate_left(1);
+        }
+        match more.last_mut() {
+            Some(latest) if end > place && latest.last == last && last >= self.first.last => {
+                std::mem::swap(latest, &mut self.first);
+            }
+            _ => {}
+        }
+    }
+
+    /// Adds a name; the one seen least lately makes room if need be, and that may be this one.
     pub(super) fn add(&mut self, seen: Seen) {
-        let previous = std::mem::replace(&mut self.first, seen);
         let more = self.more.get_or_insert_default();
-        more.push(previous);
+        if seen.last >= self.first.last {
+            more.push(std::mem::replace(&mut self.first, seen));
+        } else {
+            more.insert(more.partition_point(|other| other.last <= seen.last), seen);
+        }
         if more.len() < NAMES_PER_ADDRESS_MAX {
             return;
         }
-        let oldest =
-            (0..more.len()).min_by_key(|&i| more.get(i).map_or(u32::MAX, |seen| seen.last));
-        let evicted = oldest.map(|oldest| more.remove(oldest));
-        self.remember_asker(evicted.and_then(|evicted| evicted.asker));
+        let evicted = more.remove(0);
+        self.remember_asker(evicted.asker);
     }
 
     pub(super) fn has_asker(&self, clients: &BTreeSet<IpAddr>) -> bool {
@@ -146,20 +172,26 @@ impl Seen {
         ADDRESS_BYTES + (self.name.as_str().len() + texts) as u64
     }
 
-    /// Merges a later sighting of the same name; returns the asker it displaced.
-    fn update(&mut self, later: &Seen) -> Option<IpAddr> {
-        self.first = self.first.min(later.first);
-        let newer = later.last >= self.last;
-        self.last = self.last.max(later.last);
-        if self.kind.is_static() || (newer && !later.kind.is_static()) {
-            self.kind = later.kind;
+    /// Merges another sighting of the same name, which history may bring after later ones; returns the asker who is
+    /// not, or no longer, its last.
+    fn update(&mut self, other: &Seen) -> Option<IpAddr> {
+        self.first = self.first.min(other.first);
+        let newer = other.last >= self.last;
+        self.last = self.last.max(other.last);
+        if self.kind.is_static() || (newer && !other.kind.is_static()) {
+            self.kind = other.kind;
         }
-        let displaced = match (self.asker, later.asker) {
-            (Some(old), Some(new)) if old != new => Some(old),
-            _ => None,
-        };
-        self.asker = later.asker.or(self.asker);
-        displaced
+        match (self.asker, other.asker) {
+            (Some(old), Some(new)) if old != new && newer => {
+                self.asker = Some(new);
+                Some(old)
+            }
+            (Some(old), Some(new)) => (old != new).then_some(new),
+            (old, new) => {
+                self.asker = old.or(new);
+                None
+            }
+        }
     }
 }
 

@@ -1,0 +1,215 @@
+//! What the daemon answers.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::when;
+use crate::engine::event::Totals;
+use crate::engine::flow::Proto;
+use crate::engine::health::Evidence;
+use crate::engine::judge::{Mode, Scope};
+use crate::engine::wish::{Refusal as RefusedBy, Treatment};
+use crate::engine::{Grade, Name, Reason, Verdict, Wall};
+
+/// Who answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Daemon {
+    /// Its process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// Its state directory.
+    pub state_dir: PathBuf,
+    /// It writes nothing there.
+    pub memory_only: bool,
+    /// The inode of its network namespace.
+    pub netns: u64,
+    /// When it began to answer.
+    #[serde(with = "when::text")]
+    pub since: Wall,
+}
+
+/// Everything on one screen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Who answers.
+    pub daemon: Daemon,
+    /// Whether refusals are carried out.
+    pub mode: Mode,
+    /// What happens to new flows while nobody answers: `open` or `closed`.
+    pub posture: String,
+    /// Whether the rules are in the kernel: `enforcing`, `dry-run`, `dormant` or `absent`; nothing if it does not say.
+    pub rules: Option<String>,
+    /// Whether the absence of a record proves anything.
+    pub evidence: Evidence,
+    /// Packets that wait for a record at this moment.
+    pub held_now: u64,
+    /// Counts since start.
+    pub totals: Totals,
+    /// Whether the container engine answers.
+    pub docker: Docker,
+    /// Containers that run, by name.
+    pub containers: Vec<Container>,
+    /// Containers that are not known because there are too many.
+    pub left_out: u64,
+}
+
+/// What is known about the container engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Docker {
+    /// Whether it answers.
+    pub state: DockerState,
+    /// Who and which version, or why not.
+    pub what: String,
+    /// Since when.
+    #[serde(with = "when::text")]
+    pub since: Wall,
+}
+
+/// Whether the container engine answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DockerState {
+    /// It is not to be asked.
+    Off,
+    /// It has not been heard yet.
+    #[default]
+    Unheard,
+    /// It answers.
+    Up,
+    /// It does not.
+    Down,
+}
+
+/// A container that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    /// Full id.
+    pub id: String,
+    /// Its image.
+    pub image: String,
+    /// What holds for it.
+    pub policy: Policy,
+    /// It is refused everything.
+    pub quarantined: bool,
+    /// Its addresses that are judged.
+    pub addresses: Vec<IpAddr>,
+    /// Names of its networks.
+    pub networks: Vec<String>,
+    /// What of its traffic is not judged under its name, and why.
+    pub gaps: Vec<String>,
+    /// Packets accepted since it was first seen.
+    pub accepted: u64,
+    /// Packets held.
+    pub held: u64,
+    /// Packets refused, or that enforcing would have refused.
+    pub refused: u64,
+    /// The last refusal.
+    pub last_refusal: Option<Refusal>,
+}
+
+/// What holds for a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// How it is treated.
+    pub mode: Treatment,
+    /// Whose look-ups count.
+    pub scope: Scope,
+    /// How long its packets are held, in milliseconds.
+    pub hold_ms: u64,
+    /// How refusals are put to it.
+    pub refuse: RefusedBy,
+    /// What it may reach beside what the lists allow.
+    pub allow: Vec<String>,
+    /// Where what is not the host's setting comes from, by key.
+    pub origins: BTreeMap<String, String>,
+    /// Labels that change nothing, and why.
+    pub faults: Vec<String>,
+}
+
+/// A refusal, or what would have been one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// When.
+    #[serde(with = "when::text")]
+    pub at: Wall,
+    /// Where to.
+    pub dst: IpAddr,
+    /// Which port.
+    pub port: u16,
+    /// Transport protocol.
+    pub proto: Proto,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What would become of a first packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    /// Who answers.
+    pub daemon: Daemon,
+    /// Where it would go.
+    pub address: IpAddr,
+    /// Where it would come from; nothing is nobody in particular.
+    pub source: Option<IpAddr>,
+    /// The container that has the source address.
+    pub container: Option<Container>,
+    /// What holds for it, or for whoever has no policy of their own.
+    pub policy: Policy,
+    /// The source is in quarantine.
+    pub quarantined: bool,
+    /// The engine's verdict, with what a held packet meets in the end if no record comes.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+    /// Milliseconds the packet would be held before that.
+    pub held_ms: u64,
+    /// Whether a refusal is carried out.
+    pub mode: Mode,
+    /// The domain of the lists that decides, where one does.
+    pub domain: Option<Name>,
+    /// The same was refused a moment ago, so that the kernel refuses it by itself.
+    pub denied: bool,
+    /// How good the DNS evidence is.
+    pub grade: Grade,
+    /// The names that the address answered to, latest first.
+    pub names: Vec<Named>,
+    /// Whether the absence of a record proves anything.
+    pub evidence: Evidence,
+}
+
+/// A name of an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// The name.
+    pub name: Name,
+    /// Who asked for it last, where the log said so.
+    pub asker: Option<IpAddr>,
+    /// The container that has the asker's address now.
+    pub container: Option<String>,
+    /// When it last resolved to the address.
+    #[serde(with = "when::text")]
+    pub last: Wall,
+}
+
+/// Who has which address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Containers {
+    /// Names of containers that run, or that were asked for, with their addresses.
+    pub containers: BTreeMap<String, Vec<IpAddr>>,
+}
+
+impl Containers {
+    /// Names by address.
+    pub fn by_address(&self) -> BTreeMap<IpAddr, &str> {
+        let pairs = self.containers.iter().flat_map(|(name, addresses)| {
+            addresses.iter().map(move |address| (*address, name.as_str()))
+        });
+        pairs.collect()
+    }
+}

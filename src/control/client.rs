@@ -1,0 +1,133 @@
+//! The asking side: a line to a daemon, bounded in time and in what it reads.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, connect, setsockopt, socket, sockopt::SendTimeout,
+};
+use nix::sys::time::TimeVal;
+use serde::de::DeserializeOwned;
+
+use super::PATIENCE;
+use super::listen::{ListenError, address};
+use super::protocol::{ANSWER_BYTES_MAX, Fault, Question, Reply, question_line};
+
+/// Bytes read at once.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// A line to a daemon.
+#[derive(Debug)]
+pub struct Line {
+    stream: UnixStream,
+    path: PathBuf,
+    rest: Vec<u8>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("nobody listens on {0}")]
+    Nobody(PathBuf),
+    /// There can be no socket of that path.
+    #[error(transparent)]
+    Path(#[from] ListenError),
+    /// The system, or the other side, broke off.
+    #[error("cannot ask on {path}: {source}")]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The other side gave a fault instead.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The other side speaks something else.
+    #[error("what answers on {path} is no synhold of this version: {why}")]
+    Strange {
+        /// The socket.
+        path: PathBuf,
+        /// What is strange.
+        why: String,
+    },
+}
+
+impl Line {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn open(path: &Path) -> Result<Line, ClientError> {
+        let failed = |error: Errno| match error {
+            Errno::ENOENT | Errno::ECONNREFUSED | Errno::ENOTDIR => {
+                ClientError::Nobody(path.to_owned())
+            }
+            error => ClientError::Io { path: path.to_owned(), source: error.into() },
+        };
+        let address = address(path)?;
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(failed)?;
+        // It holds for connecting, too.
+        let patience = TimeVal::new(i64::try_from(PATIENCE.as_secs()).unwrap_or(1), 0);
+        setsockopt(&socket, SendTimeout, &patience).map_err(failed)?;
+        connect(socket.as_raw_fd(), &address).map_err(failed)?;
+        Ok(Line { stream: UnixStream::from(socket), path: path.to_owned(), rest: Vec::new() })
+    }
+
+    /// Asks one question.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn ask<A: DeserializeOwned>(&mut self, question: &Question) -> Result<A, ClientError> {
+        let line = self
+            .exchange(&question_line(question))
+            .map_err(|source| ClientError::Io { path: self.path.clone(), source })?;
+        let strange = |error: serde_json::Error| ClientError::Strange {
+            path: self.path.clone(),
+            why: error.to_string(),
+        };
+        let reply: Reply = serde_json::from_slice(&line).map_err(strange)?;
+        if let Some(fault) = reply.error {
+            return Err(fault.into());
+        }
+        serde_json::from_value(reply.answer.unwrap_or_default()).map_err(strange)
+    }
+
+    fn exchange(&mut self, question: &[u8]) -> io::Result<Vec<u8>> {
+        // A daemon that refuses us may have closed its end: its answer is there all the same.
+        let sent = self.stream.write_all(question);
+        let deadline = Instant::now() + PATIENCE;
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut looked = 0;
+        loop {
+            let fresh = self.rest.get(looked..).unwrap_or_default();
+            if let Some(end) = fresh.iter().position(|byte| *byte == b'\n') {
+                return Ok(self.rest.drain(..=looked + end).collect());
+            }
+            looked = self.rest.len();
+            if looked > ANSWER_BYTES_MAX {
+                return Err(io::Error::other("the answer has no end"));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.stream.set_read_timeout(Some(left))?;
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(sent.err().unwrap_or(io::ErrorKind::UnexpectedEof.into())),
+                Ok(count) => self.rest.extend_from_slice(chunk.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

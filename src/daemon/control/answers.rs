@@ -1,0 +1,292 @@
+//! What the daemon answers, from what its threads share. Nothing here keeps a verdict waiting.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::ask::absolute;
+use crate::config::Config;
+use crate::control::{
+    Container, Containers, Daemon, Explained, Fault, FaultKind, Named, Policy, Question, Refusal,
+    Status,
+};
+use crate::daemon::clock;
+use crate::daemon::inspect::RulesState;
+use crate::daemon::roster::books;
+use crate::daemon::shared::Shared;
+use crate::engine::flow::Proto;
+use crate::engine::inventory::Place;
+use crate::engine::lists::Lists;
+use crate::engine::net::{Family, show_span};
+use crate::engine::owner::Owner;
+use crate::engine::policy::Policy as Treated;
+use crate::engine::wish::Refusal as RefusedBy;
+use crate::engine::{Flow, Wall};
+use crate::nftables::{self, Posture, Refuse};
+
+/// How long a look at the rules in the kernel holds: whoever asks in a loop is not to keep it busy.
+const RULES_FRESH: Duration = Duration::from_secs(1);
+/// Unfollowed labels told of one container, which may have any number of labels.
+const FAULTS_MAX: usize = 16;
+const SECOND: u64 = 1_000_000;
+
+/// Who answers.
+pub struct Answers {
+    shared: Arc<Shared>,
+    daemon: Daemon,
+    posture: &'static str,
+    refuse: RefusedBy,
+    rules: Option<(Instant, Option<RulesState>)>,
+}
+
+/// Whose packet is asked about.
+struct Source {
+    address: Option<IpAddr>,
+    owner: Option<(Arc<Owner>, Place)>,
+}
+
+impl Answers {
+    /// For this daemon.
+    ///
+    /// # Errors
+    /// If the system does not tell our network namespace.
+    pub fn new(config: &Config, shared: &Arc<Shared>) -> Result<Answers> {
+        let netns = std::fs::metadata("/proc/thread-self/ns/net")
+            .context("cannot tell the network namespace")?;
+        let daemon = Daemon {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            state_dir: absolute(&config.state_dir),
+            memory_only: config.memory_only,
+            netns: netns.ino(),
+            since: clock::wall(),
+        };
+        let posture = match config.rules.posture {
+            Posture::Open => "open",
+            Posture::Closed => "closed",
+        };
+        let refuse = match config.rules.refuse {
+            Refuse::Reset => RefusedBy::Reset,
+            Refuse::Drop => RefusedBy::Drop,
+        };
+        Ok(Answers { shared: Arc::clone(shared), daemon, posture, refuse, rules: None })
+    }
+
+    /// The answer to a question.
+    ///
+    /// # Errors
+    /// [`Fault`], for whoever asked.
+    pub fn to(&mut self, question: Question) -> Result<Value, Fault> {
+        match question {
+            Question::Daemon => value(&self.daemon),
+            Question::Status => value(&self.status()),
+            Question::Explain { address, container } => {
+                value(&self.explain(address, container.as_deref())?)
+            }
+            Question::Containers { container } => value(&self.containers(container.as_deref())?),
+        }
+    }
+
+    fn status(&mut self) -> Status {
+        let rules = self.rules().map(|rules| rules.as_str().to_owned());
+        let shared = &self.shared;
+        let lists = shared.engine.lists();
+        // The books are closed again before anything is written.
+        let (running, left_out) = {
+            let books = books(shared);
+            (books.running().collect::<Vec<_>>(), books.left_out())
+        };
+        let mut containers: Vec<Container> =
+            running.into_iter().map(|(owner, place)| container(&owner, place, &lists)).collect();
+        containers.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
+        Status {
+            daemon: self.daemon.clone(),
+            mode: shared.mode(),
+            posture: self.posture.to_owned(),
+            rules,
+            evidence: shared.engine.evidence(clock::now()),
+            held_now: u64::try_from(shared.engine.held()).unwrap_or(u64::MAX),
+            totals: shared.totals(),
+            docker: shared.docker.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            containers,
+            left_out,
+        }
+    }
+
+    /// What the rules in the kernel do, as of a moment ago; nothing if it does not tell.
+    fn rules(&mut self) -> Option<RulesState> {
+        match self.rules {
+            Some((at, rules)) if at.elapsed() < RULES_FRESH => rules,
+            _ => {
+                let read = nftables::read()
+                    .inspect_err(|error| tracing::debug!("cannot look at the rules: {error}"));
+                let rules = read.ok().map(|rules| RulesState::of(rules.as_ref()));
+                self.rules = Some((Instant::now(), rules));
+                rules
+            }
+        }
+    }
+
+    fn explain(&self, address: IpAddr, container: Option<&str>) -> Result<Explained, Fault> {
+        let shared = &self.shared;
+        let source = self.source(address, container)?;
+        let nobody = match Family::of(address) {
+            Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let from = source.address.unwrap_or(nobody);
+        let now = clock::now();
+        let decision = shared.engine.forecast(Flow::new(Proto::Tcp, (from, 0), (address, 0)), now);
+        let lists = shared.engine.lists();
+        let base = || policy(&Treated::new(shared.engine.settings(), self.refuse));
+        let treated = source.owner.as_ref().map(|(owner, _)| policy(&owner.policy));
+        Ok(Explained {
+            daemon: self.daemon.clone(),
+            address,
+            source: source.address,
+            container: source.owner.map(|(owner, place)| self::container(&owner, place, &lists)),
+            policy: treated.unwrap_or_else(base),
+            quarantined: lists.has_quarantined(from),
+            verdict: decision.verdict,
+            reason: decision.reason,
+            held_ms: millis(decision.held),
+            mode: decision.mode,
+            domain: decision.domain,
+            denied: source.address.is_some_and(|from| shared.denied.has((from, address))),
+            grade: decision.grade,
+            names: self.names(address),
+            evidence: shared.engine.evidence(now),
+        })
+    }
+
+    fn source(&self, to: IpAddr, container: Option<&str>) -> Result<Source, Fault> {
+        let Some(text) = container else { return Ok(Source { address: None, owner: None }) };
+        let missing = |why: String| Err(Fault::new(FaultKind::NotFound, why));
+        if let Ok(address) = text.parse::<IpAddr>() {
+            if Family::of(address) != Family::of(to) {
+                return missing(format!("{address} and {to} are not of one family"));
+            }
+            let owner = self.shared.engine.owner(address);
+            let owner = owner.and_then(|owner| books(&self.shared).find(&owner.id));
+            return Ok(Source { address: Some(address), owner });
+        }
+        let Some((owner, place)) = books(&self.shared).find(text) else {
+            return missing(unknown(text));
+        };
+        let fits = |address: &&IpAddr| Family::of(**address) == Family::of(to);
+        match place.addresses.iter().find(fits).copied() {
+            Some(address) => Ok(Source { address: Some(address), owner: Some((owner, place)) }),
+            None => missing(match (place.gaps.first(), place.addresses.is_empty()) {
+                (Some(gap), true) => format!("{} is not judged: {gap}", owner.name),
+                (None, true) => format!("{} has no address now: it does not run", owner.name),
+                (_, false) => format!("{} has no address of the family of {to}", owner.name),
+            }),
+        }
+    }
+
+    fn names(&self, address: IpAddr) -> Vec<Named> {
+        let engine = &self.shared.engine;
+        let name_of = |asker: IpAddr| engine.owner(asker).map(|owner| owner.name.to_string());
+        let named = |seen: crate::engine::registry::Seen| Named {
+            name: seen.name,
+            asker: seen.asker,
+            container: seen.asker.and_then(name_of),
+            last: Wall(u64::from(seen.last) * SECOND),
+        };
+        engine.registry().names(address).into_iter().map(named).collect()
+    }
+
+    fn containers(&self, asked: Option<&str>) -> Result<Containers, Fault> {
+        let books = books(&self.shared);
+        let found: Vec<(Arc<Owner>, Place)> = match asked {
+            None => books.running().collect(),
+            Some(text) => {
+                let by_address = text.parse().ok().and_then(|ip| self.shared.engine.owner(ip));
+                let found = books.find(by_address.as_ref().map_or(text, |owner| &owner.id));
+                found.into_iter().collect()
+            }
+        };
+        if let (Some(text), true) = (asked, found.is_empty()) {
+            return Err(Fault::new(FaultKind::NotFound, unknown(text)));
+        }
+        let mut containers: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+        for (owner, place) in found {
+            containers.entry(owner.name.to_string()).or_default().extend(place.addresses);
+        }
+        Ok(Containers { containers })
+    }
+}
+
+fn unknown(text: &str) -> String {
+    let text: String = text.chars().take(80).collect();
+    format!("no container is known as {text:?}: `synhold status` lists those that run")
+}
+
+fn value(answer: &impl Serialize) -> Result<Value, Fault> {
+    let failed = |error: serde_json::Error| Fault::new(FaultKind::Failed, error.to_string());
+    serde_json::to_value(answer).map_err(failed)
+}
+
+fn container(owner: &Owner, place: Place, lists: &Lists) -> Container {
+    let counts = owner.tally.counts();
+    Container {
+        name: owner.name.to_string(),
+        id: owner.id.to_string(),
+        image: owner.image.to_string(),
+        policy: policy(&owner.policy),
+        quarantined: place.addresses.iter().any(|address| lists.has_quarantined(*address)),
+        addresses: place.addresses,
+        networks: place.networks,
+        gaps: place.gaps,
+        accepted: counts.accepted,
+        held: counts.held,
+        refused: counts.refused,
+        last_refusal: counts.last_refusal.map(|refused| Refusal {
+            at: refused.at,
+            dst: refused.flow.dst.ip(),
+            port: refused.flow.dst.port(),
+            proto: refused.flow.proto,
+            reason: refused.reason,
+        }),
+    }
+}
+
+fn policy(policy: &Treated) -> Policy {
+    let nets = |side: &crate::engine::lists::Side| {
+        let spans = side.lasting.all().map(|(family, span)| show_span(span, family));
+        let mut names: Vec<String> = side.names.iter().map(ToString::to_string).collect();
+        names.sort_unstable();
+        spans.chain(names).collect::<Vec<String>>()
+    };
+    let mut faults: Vec<String> = policy.faults.iter().take(FAULTS_MAX).cloned().collect();
+    if let more @ 1.. = policy.faults.len().saturating_sub(FAULTS_MAX) {
+        faults.push(format!("{more} more labels are not followed"));
+    }
+    Policy {
+        mode: policy.mode,
+        scope: policy.scope,
+        hold_ms: millis(policy.hold),
+        refuse: policy.refuse,
+        allow: policy.allow.as_deref().map(nets).unwrap_or_default(),
+        origins: policy
+            .origins
+            .iter()
+            .map(|(key, from)| ((*key).to_owned(), from.clone()))
+            .collect(),
+        faults,
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[path = "answers_test.rs"]
+mod tests;

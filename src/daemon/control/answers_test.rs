@@ -1,0 +1,1 @@
+//! Answers about containers that are known.

@@ -1,0 +1,199 @@
+//! A log that somebody else follows for us, line by line, each with its time: a container's.
+
+use crate::engine::health::Skip;
+use crate::engine::{Mono, Wall};
+
+use super::pump::Pump;
+use super::{Sink, Status, Stop};
+
+/// Who follows such logs. Adapters do not know each other, so it comes from whoever starts the source.
+pub trait Outside: Send + Sync {
+    /// Follows the log of `name` on the calling thread until `stop` is raised, whatever happens to it.
+    fn follow(&self, name: &str, stop: &Stop, taker: &mut dyn Taker);
+
+    /// The monotonic clock.
+    fn clock(&self) -> Mono;
+}
+
+/// For who has none to follow.
+#[derive(Clone, Copy, Debug)]
+pub struct Nowhere;
+
+impl Outside for Nowhere {
+    fn follow(&self, _: &str, stop: &Stop, taker: &mut dyn Taker) {
+        taker.down("there is no container engine");
+        while !stop.poll(&[], None).stopped {}
+    }
+
+    fn clock(&self) -> Mono {
+        Mono(0)
+    }
+}
+
+/// Who takes such a log: everything in the order of the log, on one thread.
+pub trait Taker {
+    /// The log is open. What it holds from `from` to `until` was logged before; [`Taker::up`] ends it.
+    fn history(&mut self, from: Wall, until: Wall);
+    /// Bytes are there.
+    fn behind(&mut self);
+    /// A line less its end, and when it was logged; or why there is none.
+    fn line(&mut self, logged: Wall, line: Result<&[u8], Skip>);
+    /// Everything that was there has been handed over.
+    fn caught_up(&mut self);
+    /// Everything that was logged before has been handed over; what comes now is new.
+    fn up(&mut self);
+    /// The log cannot be read, and why. May come again with another reason.
+    fn down(&mut self, why: &str);
+}
+
+/// How long history is read before the first word about how far it is, and between two such words.
+const PROGRESS_NS: u64 = 2_000_000_000;
+/// Shortest history of which anything is said, in microseconds.
+const TOLD_US: u64 = 60_000_000;
+/// Lines counted together; each count takes a clock reading.
+const BATCH_LINES: u64 = 256;
+
+/// Follows `name` until `stop` is raised.
+pub fn run(name: &str, outside: &dyn Outside, stop: &Stop, sink: &mut dyn Sink) {
+    let (pump, status) = (Pump::new(), Status::new());
+    let mut lines = Lines { name, outside, sink, pump, status, history: None };
+    outside.follow(name, stop, &mut lines);
+}
+
+struct Lines<'a> {
+    name: &'a str,
+    outside: &'a dyn Outside,
+    sink: &'a mut dyn Sink,
+    pump: Pump,
+    status: Status,
+    history: Option<History>,
+}
+
+/// What was logged before we came, while it is read.
+struct History {
+    from: Wall,
+    until: Wall,
+    began: Mono,
+    told: Mono,
+    reached: Wall,
+    lines: u64,
+    records: u64,
+}
+
+impl Lines<'_> {
+    fn flush(&mut self) {
+        let batch = self.pump.flush(self.sink);
+        if let Some(history) = &mut self.history {
+            history.lines += batch.lines;
+            history.records += batch.records;
+        }
+    }
+
+    fn end_history(&mut self) {
+        self.flush();
+        if let Some(history) = self.history.take().filter(History::is_told) {
+            self.sink.note(&history.end(self.name, self.outside.clock()));
+        }
+    }
+
+    fn tell_progress(&mut self) {
+        let Some(history) = &mut self.history else { return };
+        let now = self.outside.clock();
+        if now.0.saturating_sub(history.told.0) >= PROGRESS_NS {
+            history.told = now;
+            let text = history.progress(self.name);
+            self.sink.note(&text);
+        }
+    }
+}
+
+impl Taker for Lines<'_> {
+    fn history(&mut self, from: Wall, until: Wall) {
+        let now = self.outside.clock();
+        let history =
+            History { from, until, began: now, told: now, reached: from, lines: 0, records: 0 };
+        if history.is_told() {
+            self.sink.note(&history.begin(self.name));
+        }
+        self.history = Some(history);
+    }
+
+    fn behind(&mut self) {
+        self.pump.behind(self.sink);
+    }
+
+    fn line(&mut self, logged: Wall, line: Result<&[u8], Skip>) {
+        self.pump.timed(logged, line, self.sink);
+        if let Some(history) = &mut self.history {
+            history.reached = history.reached.max(logged);
+        }
+        if self.pump.waiting() >= BATCH_LINES {
+            self.flush();
+            self.tell_progress();
+        }
+    }
+
+    fn caught_up(&mut self) {
+        self.flush();
+        // Between two pieces of history there is only the engine that has not read on yet.
+        if self.history.is_none() {
+            self.pump.caught_up(self.sink);
+        }
+    }
+
+    fn up(&mut self) {
+        self.end_history();
+        self.pump.caught_up(self.sink);
+        self.status.up(self.sink);
+    }
+
+    fn down(&mut self, why: &str) {
+        self.end_history();
+        self.pump.caught_up(self.sink);
+        self.status.down(why, self.sink);
+    }
+}
+
+impl History {
+    /// What was missed while the engine was away for a moment is no news.
+    fn is_told(&self) -> bool {
+        self.until.0.saturating_sub(self.from.0) >= TOLD_US
+    }
+
+    fn begin(&self, name: &str) -> String {
+        format!("reading {} of the log of container {name}", span(self.from, self.until))
+    }
+
+    fn progress(&self, name: &str) -> String {
+        let part = |to: Wall| to.0.saturating_sub(self.from.0);
+        let percent = part(self.reached.min(self.until)) * 100 / part(self.until).max(1);
+        format!("{percent} % of the log of container {name} is read: {}", self.counted())
+    }
+
+    fn end(&self, name: &str, now: Mono) -> String {
+        format!(
+            "read {} of the log of container {name}: {}, {:.1} s",
+            span(self.from, self.until),
+            self.counted(),
+            now.since(self.began).as_secs_f64(),
+        )
+    }
+
+    fn counted(&self) -> String {
+        format!("{} lines, {} records", self.lines, self.records)
+    }
+}
+
+/// A span of time in the largest unit that it fills twice.
+fn span(from: Wall, until: Wall) -> String {
+    let seconds = until.0.saturating_sub(from.0) / 1_000_000;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", (seconds + 30) / 60),
+        _ => format!("{} h", (seconds + 1_800) / 3_600),
+    }
+}
+
+#[cfg(test)]
+#[path = "outside_test.rs"]
+mod tests;
