@@ -86,3 +86,34 @@ fn news_that_come_late_name_the_owner_of_that_moment() {
         assert!(event["container_id"].is_null() || event["container_id"] == id.as_str(), "{event}");
     }
 }
+
+#[test]
+fn what_a_list_refused_is_told_as_the_doing_of_who_did_it() {
+    let port = Port::new("dpast", &HOLD);
+    let lists = port.lab.dir().join("state/lists");
+    let mark = port.daemon.feed().mark();
+    std::fs::write(lists.join("block.txt"), "203.0.113.110\n").expect("write the list");
+    let loaded = |e: &Value| e["event"] == "reload" && e["what"] == "lists";
+    port.daemon.feed().wait_after(mark, loaded, LATER).expect("loaded");
+    let mut named = 0;
+    for n in 0..5 {
+        let (guilty, heir) = (format!("guilty{n}"), format!("heir{n}"));
+        let line = format!("nc -w 1 203.0.113.110 {PORT} </dev/null; exit 0");
+        let mark = port.daemon.feed().mark();
+        let id = port.engine.run(&Run::new(&guilty).shell(&line));
+        port.engine.wait(&guilty);
+        // Its address is another's within milliseconds.
+        port.engine.remove(&guilty);
+        port.engine.run(&Run::new(&heir));
+        let is = |e: &Value| e["event"] == "block" && e["dst"] == "203.0.113.110";
+        let told = port.daemon.feed().wait_after(mark, is, LATER);
+        let told = told.unwrap_or_else(|| panic!("round {n}\n{}", port.daemon.story()));
+        let src = port.engine.place(&heir, "bridge").v4.to_string();
+        assert_eq!(told["src"], src.as_str(), "the address is the same");
+        // Between two looks at the counters an address may have had several owners: then nobody is named.
+        assert!(told["container"].is_null() || told["container_id"] == id.as_str(), "{told}");
+        named += usize::from(told["container_id"] == id.as_str());
+        port.engine.remove(&heir);
+    }
+    assert!(named > 0, "they are never named\n{}", port.daemon.story());
+}
