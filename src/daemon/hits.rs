@@ -2,10 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use anyhow::Result;
 
 use super::policies::Freedom;
+use crate::engine::Wall;
+use crate::engine::inventory::Inventory;
+use crate::engine::owner::Owner;
 use crate::nftables::{self, Bulk, Channel, Element, Error, Key, names};
 
 /// Pairs read from one set; the kernel's `hits` sets hold no more.
@@ -18,7 +22,7 @@ const KEPT_MAX: usize = 65_536;
 type Counts = HashMap<(&'static str, IpAddr, IpAddr), u64>;
 
 /// Packets of one container to one destination that a set refused since the last look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hit {
     /// The container's address.
     pub src: IpAddr,
@@ -30,6 +34,17 @@ pub struct Hit {
     pub by: By,
     /// True if they passed all the same, since lists do not stop this container.
     pub spared: bool,
+    /// Whose they were, if one container alone had the address since the last look.
+    pub owner: Option<Arc<Owner>>,
+}
+
+impl Hit {
+    /// Puts in whose the packets were that came between two looks. Who forges a source is not who has the address.
+    pub fn name(&mut self, books: &Inventory, from: Wall, to: Wall) {
+        if self.by != By::Forged {
+            self.owner = books.owner_between(self.src, from, to);
+        }
+    }
 }
 
 /// What refuses without asking.
@@ -129,7 +144,7 @@ fn grown(before: &Counts, now: &Counts) -> Vec<Hit> {
             () if names::SPOOFS.has(set) => By::Forged,
             () => By::List,
         };
-        (count > 0).then_some(Hit { src: *src, dst: *dst, count, by, spared: false })
+        (count > 0).then_some(Hit { src: *src, dst: *dst, count, by, spared: false, owner: None })
     };
     now.iter().filter_map(more).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::hits::{By, Hit};
@@ -9,6 +10,7 @@ use super::shared::Shared;
 use crate::engine::Family;
 use crate::engine::event::{BlockBody, Body};
 use crate::engine::lists::Lists;
+use crate::engine::owner::Owner;
 use crate::engine::{Mode, Name};
 use crate::lists::{Found, Kind, Protected, Query, Source, find};
 use crate::nftables::names;
@@ -48,6 +50,8 @@ struct Told {
     waiting: u64,
     /// The last of them passed, since lists do not stop this container.
     spared: bool,
+    /// Whose the last of them was.
+    owner: Option<Arc<Owner>>,
 }
 
 /// A pair that is to be told of, with its packets.
@@ -55,6 +59,7 @@ struct Due {
     key: Pair,
     count: u64,
     spared: bool,
+    owner: Option<Arc<Owner>>,
 }
 
 impl Teller {
@@ -81,13 +86,14 @@ impl Teller {
             if self.pairs.len() >= PAIRS_MAX && !self.pairs.contains_key(&key) {
                 self.make_room();
             }
-            let told =
-                self.pairs.entry(key).or_insert(Told { due: now, waiting: 0, spared: false });
+            let fresh = Told { due: now, waiting: 0, spared: false, owner: None };
+            let told = self.pairs.entry(key).or_insert(fresh);
             if told.waiting == 0 {
                 told.due = told.due.max(now);
             }
             told.waiting += hit.count;
             told.spared = hit.spared;
+            told.owner = hit.owner.clone().or(told.owner.take());
         }
     }
 
@@ -115,7 +121,12 @@ impl Teller {
         let theirs = self.pairs.extract_if(|(src, ..), _| left.contains(src));
         let waiting = theirs.filter(|(_, told)| told.waiting > 0);
         let mut due: Vec<Due> = waiting
-            .map(|(key, told)| Due { key, count: told.waiting, spared: told.spared })
+            .map(|(key, told)| Due {
+                key,
+                count: told.waiting,
+                spared: told.spared,
+                owner: told.owner,
+            })
             .collect();
         due.truncate(EVENTS_MAX);
         self.tell(&due, sources, protected, shared);
@@ -125,14 +136,17 @@ impl Teller {
         let keys: Vec<Pair> = due.iter().map(|due| due.key).collect();
         let lists = shared.engine.lists();
         self.find(&keys, &lists, sources, protected);
-        for Due { key: (src, dst, by), count, spared } in due {
+        for Due { key: (src, dst, by), count, spared, owner } in due {
             let met = met(&lists, *src, *dst, *by);
             let entry = self.entries.get(&met).cloned().flatten();
             // Quarantine spares nobody.
             let enforced =
                 shared.mode() == Mode::Enforce && (!spared || names::QUARANTINE.has(met.0));
             let body = body(shared, met.0, (*src, *dst), *count, entry);
-            shared.event(Body::Block(BlockBody { enforced, ..body }));
+            let container = owner.as_ref().map(|owner| Arc::clone(&owner.name));
+            let container_id = owner.as_ref().map(|owner| Arc::clone(&owner.id));
+            let body = BlockBody { enforced, container, container_id, ..body };
+            shared.event(Body::Block(body));
         }
     }
 
@@ -155,7 +169,8 @@ impl Teller {
         due.truncate(EVENTS_MAX);
         let take = |(key, told): (&Pair, &mut Told)| {
             told.due = now + AGAIN_AFTER;
-            Due { key: *key, count: std::mem::take(&mut told.waiting), spared: told.spared }
+            let owner = told.owner.clone();
+            Due { key: *key, count: std::mem::take(&mut told.waiting), spared: told.spared, owner }
         };
         due.into_iter().map(take).collect()
     }
@@ -320,7 +335,7 @@ mod tests {
         let hit = |place: usize| {
             let low = u32::try_from(place).unwrap();
             let dst = IpAddr::V4(low.into());
-            Hit { src: ip(CONTAINER), dst, count: 2, by: By::List, spared: false }
+            Hit { src: ip(CONTAINER), dst, count: 2, by: By::List, spared: false, owner: None }
         };
         let scan: Vec<Hit> = (0..PAIRS).map(hit).collect();
         teller.count(&scan, now);

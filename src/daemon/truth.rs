@@ -2,6 +2,7 @@
 
 mod follow;
 mod mend;
+mod order;
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::net::IpAddr;
@@ -13,18 +14,22 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, anyhow};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::hits::{Hit, Hits};
+use super::clock;
+use super::hits::Hits;
 use super::inbox::Inbox;
 use super::policies::{Freedom, Networks, Policies};
 use super::revoke::Revoker;
+use super::roster::books;
 use super::rules::Rules;
 use super::sets::{Loaded, Sets};
 use super::shared::Shared;
 use super::wants::Want;
-use crate::engine::Mode;
 use crate::engine::event::ListsReload;
 use crate::engine::lists::Lists;
+use crate::engine::{Mode, Wall};
 use crate::nftables::{Channel, Watch, names};
+
+pub use order::{Held, Listener, Order};
 
 /// Orders waiting; each is the newest lists, or one address.
 const ORDERS_MAX: usize = 1024;
@@ -44,45 +49,6 @@ const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// How often the rules are compared with what is wanted, whatever changed.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
-
-/// What the thread is told.
-#[derive(Debug)]
-pub enum Order {
-    /// These lists hold from now on.
-    Lists(Arc<Lists>),
-    /// A blocked address that an allowed domain now admits.
-    Named(IpAddr),
-    /// Where containers are from now on.
-    Networks(Networks),
-    /// What single containers may from now on.
-    Policies(Arc<Policies>),
-    /// These addresses changed hands, or nobody has them any more.
-    Left(Vec<IpAddr>),
-    /// Put the rules back, or leave them, and end.
-    Stop {
-        /// Leave them.
-        keep: bool,
-    },
-}
-
-/// What the list sets hold.
-#[derive(Clone, Debug, Default)]
-pub struct Held {
-    /// Elements by set.
-    pub sets: Vec<(&'static str, u64)>,
-    /// Blocked addresses that an allowed domain admits.
-    pub named: Vec<IpAddr>,
-}
-
-/// What the thread tells of.
-pub trait Listener: Send {
-    /// The kernel has what the lists say.
-    fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, held: Held);
-    /// What the sets refused in the last second.
-    fn hits(&mut self, hits: Vec<Hit>);
-    /// Owners of addresses are gone: what was told of those so far was theirs.
-    fn left(&mut self, addresses: Vec<IpAddr>);
-}
 
 /// The running thread.
 pub struct Truth {
@@ -122,7 +88,7 @@ impl Truth {
             orders: Arc::clone(&shared.orders),
             listener: Box::new(listener),
             hits: Hits::default(),
-            hits_seen: false,
+            hits_at: None,
             named: BTreeSet::new(),
             lists: None,
             wants: Vec::new(),
@@ -172,7 +138,8 @@ struct Keeper {
     listener: Box<dyn Listener>,
     revoker: Revoker,
     hits: Hits,
-    hits_seen: bool,
+    /// When hits were looked at last.
+    hits_at: Option<Wall>,
     /// Blocked addresses that an allowed domain admits.
     named: BTreeSet<IpAddr>,
     /// What the sets are to say; none until the lists were read.
@@ -382,8 +349,16 @@ impl Keeper {
     }
 
     fn look_at_hits(&mut self) {
-        match self.hits.look(!std::mem::replace(&mut self.hits_seen, true)) {
-            Ok(hits) if !hits.is_empty() => self.listener.hits(hits),
+        let now = clock::wall();
+        let before = self.hits_at.replace(now);
+        match self.hits.look(before.is_none()) {
+            Ok(mut hits) if !hits.is_empty() => {
+                let books = books(&self.shared);
+                let since = before.unwrap_or(now);
+                hits.iter_mut().for_each(|hit| hit.name(&books, since, now));
+                drop(books);
+                self.listener.hits(hits);
+            }
             Ok(_) => {}
             Err(error) => tracing::debug!("cannot read what the sets refused: {error:#}"),
         }

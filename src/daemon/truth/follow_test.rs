@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::config::RuleConfig;
+use crate::daemon::hits::Hit;
 use crate::daemon::policies::{Networks, Policies};
 use crate::daemon::truth::*;
 use crate::engine::inventory::Inventory;
