@@ -245,7 +245,8 @@ impl Keeper {
         let all = matches!(dated.change, Change::All { .. });
         let mut inventory = books(&self.shared);
         let effects = inventory.apply(dated);
-        let owners = effects.owners.then(|| inventory.owners());
+        // A network whose containers are still to come tells which addresses wait for a name.
+        let owners = (effects.owners || effects.networks).then(|| inventory.owners());
         let networks = (all || effects.networks).then(|| follow::networks(&inventory, &self.rules));
         drop(inventory);
         let Effects { new_tenants, news, left, .. } = effects;

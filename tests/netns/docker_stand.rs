@@ -41,6 +41,20 @@ impl Port {
 
     /// The same with arguments for the engine, and something done before the daemon comes.
     pub fn with(name: &str, engine: &[&str], args: &[&str], first: impl FnOnce(&Engine)) -> Port {
+        let host = |engine: &Engine| {
+            first(engine);
+            engine.host()
+        };
+        Port::heard_at(name, engine, args, host)
+    }
+
+    /// The same where the daemon is told another way to the engine.
+    pub fn heard_at(
+        name: &str,
+        engine: &[&str],
+        args: &[&str],
+        host: impl FnOnce(&Engine) -> String,
+    ) -> Port {
         let lab = Lab::new(name);
         let mut log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
         log.write(STARTED);
@@ -48,8 +62,8 @@ impl Port {
         let servers = [Server::tcp(&lab.srv, &at), Server::udp(&lab.srv, &at)];
         let far = Wire::watch(&lab.srv, "eth0");
         let engine = Engine::start(&lab, engine);
-        first(&engine);
-        let daemon = start(&lab, &format!("file:{}", log.path.display()), &engine.host(), args);
+        let source = format!("file:{}", log.path.display());
+        let daemon = start(&lab, &source, &host(&engine), args);
         daemon.ready();
         let port = Port { daemon, engine, far, log, _servers: servers, lab };
         port.knows_the_engine();

@@ -16,6 +16,7 @@ mod control;
 mod denied;
 mod dns;
 mod docker_lab;
+mod docker_late;
 mod docker_many;
 mod docker_names;
 mod docker_nets;

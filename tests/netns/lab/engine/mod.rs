@@ -2,6 +2,7 @@
 
 mod api;
 mod image;
+pub mod relay;
 pub mod run;
 
 use std::fs;
