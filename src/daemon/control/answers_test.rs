@@ -26,7 +26,7 @@ fn bench() -> Bench {
         writer.sender(),
         Arc::new(crate::daemon::denied::Denied::new().0),
         crate::daemon::truth::Truth::orders().unwrap(),
-        (crate::daemon::roster::notes().unwrap(), books),
+        (crate::daemon::roster::notes().unwrap(), books, Default::default()),
         Verdict::Drop,
         Disposition::Refuse,
         0,
