@@ -86,14 +86,14 @@ impl Fault {
 /// [`Fault`], as the asking side gets it.
 pub fn parse(line: &[u8]) -> Result<Question, Fault> {
     let mut fields: Map<String, Value> = serde_json::from_slice(line)
-        .map_err(|error| malformed(format!("no JSON object: {error}")))?;
+        .map_err(|error| malformed(&format!("no JSON object: {error}")))?;
     match fields.remove("v") {
         Some(version) if version.as_u64() == Some(VERSION) => {}
         Some(other) => {
             let text = format!("version {} is not spoken here; {VERSION} is", shown(&other));
             return Err(Fault::new(FaultKind::UnknownVersion, text));
         }
-        None => return Err(malformed(format!("no version: say \"v\":{VERSION}"))),
+        None => return Err(malformed(&format!("no version: say \"v\":{VERSION}"))),
     }
     match fields.get("ask") {
         Some(Value::String(word)) if WORDS.contains(&word.as_str()) => {}
@@ -101,13 +101,13 @@ pub fn parse(line: &[u8]) -> Result<Question, Fault> {
             let text = format!("there is no question {}; ask {}", shown(other), WORDS.join(", "));
             return Err(Fault::new(FaultKind::UnknownQuestion, text));
         }
-        None => return Err(malformed("no question: say \"ask\":\"status\"".to_owned())),
+        None => return Err(malformed("no question: say \"ask\":\"status\"")),
     }
-    serde_json::from_value(Value::Object(fields)).map_err(|error| malformed(error.to_string()))
+    serde_json::from_value(Value::Object(fields)).map_err(|error| malformed(&error.to_string()))
 }
 
-fn malformed(message: String) -> Fault {
-    Fault::new(FaultKind::Malformed, excerpt(&message, 4 * SHOWN_MAX))
+fn malformed(message: &str) -> Fault {
+    Fault::new(FaultKind::Malformed, excerpt(message, 4 * SHOWN_MAX))
 }
 
 fn shown(value: &Value) -> String {
