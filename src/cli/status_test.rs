@@ -3,7 +3,7 @@
 use super::*;
 use serde_json::json;
 
-fn status(containers: serde_json::Value) -> Status {
+fn status(containers: &serde_json::Value) -> Status {
     let zeros = [
         "released",
         "malformed",
@@ -36,7 +36,7 @@ fn status(containers: serde_json::Value) -> Status {
 
 #[test]
 fn what_is_wrong_is_loud_and_nothing_of_strangers_reaches_the_terminal() {
-    let text = tell(&status(json!([])), Wall(10_000_000));
+    let text = tell(&status(&json!([])), Wall(10_000_000));
     assert!(text.contains("NO RULES IN THE KERNEL"), "{text}");
     assert!(text.contains("NOT HEALTHY: file:/log down"), "{text}");
     assert!(text.contains("Docker: DOWN since 9 s ago: no [2J socket"), "{text}");
@@ -56,7 +56,7 @@ fn a_container_is_one_line_and_its_gaps_come_last() {
         "accepted": 10, "held": 2, "refused": 1,
         "last_refusal": {"at": "1970-01-01T00:00:07.000000Z", "dst": "203.0.113.9", "port": 443,
             "proto": "tcp", "reason": "never-resolved"}});
-    let text = tell(&status(json!([web])), Wall(10_000_000));
+    let text = tell(&status(&json!([web])), Wall(10_000_000));
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines.iter().all(|line| line.chars().count() <= 100), "{text}");
     let row = lines.iter().find(|line| line.starts_with("web")).unwrap();

@@ -220,7 +220,7 @@ fn containers_by_name_are_in_quarantine_alone() {
     let folder = crate::lists::Folder::new(dir.path());
     std::fs::create_dir(folder.lists()).unwrap();
     let text = "container:Web_1.x # why\ncontainer:db until=1971-01-01T00:00:00Z\n\
-                container:old until=1969-12-31T00:00:00Z\ncontainer:\ncontainer:a/b\n";
+                container:old until=1970-01-01T00:00:00Z\ncontainer:\ncontainer:a/b\n";
     std::fs::write(folder.own(Own::Quarantine), text).unwrap();
     std::fs::write(folder.own(Own::Block), "container:web\n").unwrap();
     let compiled = compile(&Source::all_own(&folder), &[], Wall(1));

@@ -59,6 +59,8 @@ fn help_and_version_are_there_for_every_command() {
         &["run", "--help"],
         &["rules", "--help"],
         &["rules", "check", "--help"],
+        &["status", "--help"],
+        &["explain", "--help"],
         &["sets", "--help"],
         &["sets", "list", "--help"],
         &["sets", "show", "--help"],

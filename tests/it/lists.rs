@@ -220,3 +220,22 @@ fn the_configuration_names_the_place_too() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(entries(&elsewhere.join("lists/allow.txt")), ["203.0.113.77"]);
 }
+
+#[test]
+fn a_container_by_name_needs_a_daemon_to_go_in_and_none_to_come_out() {
+    let state = State::new();
+    state.fails(&["block", "--container", "web"], "no synhold runs on");
+    state.fails(&["sets", "test", "203.0.113.9", "--from", "web"], "no synhold runs on");
+    state.fails(&["explain", "203.0.113.9"], "`synhold sets test 203.0.113.9` asks");
+    state.write("quarantine.txt", "container:web # odd\ncontainer:web2\n");
+    let said = state.says(&["unblock", "--container", "web"]);
+    assert!(said.contains("taken out of quarantine.txt: container:web # odd"), "{said}");
+    assert_eq!(state.entries("quarantine.txt"), ["container:web2"]);
+    let status = state.run(&["status"]);
+    assert_eq!(status.code, 1);
+    assert!(
+        status.out.contains("no synhold runs on") && status.out.contains("synhold run"),
+        "{}",
+        status.out
+    );
+}
