@@ -240,7 +240,7 @@ fn policy(policy: &Policy) -> String {
     format!("policy: {}", parts.join("; "))
 }
 
-/// What holds, and where it comes from.
+/// What holds, and where it comes from if it is not the host's setting.
 fn setting(policy: &Policy, key: &str) -> String {
     let value = match key {
         "mode" => policy.mode.as_str().to_owned(),
@@ -249,8 +249,10 @@ fn setting(policy: &Policy, key: &str) -> String {
         "refuse" => policy.refuse.as_str().to_owned(),
         _ => policy.allow.join(", "),
     };
-    let origin = policy.origins.get(key).map_or("the host's setting", String::as_str);
-    format!("{value} ({})", words::plain(origin))
+    match policy.origins.get(key) {
+        Some(origin) => format!("{value} ({})", words::plain(origin)),
+        None => value,
+    }
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ fn every_setting_says_where_it_comes_from() {
     let text =
         tell(&Explanation { passes: false, because: String::new(), daemon, kernel: None }, Wall(0));
     assert!(
-        text.contains("mode enforce ([[container]] number 2); scope global (the host's setting)"),
+        text.contains("mode enforce ([[container]] number 2); scope global; hold-ms 500"),
         "{text}"
     );
     assert!(text.lines().any(|line| line.starts_with(">") && line.contains("DNS")), "{text}");

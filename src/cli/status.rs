@@ -68,10 +68,10 @@ fn daemon(status: &Status, now: Wall) -> String {
         _ => "the kernel does not tell its rules".to_owned(),
     };
     format!(
-        "synhold {} runs {mode}, process {} since {}, fail {}; {rules}",
+        "synhold {} runs {mode}, process {} for {}, fail {}; {rules}",
         daemon.version,
         daemon.pid,
-        words::ago(daemon.since, now),
+        words::span(now.0.saturating_sub(daemon.since.0) / 1000),
         status.posture
     )
 }

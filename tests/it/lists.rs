@@ -128,7 +128,7 @@ fn what_cannot_be_is_an_error_and_changes_nothing() {
         "--for soon: write a time as 1h or 30d",
     );
     state.fails(&["block", "203.0.113.77", "--for", "0s"], "over at once");
-    state.fails(&["block", "--container", "web-1"], "docker inspect -f '{{range");
+    state.fails(&["block", "--container", "web-1"], "no synhold runs on");
     assert!(!state.folder.path().join("lists").exists());
     for args in
         [&["block"][..], &["allow"], &["block", "203.0.113.77", "--container", "172.17.0.2"]]
