@@ -57,6 +57,17 @@
 //!    are now refused, and tells. What others change in our table it notices by the number of transactions, and puts back.
 //! 4. Packets then meet the sets and reach no queue. The kernel counts whom it refused (`hits4/6`), and events tell.
 //!
+//! # The life of a container
+//!
+//! 1. The engine tells of it while it is made, and of its addresses before its process runs ([`docker::watch`]); its labels
+//!    and the operator's sections make its policy ([`engine::policy`]).
+//! 2. A thread keeps the books ([`engine::inventory`]): an address is its owner's who claimed it last. The engine of verdicts gets a
+//!    table of owners, replaced whole ([`engine::owner`]); the kernel's sets get networks, bridges and policies.
+//! 3. A packet is judged by its owner's policy and told under its name. One that outruns the news is judged at once by the
+//!    host's policy; only its line in the log waits for the name.
+//! 4. When it ends, its addresses are nobody's: its flows end, its refusals go, and whoever comes next is credited with no
+//!    look-up of it, not even after a restart of ours.
+//!
 //! # Invariants
 //!
 //! Most say what does *not* happen; tests in `tests/` and beside the code hold them.
@@ -83,6 +94,8 @@
 //!   on the machine loads.
 //! - **Base chains are never re-created.** Deleting one drops every packet waiting in any queue of the namespace;
 //!   rules are changed in place, in one transaction, and no table but ours is touched.
+//! - **No packet waits for the container engine.** It is asked on a thread of its own; verdict threads look into a table.
+//! - **A label loosens only where labels are trusted**, and nothing a container says about itself ends its quarantine.
 //! - **Every capacity is a named constant with a reason**: what decides in [`engine::limits`], what only one adapter
 //!   knows beside its use.
 

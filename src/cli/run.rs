@@ -11,21 +11,21 @@ use crate::config::{self, Config, Options};
 use crate::daemon;
 use crate::dns::Spec;
 use crate::engine::Mode;
+use crate::engine::event::Ready;
 use crate::events::LogFormat;
 use crate::nftables::Refuse;
 
 pub(super) fn run(file: Option<&Path>, options: Options) -> Result<()> {
     let config = config::load(file, options)?;
-    daemon::run(&config, || match config.log_format {
-        LogFormat::Human => say(&welcome(&config)),
+    daemon::run(&config, |ready| match config.log_format {
+        LogFormat::Human => say(&welcome(&config, ready)),
         LogFormat::Json => Ok(()),
     })
 }
 
 /// What is protected, and how a container comes to use it.
-fn welcome(config: &Config) -> String {
+fn welcome(config: &Config, ready: &Ready) -> String {
     let mut text = String::new();
-    let containers: Vec<String> = config.rules.containers.iter().map(ToString::to_string).collect();
     let hold = config.engine.bounds.hold.as_millis();
     let refused = match (config.engine.mode, config.rules.refuse) {
         (Mode::DryRun, _) => "would be refused (dry run: everything passes at once)",
@@ -36,8 +36,20 @@ fn welcome(config: &Config) -> String {
     let _ = writeln!(
         text,
         "synhold judges every new TCP and UDP flow from {} to the outside.",
-        containers.join(", ")
+        ready.containers.join(", ")
     );
+    let _ = match (&ready.docker, &config.docker) {
+        (Some(engine), _) => {
+            writeln!(text, "  Containers by name, their networks and labels: {engine}.")
+        }
+        (None, Some(address)) => writeln!(
+            text,
+            "  No container engine is heard at {address}: containers have no names until one is."
+        ),
+        (None, None) => {
+            writeln!(text, "  Containers have no names: no engine is asked (--no-docker).")
+        }
+    };
     let _ = writeln!(
         text,
         "  A destination that no DNS answer named is held up to {hold} ms for its record, then {refused}."

@@ -137,7 +137,8 @@ fn containers(containers: &[Container], now: Wall) -> Vec<String> {
         ("ACCEPTED", Align::Right),
         ("HELD", Align::Right),
         ("REFUSED", Align::Right),
-        ("LAST REFUSAL", Align::Cut),
+        // The last column is what one looks for: rather a long line than half of it.
+        ("LAST REFUSAL", Align::Left),
     ]);
     for container in containers {
         let mode = match container.quarantined {

@@ -10,6 +10,7 @@ use crate::lists::{
     Source, Status,
 };
 
+use super::control::names_here;
 use super::{clock, lock, protected};
 
 /// Everything that is listed, as it is on disk.
@@ -66,9 +67,15 @@ impl Books {
         self.status.as_ref().filter(|_| self.running).map_or(&[], |status| &status.named)
     }
 
-    /// Reads and compiles everything.
+    /// Reads and compiles everything. Where a container is that is listed by name, the running daemon knows.
     pub fn compile(&self) -> Compiled {
-        lists::compile(&self.sources, &self.protected, self.now)
+        let mut compiled = lists::compile(&self.sources, &self.protected, self.now);
+        if self.running && !compiled.lists.confined.is_empty() {
+            let names = names_here(&self.state_dir);
+            let named = names.iter().map(|(address, name)| (*address, name.as_str()));
+            compiled.lists.confined = compiled.lists.confined.placed_by(named);
+        }
+        compiled
     }
 
     /// All lists as a report has them. What the running daemon said about fetching goes before what the disk shows.

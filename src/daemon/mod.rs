@@ -69,11 +69,11 @@ use watch::Watch;
 /// How long our own dnsmasq may take to come up before that counts as a failed start.
 const SOURCE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Runs until SIGTERM or SIGINT; `on_ready` is called once verdicts are being given.
+/// Runs until SIGTERM or SIGINT; `on_ready` is told what holds once verdicts are being given.
 ///
 /// # Errors
 /// If the daemon cannot do its job: it then says why, and the rules are as they were.
-pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()> {
+pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _entered = runtime.enter();
     // 1. Signals first, so that none ends us half-way.
@@ -106,7 +106,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce() -> Result<()>) -> Result<()>
     let ready = ready(config, &wanted, &shared, &rules);
     let background = background.start(rules)?;
     let control = control::start(config, &shared);
-    if let Err(error) = on_ready() {
+    if let Err(error) = on_ready(&ready) {
         tracing::warn!("{error:#}");
     }
     shared.event(Body::Ready(ready));
@@ -277,6 +277,7 @@ fn ready(config: &Config, wanted: &RuleConfig, shared: &Shared, rules: &Rules) -
         queues: config.rules.queues,
         hold_ms: u64::try_from(config.engine.bounds.hold.as_millis()).unwrap_or(u64::MAX),
         containers: wanted.containers.iter().map(ToString::to_string).collect(),
+        docker: shared.docker_heard(),
         sources: config.sources.iter().map(ToString::to_string).collect(),
         records: u64::try_from(shared.engine.registry().len()).unwrap_or(u64::MAX),
         own_rules: rules.own,

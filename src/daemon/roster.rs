@@ -38,8 +38,9 @@ const NAME_PATIENCE: Duration = Duration::from_secs(1);
 /// How often those that wait are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long a start waits for the engine's first word, so that containers that run are known before their packets. It
-/// takes some milliseconds; without an engine it is known at once that there is none.
-const FIRST_PATIENCE: Duration = Duration::from_secs(3);
+/// takes some milliseconds; without an engine it is known at once that there is none. Where systemd listens for an engine
+/// that waits for us, nobody answers, and all of this passes.
+const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 /// Pairs of a container and a blocked address that it may reach by a name of its own, at most.
 const ADMITTED_MAX: usize = 4096;
 
@@ -202,8 +203,7 @@ impl Keeper {
                 match note {
                     Note::Change(dated) => self.change(dated),
                     Note::Up(who) => {
-                        let message = format!("the container engine is heard: {who}");
-                        self.shared.report_docker(true, message);
+                        self.shared.report_docker(true, who);
                     }
                     Note::Down(why) => self.down(&why),
                     Note::Unnamed(unnamed) => self.waiting.push_back(*unnamed),

@@ -270,7 +270,14 @@ impl Shared {
         let state = if up { DockerState::Up } else { DockerState::Down };
         let docker = Docker { state, what: what.clone(), since: clock::wall() };
         *self.docker.lock().unwrap_or_else(PoisonError::into_inner) = docker;
-        self.report_health("docker", up, what);
+        let message = if up { format!("the container engine is heard: {what}") } else { what };
+        self.report_health("docker", up, message);
+    }
+
+    /// The container engine and its version, if it answers.
+    pub fn docker_heard(&self) -> Option<String> {
+        let docker = self.docker.lock().unwrap_or_else(PoisonError::into_inner);
+        (docker.state == DockerState::Up).then(|| docker.what.clone())
     }
 
     /// Reports a change in something we depend on.

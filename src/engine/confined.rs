@@ -23,12 +23,17 @@ impl Confined {
 
     /// The same containers where they are now.
     pub fn placed(&self, owners: &Owners) -> Confined {
+        self.placed_by(owners.iter().map(|(address, owner)| (address, &*owner.name)))
+    }
+
+    /// The same by the names of all addresses.
+    pub fn placed_by<'n>(&self, named: impl Iterator<Item = (IpAddr, &'n str)>) -> Confined {
         let until = |name: &str| {
             self.names.iter().find(|(confined, _)| is(confined, name)).map(|(_, until)| *until)
         };
         let mut places: Vec<(IpAddr, Option<Wall>)> = match self.names.is_empty() {
             true => Vec::new(),
-            false => owners.iter().filter_map(|(ip, o)| Some((ip, until(&o.name)?))).collect(),
+            false => named.filter_map(|(ip, name)| Some((ip, until(name)?))).collect(),
         };
         places.sort_unstable();
         Confined { names: self.names.clone(), places }

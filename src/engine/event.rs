@@ -67,6 +67,9 @@ pub struct Ready {
     pub hold_ms: u64,
     /// Networks whose containers are judged.
     pub containers: Vec<String>,
+    /// The container engine and its version; null if none is heard, or none is to be asked.
+    #[serde(default)]
+    pub docker: Option<String>,
     /// DNS sources.
     pub sources: Vec<String>,
     /// Addresses the registry had at start.

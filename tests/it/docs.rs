@@ -65,3 +65,27 @@ fn the_readme_explains_every_reason_flag_and_make_target() {
 fn the_changelog_knows_this_version() {
     assert!(read("CHANGELOG.md").contains(concat!("## ", env!("CARGO_PKG_VERSION"))));
 }
+
+#[test]
+fn the_service_is_up_before_any_container_engine() {
+    let unit = read("data/synhold.service");
+    let of = |key: &str| {
+        let mut lines = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        lines.next().unwrap_or_default().to_owned()
+    };
+    let before = of("Before");
+    for engine in ["docker.service", "containerd.service", "podman.service"] {
+        assert!(before.split(' ').any(|unit| unit == engine), "{engine}");
+    }
+    // A socket belongs to an earlier stage: to be before it would be a cycle.
+    assert!(!before.contains(".socket"));
+    // Without this systemd would let the engines start as soon as our process is there.
+    assert_eq!(of("Type"), "notify");
+    let start = of("ExecStart");
+    let (program, args) = start.split_once(' ').unwrap();
+    assert_eq!(program, "/usr/local/sbin/synhold");
+    assert_eq!(args, "run", "with the defaults: state in /var/lib/synhold");
+    assert_eq!(of("StateDirectory"), "synhold");
+    let makefile = read("Makefile");
+    assert!(makefile.contains("data/synhold.service") && makefile.contains("PREFIX := /usr/local"));
+}
