@@ -249,6 +249,8 @@ impl Keeper {
         let owners = (effects.owners || effects.networks).then(|| inventory.owners());
         let networks = (all || effects.networks).then(|| follow::networks(&inventory, &self.rules));
         drop(inventory);
+        // A container is treated otherwise from now on, where it is.
+        let treated = effects.owners && effects.left.is_empty() && effects.new_tenants.is_empty();
         let Effects { new_tenants, news, left, .. } = effects;
         self.new_tenants.extend(new_tenants);
         self.moved |= owners.is_some();
@@ -266,6 +268,9 @@ impl Keeper {
             self.shared.deliver(answers);
             if let Some(library) = self.shared.library.get() {
                 library.put_always(library::Note::Owners);
+            }
+            if treated {
+                self.shared.denied.look_again();
             }
             self.follow_policies();
         }
