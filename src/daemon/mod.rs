@@ -100,7 +100,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     // 6. Queues before rules: what the rules send must find somebody.
     let lanes = Lanes::start(config, &shared)?;
     // 7. Rules, and those who keep them. From here on nothing returns early.
-    let wanted = roster.rules(&config.rules);
+    let wanted = roster.rules(config);
     let rules = Rules::install(&wanted, config.engine.mode, shared.engine.lists().hosts())
         .context("cannot install the rules, so nothing is protected")?;
     let ready = ready(config, &wanted, &shared, &rules);

@@ -110,6 +110,11 @@ impl<T> Engine<T> {
         }
     }
 
+    /// Whether refusals of what comes from an address are carried out.
+    pub fn mode_at(&self, address: IpAddr) -> Mode {
+        self.mode_of(self.owner(address).as_deref())
+    }
+
     /// Who owns an address.
     pub fn owner(&self, address: IpAddr) -> Option<Arc<Owner>> {
         self.owners.load().of(address).cloned()

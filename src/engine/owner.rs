@@ -10,6 +10,7 @@ use super::judge::Decision;
 use super::net::Net;
 use super::policy::Policy;
 use super::record::Record;
+use super::registry::Registry;
 use super::time::Wall;
 use super::verdict::{Reason, Verdict};
 
@@ -143,6 +144,17 @@ impl Owners {
     /// All of them, by address.
     pub fn iter(&self) -> impl Iterator<Item = (IpAddr, &Arc<Owner>)> {
         self.by_address.iter().map(|(address, owner)| (*address, owner))
+    }
+
+    /// Whether the container at `src` may reach `dst` by a name of it.
+    pub fn admits(&self, src: IpAddr, dst: IpAddr, registry: &Registry) -> bool {
+        let side = self.of(src).and_then(|owner| owner.policy.allow.as_ref());
+        side.is_some_and(|side| {
+            let named = registry.with_names(dst, |names| {
+                names.filter_map(|seen| side.names.find(&seen.name)).next().is_some()
+            });
+            named.unwrap_or(false)
+        })
     }
 
     /// The addresses of containers that may reach the record's address by its name.

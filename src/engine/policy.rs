@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::container::{Container, LABEL_PREFIX};
 use super::judge::{Mode, Scope, Settings};
+use super::limits::FAULTS_MAX;
 use super::lists::Side;
 use super::owner::{Owner, OwnerTally};
 use super::wish::{Allow, Refusal, Treatment, Wish, shown};
@@ -126,6 +127,10 @@ impl Policies {
                     policy.faults.push(format!("label {} is not followed: {why}", shown(label)))
                 }
             }
+        }
+        if let more @ 1.. = policy.faults.len().saturating_sub(FAULTS_MAX) {
+            policy.faults.truncate(FAULTS_MAX);
+            policy.faults.push(format!("{more} more labels are not followed"));
         }
         if self.base.mode == Treatment::DryRun && policy.mode == Treatment::Enforce {
             policy.mode = Treatment::DryRun;

@@ -67,9 +67,11 @@ impl Claims {
         let earliest = Wall(at.0.saturating_sub(micros(NEWS_DELAY)));
         let from = earliest.max(ended.map_or(Wall(0), |past| past.until));
         claimed.new_tenant = self.tenants.get(&address).is_some_and(|last| *last != owner.id);
-        if self.tenants.len() < TENANTS_MAX || self.tenants.contains_key(&address) {
-            self.tenants.insert(address, Arc::clone(&owner.id));
+        if self.tenants.len() >= TENANTS_MAX {
+            // Those that have their addresses are known anyway.
+            self.tenants.retain(|address, _| self.current.contains_key(address));
         }
+        self.tenants.insert(address, Arc::clone(&owner.id));
         self.current.insert(address, Claim { owner: Arc::clone(owner), from });
         Some(claimed)
     }
