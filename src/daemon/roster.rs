@@ -28,7 +28,7 @@ use crate::engine::event::Body;
 use crate::engine::health::Evidence;
 use crate::engine::inventory::{Effects, Inventory};
 use crate::engine::judge::Decision;
-use crate::engine::policy::Policy;
+use crate::engine::policy::{Policy, Section};
 use crate::engine::{Mono, Now};
 use crate::host;
 use follow::{Admitted, Ground};
@@ -52,6 +52,8 @@ const ADMITTED_MAX: usize = 4096;
 pub enum Note {
     /// Something became known about containers or networks.
     Change(Dated),
+    /// Containers are treated by these sections from now on.
+    Sections(Vec<Section>),
     /// The container engine answers: who and which version.
     Up(String),
     /// It does not, and why.
@@ -217,7 +219,15 @@ impl Keeper {
             self.wait();
             for note in self.notes.take() {
                 match note {
-                    Note::Change(dated) => self.change(dated),
+                    Note::Change(dated) => {
+                        let all = matches!(dated.change, Change::All { .. });
+                        let effects = books(&self.shared).apply(dated);
+                        self.follow(effects, all);
+                    }
+                    Note::Sections(sections) => {
+                        let effects = books(&self.shared).set_sections(sections, clock::wall());
+                        self.follow(effects, false);
+                    }
                     Note::Up(who) => {
                         self.shared.report_docker(true, who);
                     }
@@ -260,10 +270,9 @@ impl Keeper {
         self.shared.report_docker(false, message);
     }
 
-    fn change(&mut self, dated: Dated) {
-        let all = matches!(dated.change, Change::All { .. });
-        let mut inventory = books(&self.shared);
-        let effects = inventory.apply(dated);
+    /// Passes on what a change led to; `all` if it was everything there is.
+    fn follow(&mut self, effects: Effects, all: bool) {
+        let inventory = books(&self.shared);
         // A network whose containers are still to come tells which addresses wait for a name.
         let owners = (effects.owners || effects.networks).then(|| inventory.owners());
         let networks = (all || effects.networks).then(|| self.networks(&inventory));

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::flow::Flow;
+use super::flow::Proto;
 use super::judge::Decision;
 use super::net::Net;
 use super::policy::Policy;
@@ -53,8 +53,10 @@ pub struct OwnerTally {
 pub struct Refused {
     /// When.
     pub at: Wall,
-    /// Of which flow.
-    pub flow: Flow,
+    /// Where to.
+    pub dst: IpAddr,
+    /// Protocol and port; the kernel's sets do not tell.
+    pub port: Option<(Proto, u16)>,
     /// Why.
     pub reason: Reason,
 }
@@ -78,14 +80,22 @@ impl OwnerTally {
         match decision.verdict {
             Verdict::Accept => self.accepted.fetch_add(1, Relaxed),
             Verdict::Drop => {
-                let refused = Refused { at, flow: decision.flow, reason: decision.reason };
-                *self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refused);
-                self.refused.fetch_add(1, Relaxed)
+                let (flow, reason) = (decision.flow, decision.reason);
+                let port = Some((flow.proto, flow.dst.port()));
+                self.refuse(1, Some(Refused { at, dst: flow.dst.ip(), port, reason }))
             }
         };
         if !decision.held.is_zero() {
             self.held.fetch_add(1, Relaxed);
         }
+    }
+
+    /// Counts packets that were refused; `last` is what there is to say about the last of them.
+    pub fn refuse(&self, packets: u64, last: Option<Refused>) -> u64 {
+        if last.is_some() {
+            *self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner) = last;
+        }
+        self.refused.fetch_add(packets, Relaxed)
     }
 
     /// The counts now.

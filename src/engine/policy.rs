@@ -166,7 +166,7 @@ impl Policy {
         }
     }
 
-    /// Whether a wish would let through what is refused now.
+    /// Whether a wish would let through what is refused now. A longer hold does not: it asks for a record all the same.
     fn is_loosened_by(&self, wish: &Wish) -> bool {
         wish.mode.is_some_and(|mode| mode < self.mode)
             || (wish.scope == Some(Scope::Global) && self.scope == Scope::Container)

@@ -215,10 +215,14 @@ impl Answers {
             return Err(Fault::new(FaultKind::NotFound, unknown(text)));
         }
         let mut containers: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+        let mut gaps = Vec::new();
         for (owner, place) in found {
             containers.entry(owner.name.to_string()).or_default().extend(place.addresses);
+            if asked.is_some() {
+                gaps = place.gaps;
+            }
         }
-        Ok(Containers { containers })
+        Ok(Containers { containers, gaps })
     }
 }
 
@@ -249,9 +253,9 @@ fn container(owner: &Owner, place: Place, lists: &Lists) -> Container {
         refused: counts.refused,
         last_refusal: counts.last_refusal.map(|refused| Refusal {
             at: refused.at,
-            dst: refused.flow.dst.ip(),
-            port: refused.flow.dst.port(),
-            proto: refused.flow.proto,
+            dst: refused.dst,
+            port: refused.port.map(|(_, port)| port),
+            proto: refused.port.map(|(proto, _)| proto),
             reason: refused.reason,
         }),
     }
