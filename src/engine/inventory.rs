@@ -113,8 +113,9 @@ impl Inventory {
             Change::Attached { id, endpoint } => self.attach(&id, endpoint, at, &mut effects),
             Change::Detached { id, network } => {
                 let gone = |endpoint: &Endpoint| endpoint.network == network;
-                self.detach(&id, gone, at, &mut effects);
-                self.tell(&id, What::Changed, at, &mut effects);
+                if self.detach(&id, gone, at, &mut effects) {
+                    self.tell(&id, What::Changed, at, &mut effects);
+                }
             }
             Change::Died { id } => self.die(&id, at, &mut effects),
             Change::Removed { id } => {
@@ -267,20 +268,24 @@ impl Inventory {
         }
     }
 
+    /// True if it was where it is gone from.
     fn detach(
         &mut self,
         id: &Arc<str>,
         goes: impl Fn(&Endpoint) -> bool,
         at: Wall,
         effects: &mut Effects,
-    ) {
-        let Some(entry) = self.containers.get_mut(id) else { return };
+    ) -> bool {
+        let Some(entry) = self.containers.get_mut(id) else { return false };
         let gone = entry.container.endpoints.extract_if(.., |endpoint| goes(endpoint));
-        for address in gone.flat_map(|endpoint| endpoint.addresses) {
+        let gone: Vec<Endpoint> = gone.collect();
+        let was_there = !gone.is_empty();
+        for address in gone.into_iter().flat_map(|endpoint| endpoint.addresses) {
             if self.claims.release(address, id, at) {
                 effects.left.push(address);
             }
         }
+        was_there
     }
 
     fn die(&mut self, id: &Arc<str>, at: Wall, effects: &mut Effects) {

@@ -214,6 +214,8 @@ fn leaving_one_network_keeps_the_addresses_of_the_other() {
     let effects = apply(&mut books, 3, Change::Detached { id: "a".into(), network: NET.into() });
     assert_eq!(effects.left, [ip("172.18.0.2")]);
     assert_eq!(owner(&books, "10.9.0.2"), name("a"));
+    let effects = apply(&mut books, 4, Change::Detached { id: "a".into(), network: NET.into() });
+    assert!(effects.news.is_empty(), "it was not there: {effects:?}");
 }
 
 #[test]
@@ -226,6 +228,13 @@ fn what_is_not_judged_is_said() {
     let place = &effects.news[0].place;
     assert!(place.addresses.is_empty() && place.gaps[0].contains("macvlan"), "{place:?}");
     assert_eq!(owner(&books, "192.168.1.7"), None);
+
+    apply(&mut books, 1, Change::Network(network("ov", "overlay", "10.0.1.0/24")));
+    let mut task = container("task", &["172.18.0.3"]);
+    task.endpoints.push(endpoint("ov", &["10.0.1.2"]));
+    let place = &apply(&mut books, 1, Change::Container(task)).news[0].place;
+    assert_eq!(place.addresses, [ip("172.18.0.3")]);
+    assert!(place.gaps[0].ends_with("what leaves by docker_gwbridge is judged"), "{place:?}");
 
     let host = Container { network: NetworkMode::Host, ..container("host", &[]) };
     let effects = apply(&mut books, 2, Change::Container(host));

@@ -20,6 +20,7 @@ mod docker_late;
 mod docker_many;
 mod docker_names;
 mod docker_nets;
+mod docker_overlay;
 mod docker_policy;
 mod docker_resolver;
 mod docker_stand;
