@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::docker_stand::{OWN_NET, Port, knows_the_engine, start};
-use super::lab::at;
 use super::lab::engine::run::Run;
+use super::lab::{at, eventually};
+use super::sets_cli::json;
 use super::stand::{LATER, PORT, SOON, is_verdict_on, members};
 
 fn server(n: u8) -> IpAddr {
@@ -29,14 +30,12 @@ fn what_was_blocked_for_a_container_is_not_blocked_for_the_next_on_its_address()
     let auto = port.lab.dir().join("state/lists/auto.txt");
     let entry = format!("{} from={address}", server(30));
     let has = || std::fs::read_to_string(&auto).unwrap_or_default().contains(&entry);
-    // The evidence is not held to be sound in its first moments, and then nobody is accused.
-    let listed = || {
-        if !has() {
-            let _ = port.dial("first", address, dst);
-        }
-        has().then_some(())
-    };
-    super::lab::retry_until(LATER, listed).expect("listed for it");
+    // A source that came up a moment ago proves nothing, and then nobody is accused.
+    eventually("the evidence is healthy", SOON, || {
+        json(&port.lab, &["status"]).1["evidence"]["healthy"] == true
+    });
+    port.dial("first", address, dst).expect_err("nobody resolved it");
+    eventually("it is listed for it", LATER, has);
     // Not a refusal of a moment ago: a record lifts that.
     port.resolve([10, 55, 0, 99].into(), "late.example", server(30));
     port.dial("first", address, dst).expect_err("listed");
@@ -53,8 +52,8 @@ fn what_was_blocked_for_a_container_is_not_blocked_for_the_next_on_its_address()
     let pair = format!("{address} . {}", server(30));
     port.dial("heir", address, dst).expect("listed for whom had its address");
     assert!(port.passed(dst) > passed);
-    let left = || (!members(&port.lab, "denied4").contains(&pair) && !has()).then_some(());
-    super::lab::retry_until(LATER, left).expect("and it is on no list any more");
+    assert!(!members(&port.lab, "denied4").contains(&pair));
+    assert!(!has(), "and it is on no list any more");
 }
 
 #[test]
