@@ -116,10 +116,7 @@ impl Reader {
 impl Reader {
     /// True if the asker's address was another container's when it asked: the present one is not to inherit that.
     fn was_another(&self, record: &Record) -> bool {
-        let Some(client) = record.client else { return false };
-        // Of a time before the books nothing is known, as of what the registry was loaded with.
-        let Some(then) = books(&self.shared).owner_at(client, record.time) else { return false };
-        self.shared.engine.owner(client).is_none_or(|owner| owner.id != then.id)
+        record.client.is_some_and(|client| books(&self.shared).was_anothers(client, record.time))
     }
 }
 

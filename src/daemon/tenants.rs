@@ -1,9 +1,7 @@
 //! Which container had which address last, kept across restarts: the next one inherits no look-up, not even if it came while
 //! nobody was watching.
 
-use std::collections::HashMap;
 use std::io::Write as _;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,8 +13,8 @@ use crate::store::write_atomically;
 
 const FILE: &str = "tenants.json";
 const VERSION: u64 = 1;
-/// Bytes of an entry at most: an IPv6 address, an id of 64 digits, and what JSON puts around them.
-const ENTRY_BYTES_MAX: u64 = 128;
+/// Bytes of an entry at most: an IPv6 address, an id of 64 digits, a time, and what JSON puts around them.
+const ENTRY_BYTES_MAX: u64 = 192;
 
 /// The tenants as the registry knows them: whoever is in here inherits nothing any more.
 #[derive(Debug, Default)]
@@ -32,7 +30,7 @@ pub struct TenantBook {
 #[serde(deny_unknown_fields)]
 struct Saved {
     version: u64,
-    tenants: HashMap<IpAddr, Arc<str>>,
+    tenants: Tenants,
 }
 
 impl TenantBook {
@@ -85,10 +83,12 @@ fn save(path: &Path, tenants: &Tenants) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Wall;
+    use crate::engine::inventory::Tenant;
 
     fn tenants() -> Tenants {
         [("172.17.0.2", "aa"), ("fd00::2", "bb")]
-            .map(|(ip, id)| (ip.parse().unwrap(), id.into()))
+            .map(|(ip, id)| (ip.parse().unwrap(), Tenant { id: id.into(), since: Wall(7) }))
             .into_iter()
             .collect()
     }

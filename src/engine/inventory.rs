@@ -17,7 +17,7 @@ use super::policy::{Policies, Section};
 use super::time::Wall;
 use claims::Claims;
 
-pub use claims::Tenants;
+pub use claims::{Tenant, Tenants};
 pub use place::Place;
 
 /// Digits of an id that stand for a container whose name is not known yet, as engines show them.
@@ -319,6 +319,11 @@ impl Inventory {
     /// Whose a packet from `address` was at a moment.
     pub fn owner_at(&self, address: IpAddr, at: Wall) -> Option<Arc<Owner>> {
         self.claims.owner_at(address, at)
+    }
+
+    /// Whether what came from `address` at a moment is not to be put down to whoever has it now.
+    pub fn was_anothers(&self, address: IpAddr, at: Wall) -> bool {
+        self.claims.was_anothers(address, at)
     }
 
     /// The container that had `address` between two moments, if it was one alone.

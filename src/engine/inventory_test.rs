@@ -99,15 +99,35 @@ fn a_dead_container_owns_nothing_and_its_late_end_takes_nothing_from_the_next() 
 #[test]
 fn a_tenant_that_came_while_nobody_watched_is_a_new_one() {
     let mut books = books();
-    books.remember(
-        &[("172.18.0.2", "a"), ("172.18.0.3", "b")].map(|(at, id)| (ip(at), id.into())).into(),
-    );
+    let tenant = |(at, id): (&str, &str)| (ip(at), Tenant { id: id.into(), since: Wall(0) });
+    books.remember(&[("172.18.0.2", "a"), ("172.18.0.3", "b")].map(tenant).into());
     let change = Change::All {
         containers: vec![container("a", &["172.18.0.2"]), container("c", &["172.18.0.3"])],
         networks: vec![network(NET, "bridge", "172.18.0.0/16")],
     };
     assert_eq!(apply(&mut books, 1, change).new_tenants, [ip("172.18.0.3")]);
-    assert_eq!(books.tenants().get(&ip("172.18.0.3")).map(|id| &**id), Some("c"));
+    assert_eq!(books.tenants().get(&ip("172.18.0.3")).map(|last| &*last.id), Some("c"));
+}
+
+#[test]
+fn a_look_up_of_before_an_address_changed_hands_is_not_the_new_ones_in_any_later_run() {
+    let (address, here) = (ip("172.18.0.2"), &["172.18.0.2"][..]);
+    let mut first = books();
+    apply(&mut first, 10, Change::Container(container("a", here)));
+    assert!(!first.was_anothers(address, at(1)), "nobody else is known of");
+    let mut second = books();
+    second.remember(first.tenants());
+    apply(&mut second, 50, Change::Container(container("b", here)));
+    let mut third = books();
+    third.remember(second.tenants());
+    let answers =
+        |books: &Inventory| [20, 60].map(|second| books.was_anothers(address, at(second)));
+    assert_eq!(answers(&second), [true, false]);
+    assert_eq!(answers(&third), [true, false], "nor before the engine was heard");
+    apply(&mut third, 90, Change::Container(container("b", here)));
+    assert_eq!(answers(&third), [true, false]);
+    apply(&mut third, 95, Change::Died { id: "b".into() });
+    assert!(third.was_anothers(address, at(92)), "nobody has it now");
 }
 
 #[test]

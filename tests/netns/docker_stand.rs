@@ -29,7 +29,7 @@ pub struct Port {
     pub engine: Engine,
     pub far: Wire,
     pub log: DnsLog,
-    _servers: [Server; 2],
+    pub servers: [Server; 2],
     pub lab: Lab,
 }
 
@@ -65,7 +65,7 @@ impl Port {
         let source = format!("file:{}", log.path.display());
         let daemon = start(&lab, &source, &host(&engine), args);
         daemon.ready();
-        let port = Port { daemon, engine, far, log, _servers: servers, lab };
+        let port = Port { daemon, engine, far, log, servers, lab };
         port.knows_the_engine();
         port
     }

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::engine::limits::{PAST_OWNERS_MAX, TENANTS_MAX};
 use crate::engine::owner::Owner;
 use crate::engine::time::Wall;
@@ -22,8 +24,18 @@ pub(super) struct Claims {
     tenants: Tenants,
 }
 
-/// The id of the last container on each address.
-pub type Tenants = HashMap<IpAddr, Arc<str>>;
+/// The last container on each address.
+pub type Tenants = HashMap<IpAddr, Tenant>;
+
+/// The last container on an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tenant {
+    /// Its id.
+    pub id: Arc<str>,
+    /// What came from the address before was another's; 0 if no other is known of.
+    pub since: Wall,
+}
 
 #[derive(Debug)]
 struct Claim {
@@ -66,12 +78,16 @@ impl Claims {
         let ended = self.past.iter().rev().find(|past| past.address == address);
         let earliest = Wall(at.0.saturating_sub(micros(NEWS_DELAY)));
         let from = earliest.max(ended.map_or(Wall(0), |past| past.until));
-        claimed.new_tenant = self.tenants.get(&address).is_some_and(|last| *last != owner.id);
-        if self.tenants.len() >= TENANTS_MAX {
+        let last = self.tenants.get(&address).map(|last| last.id == owner.id);
+        claimed.new_tenant = last == Some(false);
+        if last.is_none() && self.tenants.len() >= TENANTS_MAX {
             // Those that have their addresses are known anyway.
             self.tenants.retain(|address, _| self.current.contains_key(address));
         }
-        self.tenants.insert(address, Arc::clone(&owner.id));
+        if last != Some(true) {
+            let since = if claimed.new_tenant { from } else { Wall(0) };
+            self.tenants.insert(address, Tenant { id: Arc::clone(&owner.id), since });
+        }
         self.current.insert(address, Claim { owner: Arc::clone(owner), from });
         Some(claimed)
     }
@@ -123,6 +139,15 @@ impl Claims {
         all.all(|owner| owner.id == first.id).then(|| Arc::clone(first))
     }
 
+    /// Whether what came from `address` at a moment is not to be put down to whoever has it now.
+    pub fn was_anothers(&self, address: IpAddr, at: Wall) -> bool {
+        match self.owner_at(address, at) {
+            Some(then) => self.current.get(&address).is_none_or(|claim| claim.owner.id != then.id),
+            // Of a time before the books it is known only when the last one came.
+            None => self.tenants.get(&address).is_some_and(|last| at < last.since),
+        }
+    }
+
     /// Who was last on which address.
     pub fn tenants(&self) -> &Tenants {
         &self.tenants
@@ -130,8 +155,8 @@ impl Claims {
 
     /// Takes in who was last on which address, as an earlier run knew it.
     pub fn remember(&mut self, tenants: &Tenants) {
-        for (address, id) in tenants {
-            self.tenants.entry(*address).or_insert_with(|| Arc::clone(id));
+        for (address, tenant) in tenants {
+            self.tenants.entry(*address).or_insert_with(|| tenant.clone());
         }
     }
 

@@ -37,17 +37,46 @@ impl Engine {
         path: &str,
         body: Option<(&str, &[u8])>,
     ) -> Result<Value, String> {
+        let body = self.raw(method, path, body)?;
+        // Some answers are several objects, one a line, or plain text.
+        Ok(serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    /// Lines in the log of a container, each on its own as the engine keeps it.
+    ///
+    /// # Panics
+    /// When the engine refuses.
+    pub fn log_lines(&self, container: &str) -> usize {
+        let path = format!("/containers/{container}/logs?stdout=1&stderr=1");
+        let log = self.raw("GET", &path, None).expect("the log");
+        // Each line is a frame: its kind, its length in the last four of eight bytes, itself.
+        let (mut rest, mut lines) = (log.as_slice(), 0);
+        while let Some((head, more)) = rest.split_first_chunk::<8>() {
+            let [.., a, b, c, d] = *head;
+            rest = &more[u32::from_be_bytes([a, b, c, d]) as usize..];
+            lines += 1;
+        }
+        lines
+    }
+
+    /// The body of an answer as it is.
+    fn raw(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<(&str, &[u8])>,
+    ) -> Result<Vec<u8>, String> {
         let mut stream = self.ask(method, path, body).map_err(|e| e.to_string())?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).map_err(|e| e.to_string())?;
-        let answer = String::from_utf8_lossy(&answer);
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or("no answer")?;
+        let body = answer.split_off(end + 4);
+        let head = String::from_utf8_lossy(&answer);
         let status = head.split(' ').nth(1).unwrap_or_default();
         if !status.starts_with('2') && status != "304" {
-            return Err(format!("{status} {}", body.trim_end()));
+            return Err(format!("{status} {}", String::from_utf8_lossy(&body).trim_end()));
         }
-        // Some answers are several objects, one a line, or plain text.
-        Ok(serde_json::from_str(body).unwrap_or(Value::Null))
+        Ok(body)
     }
 
     /// Its events from now on, as they come, until it ends.
