@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::config::ListConfig;
-use crate::engine::Wall;
+use crate::engine::{Name, Wall};
 use crate::lists::{
     self, Compiled, DOH_SERVERS, FeedReport, Feeds, Findings, Folder, ListStatus, Protected, Query,
     Source, Status,
@@ -77,6 +77,11 @@ impl Books {
             compiled.lists.confined = compiled.lists.confined.placed_by(named);
         }
         compiled
+    }
+
+    /// The name of the container that has an address, as the running daemon knows it.
+    pub fn name_of(&self, address: IpAddr) -> Option<Name> {
+        names_here(&self.state_dir).get(&address).and_then(|name| Name::new(name).ok())
     }
 
     /// All lists as a report has them. What the running daemon said about fetching goes before what the disk shows.

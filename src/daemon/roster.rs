@@ -3,6 +3,7 @@
 
 mod follow;
 mod memory;
+mod note;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -16,30 +17,30 @@ use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::clock;
-use super::inbox::Inbox;
 use super::library;
 use super::policies::{Networks, Policies};
 use super::shared::Shared;
 use super::truth::Order;
 use crate::config::{Config, RuleConfig};
-use crate::docker::{self, Listener};
-use crate::engine::container::{Change, Dated};
+use crate::docker;
+use crate::engine::Mono;
+use crate::engine::container::Change;
 use crate::engine::event::Body;
-use crate::engine::health::Evidence;
 use crate::engine::inventory::{Effects, Inventory};
-use crate::engine::judge::Decision;
-use crate::engine::policy::{Policy, Section};
-use crate::engine::{Mono, Now};
+use crate::engine::policy::Policy;
 use crate::host;
 use follow::{Admitted, Ground};
 use memory::Memory;
+use note::{Ear, UNNAMED_MAX};
+pub use note::{Note, Notes, Unnamed, notes};
 
-/// Verdicts that may wait for a name; more are told without one.
-const UNNAMED_MAX: usize = 4096;
 /// How long a verdict waits for the name of its container. An engine tells of a start within milliseconds.
 const NAME_PATIENCE: Duration = Duration::from_secs(1);
 /// How often those that wait are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often bridges are looked for while the engine was never heard. It makes them a few hundred milliseconds before
+/// the first process of a container runs.
+const SEARCH_EVERY: Duration = Duration::from_millis(100);
 /// How long a start waits for the engine's first word, so that containers that run are known before their packets. It
 /// takes some milliseconds; without an engine it is known at once that there is none. Where systemd listens for an engine
 /// that waits for us, nobody answers, and all of this passes.
@@ -47,56 +48,12 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 /// Pairs of a container and a blocked address that it may reach by a name of its own, at most.
 const ADMITTED_MAX: usize = 4096;
 
-/// What the thread is told.
-#[derive(Debug)]
-pub enum Note {
-    /// Something became known about containers or networks.
-    Change(Dated),
-    /// Containers are treated by these sections from now on.
-    Sections(Vec<Section>),
-    /// The container engine answers: who and which version.
-    Up(String),
-    /// It does not, and why.
-    Down(String),
-    /// A verdict about a packet whose container is not known yet.
-    Unnamed(Box<Unnamed>),
-    /// A container may reach a blocked address by a name that is allowed to it.
-    Admitted(Admitted),
-    /// End.
-    Stop,
-}
-
-/// A verdict that waits for its name.
-#[derive(Debug)]
-pub struct Unnamed {
-    /// When it was given.
-    pub now: Now,
-    /// The verdict.
-    pub decision: Decision,
-    /// The evidence at that moment.
-    pub evidence: Evidence,
-}
-
-/// The way to the thread.
-pub type Notes = Arc<Inbox<Note>>;
-
-/// A place for notes, before there is a thread.
-///
-/// # Errors
-/// If the kernel gives no descriptor.
-pub fn notes() -> Result<Notes> {
-    Ok(Arc::new(Inbox::new(UNNAMED_MAX)?))
-}
-
 /// The running thread, and the watch on the engine, if there is to be one.
 pub struct Roster {
     shared: Arc<Shared>,
     watch: Option<docker::Watch>,
     thread: Option<JoinHandle<()>>,
 }
-
-/// Passes on what the engine tells.
-struct Ear(Notes);
 
 struct Keeper {
     shared: Arc<Shared>,
@@ -114,6 +71,8 @@ struct Keeper {
     new_tenants: BTreeSet<IpAddr>,
     /// The tenants changed.
     moved: bool,
+    /// The engine was never heard.
+    searches: bool,
     /// Told once the engine was heard, or is known to be away.
     first: Option<Sender<()>>,
 }
@@ -138,6 +97,7 @@ impl Roster {
             policies: Policies::default(),
             new_tenants: BTreeSet::new(),
             moved: false,
+            searches: config.docker.is_some(),
             first: Some(first),
         };
         let mut roster = Roster { shared: Arc::clone(shared), watch: None, thread: None };
@@ -195,24 +155,6 @@ impl Drop for Roster {
     }
 }
 
-impl Listener for Ear {
-    fn change(&mut self, change: Dated) {
-        self.0.put_always(Note::Change(change));
-    }
-
-    fn up(&mut self, version: &str) {
-        self.0.put_always(Note::Up(version.to_owned()));
-    }
-
-    fn down(&mut self, why: &str) {
-        self.0.put_always(Note::Down(why.to_owned()));
-    }
-
-    fn odd(&mut self, count: u64) {
-        tracing::debug!("the container engine said {count} things that were not understood");
-    }
-}
-
 impl Keeper {
     fn run(mut self) {
         loop {
@@ -246,14 +188,36 @@ impl Keeper {
             }
             self.hand_over();
             self.name(clock::mono());
+            self.search();
+        }
+    }
+
+    /// Until the engine is heard for the first time: it makes its bridges, and starts containers on them, before it answers.
+    fn search(&mut self) {
+        if !self.searches {
+            return;
+        }
+        let Ok(host) = host::addresses() else { return };
+        if host != self.rules.host {
+            self.rules.host = host;
+            let (networks, _) = self.networks(&books(&self.shared));
+            self.order_networks(networks);
+        }
+    }
+
+    fn order_networks(&mut self, networks: Networks) {
+        if self.networks.as_ref() != Some(&networks) {
+            self.networks = Some(networks.clone());
+            self.shared.orders.put_always(Order::Networks(networks));
         }
     }
 
     fn wait(&self) {
         let mut descriptors = [PollFd::new(self.notes.as_fd(), PollFlags::POLLIN)];
-        let patience = match self.waiting.is_empty() {
-            true => PollTimeout::NONE,
-            false => PollTimeout::try_from(LOOK_EVERY).unwrap_or(PollTimeout::MAX),
+        let patience = match (self.waiting.is_empty(), self.searches) {
+            (false, _) => PollTimeout::try_from(LOOK_EVERY).unwrap_or(PollTimeout::MAX),
+            (true, true) => PollTimeout::try_from(SEARCH_EVERY).unwrap_or(PollTimeout::MAX),
+            (true, false) => PollTimeout::NONE,
         };
         // An interrupted wait is a short wait.
         let _ = poll(&mut descriptors, patience);
@@ -284,11 +248,9 @@ impl Keeper {
         self.moved |= owners.is_some();
         let (networks, uplinks) = networks.unzip();
         self.tell_uplinks(uplinks.unwrap_or_default());
-        if let Some(networks) = networks.filter(|networks| self.networks.as_ref() != Some(networks))
-        {
+        if let Some(networks) = networks {
             self.memory.set(&networks.containers);
-            self.networks = Some(networks.clone());
-            self.shared.orders.put_always(Order::Networks(networks));
+            self.order_networks(networks);
         }
         if !left.is_empty() {
             self.admitted.retain(|(src, _)| !left.contains(src));
@@ -310,6 +272,7 @@ impl Keeper {
         }
         if all {
             self.first = None;
+            self.searches = false;
         }
     }
 

@@ -166,8 +166,14 @@ fn what_the_lists_show_too_late_is_told_from_the_events_before_them() {
     let (_watch, heard) = watching(&engine);
     up(&heard);
     assert_eq!(next(&heard), "all a1,b2");
-    assert_eq!(next(&heard), "died b2");
-    assert_eq!(next(&heard), "attached a1 [10.1.0.5]");
+    // Whether the end of the one that runs again is told as well depends on when the engine sends it.
+    let mut told = vec![next(&heard)];
+    while told.last().is_some_and(|last| last != "attached a1 [10.1.0.5]") {
+        told.push(next(&heard));
+    }
+    assert!(told.contains(&"died b2".to_owned()), "{told:?}");
+    told.retain(|told| told != "died a1");
+    assert_eq!(told, ["died b2", "attached a1 [10.1.0.5]"]);
 }
 
 #[test]

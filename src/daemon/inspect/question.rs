@@ -119,6 +119,9 @@ impl Spoken {
         queries.extend(names.into_iter().map(|name| Query::Name(name.clone())));
         let source = queries.len();
         queries.extend(from.map(Query::Address));
+        // A container may be in quarantine by its name, whatever its address.
+        let named = from.filter(|_| books.running).and_then(|from| books.name_of(from));
+        queries.extend(named.map(Query::Container));
         let findings = books.find(&queries);
         let mut spoken = Spoken {
             address,
@@ -133,7 +136,7 @@ impl Spoken {
                 (0, Some(src)) if Some(src) == from => &mut spoken.pairs,
                 (_, Some(_)) => continue,
                 (0, None) => &mut spoken.by_address,
-                (query, None) if query == source => &mut spoken.by_source,
+                (query, None) if query >= source => &mut spoken.by_source,
                 (_, None) => &mut spoken.domains,
             };
             place.push(found);

@@ -34,13 +34,14 @@ impl Ground<'_> {
     pub fn networks(&self, books: &Inventory) -> Networks {
         let mut containers = match (books.is_heard(), self.rules.containers_named) {
             (false, _) | (true, true) => self.rules.containers.clone(),
-            (true, false) => of_others(&self.rules.host),
+            (true, false) => of_bridges(&self.rules.host, |on| !is_dockers(on)).collect(),
         };
-        let remembered = self.remembered.iter().filter(|_| !books.is_heard());
-        let known = books.bridges().flat_map(|network| &network.subnets);
-        for net in known.chain(remembered) {
-            if !containers.contains(net) {
-                containers.push(*net);
+        let known = books.bridges().flat_map(|network| network.subnets.iter().copied());
+        let found = of_bridges(&self.rules.host, |_| true);
+        let likely = self.remembered.iter().copied().chain(found).filter(|_| !books.is_heard());
+        for net in known.chain(likely) {
+            if !containers.contains(&net) {
+                containers.push(net);
             }
         }
         let bridges = books.bridges().filter(|network| !self.leads_out(network));
@@ -62,17 +63,20 @@ impl Ground<'_> {
     }
 }
 
-/// Networks of container bridges that are not the engine's: another engine's, as far as their names tell.
-fn of_others(host: &[InterfaceAddress]) -> Vec<Net> {
-    let is_dockers = |on: &InterfaceAddress| {
-        on.interface.starts_with("docker") || on.interface.starts_with("br-")
-    };
+/// Networks of the container bridges there are, of those that fit.
+fn of_bridges(
+    host: &[InterfaceAddress],
+    fits: impl Fn(&InterfaceAddress) -> bool,
+) -> impl Iterator<Item = Net> {
     let link_local = |ip: IpAddr| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    let others = host.iter().filter(|on| on.is_on_bridge() && !is_dockers(on));
-    others
-        .filter(|on| !link_local(on.address))
-        .map(|on| Net::around(on.address, on.prefix))
-        .collect()
+    let bridges = host.iter().filter(move |on| on.is_on_bridge() && fits(on));
+    let judged = bridges.filter(move |on| !link_local(on.address));
+    judged.map(|on| Net::around(on.address, on.prefix))
+}
+
+/// Whether a bridge is Docker's, as far as its name tells.
+fn is_dockers(on: &InterfaceAddress) -> bool {
+    on.interface.starts_with("docker") || on.interface.starts_with("br-")
 }
 
 /// What single containers may; `admitted` by names of their own.
