@@ -127,11 +127,13 @@ impl dns::Sink for Reader {
 
     fn answer(&mut self, answer: Answer<'_>) {
         let now = clock::wall();
-        // What a file held before us may have been asked for at any time.
-        let undated = answer.logged.is_none() && !self.was_up;
+        let history = !self.was_up;
+        let undated = history && answer.logged.is_none();
         let Some(mut record) = answer.to_record(now) else { return };
+        // What a file held before us may have been asked for at any time.
         let asked = if undated { Wall(0) } else { record.time };
-        if now.0.saturating_sub(asked.0) > LATE_US && self.was_another(&record, asked) {
+        let late = history || now.0.saturating_sub(asked.0) > LATE_US;
+        if late && self.was_another(&record, asked) {
             record.client = None;
         }
         let recorded = self.shared.engine.record(&record, clock::mono());
