@@ -44,7 +44,7 @@ remove-rules: build
 
 install: build
 	$(SUDO) install -D -m 0755 $(SYNHOLD) $(PREFIX)/sbin/synhold
-	sed 's#/usr/local/#$(PREFIX)/#' data/synhold.service | $(SUDO) install -D -m 0644 /dev/stdin $(PREFIX)/lib/systemd/system/synhold.service
+	sed "s#/usr/local/#$(PREFIX)/#" data/synhold.service | $(SUDO) install -D -m 0644 /dev/stdin $(PREFIX)/lib/systemd/system/synhold.service
 	[ -e /etc/synhold/synhold.toml ] || $(SUDO) install -D -m 0644 data/synhold.toml /etc/synhold/synhold.toml
 
 setup:

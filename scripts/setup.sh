@@ -31,6 +31,7 @@ echo "installing:$missing"
 # Debian starts what it installs, now and at every boot: an engine would put its rules and its bridge on this machine.
 # `systemctl unmask docker.service docker.socket containerd.service` if you want one.
 if [ -n "$engine" ] && [ -d /run/systemd/system ]; then
+    echo "docker is for tests only and is not to run here: systemctl unmask docker.service docker.socket containerd.service"
     $sudo systemctl mask docker.service docker.socket containerd.service
 elif [ -n "$engine" ] && [ ! -e /usr/sbin/policy-rc.d ]; then
     trap '$sudo rm -f /usr/sbin/policy-rc.d' EXIT

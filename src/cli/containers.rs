@@ -47,7 +47,10 @@ pub(super) fn to_confine(place: &Place, text: &str) -> Result<Named> {
             format!("  it has {} now, and what it gets later counts too", addresses.join(", "))
         }
     };
-    Ok(Named { entry: entry_of(name)?, about: vec![now] })
+    let gaps = found.gaps.iter();
+    let gaps =
+        gaps.map(|gap| format!("  NOT COVERED, not even by quarantine: {}", words::plain(gap)));
+    Ok(Named { entry: entry_of(name)?, about: std::iter::once(now).chain(gaps).collect() })
 }
 
 /// The same to let it out. Its name does without a daemon: the container may be gone.

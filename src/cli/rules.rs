@@ -73,6 +73,14 @@ fn following(wanted: Ruleset, current: Option<&Ruleset>) -> Ruleset {
     }
 }
 
+/// What may stand while none runs: with the networks that the last one left, so that the posture holds for them too.
+fn left_by_a_run(wanted: Ruleset, current: Option<&Ruleset>) -> Ruleset {
+    match current {
+        Some(current) if !daemon::is_running() => wanted.judging_also(current),
+        _ => wanted,
+    }
+}
+
 fn remove() -> Result<Answer> {
     say(if nftables::remove()? { "the rules are gone" } else { "there were no rules of ours" })?;
     Ok(Answer::Fine)
@@ -90,7 +98,7 @@ fn check(file: Option<&Path>, options: RuleOptions) -> Result<Answer> {
     let config = config::load_rules(file, options)?;
     let actual = nftables::read()?;
     let wanted = Ruleset::new(&config.options(nftables::probe()?));
-    let wanted = following(wanted, actual.as_ref());
+    let wanted = left_by_a_run(following(wanted, actual.as_ref()), actual.as_ref());
     // Whoever put them in, the rules are the same.
     let drift = nftables::check(&wanted, actual.as_ref().map(Ruleset::unmarked).as_ref());
     for difference in &drift {

@@ -133,7 +133,7 @@ fn containers(containers: &[Container], now: Wall) -> Vec<String> {
     let mut table = Table::new(&[
         ("CONTAINER", Align::Cut),
         ("MODE", Align::Left),
-        ("ADDRESSES", Align::Cut),
+        ("ADDRESSES", Align::Left),
         ("ACCEPTED", Align::Right),
         ("HELD", Align::Right),
         ("REFUSED", Align::Right),
@@ -160,7 +160,11 @@ fn containers(containers: &[Container], now: Wall) -> Vec<String> {
 /// `3 s ago never-resolved 203.0.113.9 tcp/443`
 fn refusal(refusal: &Refusal, now: Wall) -> String {
     let Refusal { at, dst, port, proto, reason } = refusal;
-    format!("{} {} {dst} {}/{port}", words::ago(*at, now), reason.as_str(), proto.as_str())
+    let to = match (proto, port) {
+        (Some(proto), Some(port)) => format!(" {}/{port}", proto.as_str()),
+        _ => String::new(),
+    };
+    format!("{} {} {dst}{to}", words::ago(*at, now), reason.as_str())
 }
 
 /// What is not judged, or not as somebody asked for.

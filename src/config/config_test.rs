@@ -1,5 +1,8 @@
 //! The file, the command line over it, and values that cannot be.
 
+use clap::Args as _;
+
+use super::file::parse;
 use super::*;
 use crate::engine::Scope;
 
@@ -206,6 +209,7 @@ fn container_sections_are_read_in_order_and_checked() {
     assert_eq!(sections[1].wish.scope, Some(Scope::Container));
     for (wrong, part) in [
         ("mode = \"off\"", "needs `name` or `image`"),
+        ("name = \"\"", "empty pattern"),
         ("name = \"a\"\nmode = \"on\"", "`on` is not one of"),
         ("name = \"a\"\nhold-ms = 1000", "between 1 and"),
         ("name = \"a\"\ncolour = \"blue\"", "unknown field"),
@@ -215,6 +219,8 @@ fn container_sections_are_read_in_order_and_checked() {
         assert!(error.contains("container") && error.contains(part), "{wrong}: {error}");
         assert!(!error.contains('\n'), "{error}");
     }
+    let error = parse("[container]\nname = \"a\"").unwrap_err().to_string();
+    assert!(error.contains("two brackets"), "{error}");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use super::Config;
+use super::file::read;
 use crate::engine::policy::{Pattern, Section};
 use crate::engine::wish::{Treatment, Wish};
 
@@ -39,6 +41,8 @@ impl ContainerSection {
             self.name.is_some() || self.image.is_some(),
             "it needs `name` or `image`: a pattern with * for any text, as name = \"web-*\""
         );
+        let is_empty = |pattern: &Option<String>| pattern.as_deref() == Some("");
+        ensure!(!is_empty(&self.name) && !is_empty(&self.image), "an empty pattern fits nobody");
         let mut wish = Wish::default();
         let keys = [
             ("mode", self.mode),
@@ -68,4 +72,12 @@ pub(super) fn resolver(name: &str) -> Section {
         is_final: true,
         ..Section::default()
     }
+}
+
+/// Reads the sections of the file anew, while the rest of it holds until a restart.
+///
+/// # Errors
+/// As [`super::load`].
+pub fn load_sections(config: &Config) -> Result<Vec<Section>> {
+    Ok(config.sections(read(config.file.as_deref())?.containers))
 }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{DEFAULT_STATE_DIR, Options, read};
+use super::file::read;
+use super::{DEFAULT_STATE_DIR, Options};
 use crate::host::{self, InterfaceAddress};
 use crate::lists::Feed;
 

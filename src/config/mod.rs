@@ -1,31 +1,27 @@
 //! Configuration: the file under the command line, checked, with every default filled in.
 
 mod containers;
+mod file;
 mod lists;
 mod options;
 mod values;
 
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Args as _;
 
-pub use containers::ContainerSection;
+pub use containers::{ContainerSection, load_sections};
+use file::read;
 pub use lists::{ListConfig, load_lists, load_state_dir};
 pub use options::{AutoBlock, DaemonOptions, Fail, LocalAs, Options, RefuseBy, RuleOptions};
 
 use crate::dns::{self, SpawnConfig};
 use crate::docker;
 use crate::engine::hold::Bounds;
-use crate::engine::limits::{
-    CONFIG_BYTES_MAX, HELD_MAX, HOLD_BUDGET_DEFAULT, HOLD_DEFAULT, HOLD_MAX, QUEUES_MAX,
-};
-use crate::engine::policy::Policies;
+use crate::engine::limits::{HELD_MAX, HOLD_BUDGET_DEFAULT, HOLD_DEFAULT, HOLD_MAX, QUEUES_MAX};
+use crate::engine::policy::{Policies, Section};
 use crate::engine::wish::Refusal;
 use crate::engine::{Mode, Settings};
 use crate::events::LogFormat;
@@ -107,6 +103,8 @@ pub struct Config {
     pub docker: Option<docker::Address>,
     /// What holds for which container.
     pub policies: Policies,
+    /// The file that was named.
+    pub file: Option<PathBuf>,
 }
 
 /// Reads `file`, or the default file if it is there, under what the command line gave.
@@ -119,8 +117,8 @@ pub fn load(file: Option<&Path>, given: Options) -> Result<Config> {
     let rules = resolve_rules(&given.rules.or(from_file.rules))?;
     let mut config = resolve(daemon, rules)?;
     config.feeds = from_file.feeds;
-    let resolvers = config.resolver_containers().into_iter().map(containers::resolver);
-    config.policies.sections = resolvers.chain(from_file.containers).collect();
+    config.policies.sections = config.sections(from_file.containers);
+    config.file = file.map(Path::to_owned);
     Ok(config)
 }
 
@@ -131,75 +129,6 @@ pub fn load(file: Option<&Path>, given: Options) -> Result<Config> {
 pub fn load_rules(file: Option<&Path>, given: RuleOptions) -> Result<RuleConfig> {
     let from_file = read(file)?;
     resolve_rules(&given.or(from_file.rules))
-}
-
-fn read(file: Option<&Path>) -> Result<Options> {
-    let path = file.unwrap_or(Path::new(DEFAULT_FILE));
-    let mut text = String::new();
-    match File::open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound && file.is_none() => {
-            return Ok(Options::default());
-        }
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-        Ok(file) => file.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text),
-    }
-    .with_context(|| format!("cannot read {}", path.display()))?;
-    ensure!(
-        text.len() as u64 <= CONFIG_BYTES_MAX,
-        "{} is larger than a configuration can be",
-        path.display()
-    );
-    parse(&text).with_context(|| path.display().to_string())
-}
-
-/// Keys are the long flags of `run`, or parts of them in a table named by the part before a dash; anything else is an error, since a misspelt key would protect nobody.
-fn parse(text: &str) -> Result<Options> {
-    let mut table = flat(text.parse().map_err(|error| one_line(&error, text))?)?;
-    let mut sections =
-        |key: &str| table.remove(key).unwrap_or_else(|| toml::Value::Array(Vec::new()));
-    let (feeds, containers) = (sections("feed"), sections("container"));
-    let command = Options::augment_args(clap::Command::new("run"));
-    let known: BTreeSet<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
-    if let Some(unknown) = table.keys().find(|key| !known.contains(key.as_str())) {
-        let keys: Vec<&str> = known.into_iter().collect();
-        bail!("unknown key {unknown:?}; the keys are {}", keys.join(", "));
-    }
-    let value = toml::Value::Table(table);
-    let into = |error: toml::de::Error| one_line(&error, text);
-    Ok(Options {
-        feeds: Feed::all(feeds.try_into().map_err(into).context("[[feed]]")?)?,
-        containers: ContainerSection::all(
-            containers.try_into().map_err(into).context("[[container]]")?,
-        )?,
-        rules: value.clone().try_into().map_err(into)?,
-        daemon: value.try_into().map_err(into)?,
-    })
-}
-
-/// `[dns] redirect` says `dns-redirect`.
-fn flat(table: toml::Table) -> Result<toml::Table> {
-    let mut flat = toml::Table::new();
-    for (key, value) in table {
-        let parts = match value {
-            toml::Value::Table(parts) => {
-                parts.into_iter().map(|(part, value)| (format!("{key}-{part}"), value)).collect()
-            }
-            value => vec![(key, value)],
-        };
-        for (key, value) in parts {
-            ensure!(flat.insert(key.clone(), value).is_none(), "key {key:?} is there twice");
-        }
-    }
-    Ok(flat)
-}
-
-/// The parser draws a picture of several lines; an error here is one.
-fn one_line(error: &toml::de::Error, text: &str) -> anyhow::Error {
-    let message = error.message().lines().collect::<Vec<_>>().join("; ");
-    match error.span().and_then(|span| text.get(..span.start)) {
-        Some(before) => anyhow::anyhow!("line {}: {message}", before.lines().count().max(1)),
-        None => anyhow::anyhow!("{message}"),
-    }
 }
 
 fn resolve_rules(options: &RuleOptions) -> Result<RuleConfig> {
@@ -314,6 +243,7 @@ fn resolve(options: DaemonOptions, rules: RuleConfig) -> Result<Config> {
         feeds: Vec::new(),
         docker,
         policies,
+        file: None,
     })
 }
 
@@ -359,6 +289,12 @@ impl Config {
     /// Containers whose log is evidence: they resolve for the others, and are to reach their own servers.
     pub fn resolver_containers(&self) -> Vec<&str> {
         self.sources.iter().filter_map(dns::Spec::container).collect()
+    }
+
+    /// The operator's sections behind what holds for those.
+    fn sections(&self, written: Vec<Section>) -> Vec<Section> {
+        let resolvers = self.resolver_containers().into_iter().map(containers::resolver);
+        resolvers.chain(written).collect()
     }
 }
 

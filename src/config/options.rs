@@ -55,8 +55,8 @@ pub enum AutoBlock {
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RuleOptions {
-    /// Network whose containers are judged, as 172.17.0.0/16 [default: the container bridges' networks found at
-    /// start and 172.16.0.0/12]
+    /// Network whose containers are judged beside Docker's, as 172.17.0.0/16 [default: none; until Docker is heard,
+    /// container bridges found at start and 172.16.0.0/12]
     #[arg(long, value_name = "CIDR")]
     #[serde(default)]
     pub container_net: Vec<String>,

@@ -140,10 +140,10 @@ pub struct Refusal {
     pub at: Wall,
     /// Where to.
     pub dst: IpAddr,
-    /// Which port.
-    pub port: u16,
-    /// Transport protocol.
-    pub proto: Proto,
+    /// Which port; nothing for what a set of the kernel refused.
+    pub port: Option<u16>,
+    /// Transport protocol, likewise.
+    pub proto: Option<Proto>,
     /// Why.
     pub reason: Reason,
 }
@@ -202,6 +202,9 @@ pub struct Named {
 pub struct Containers {
     /// Names of containers that run, or that were asked for, with their addresses.
     pub containers: BTreeMap<String, Vec<IpAddr>>,
+    /// What is not judged of the one that was asked for, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<String>,
 }
 
 impl Containers {

@@ -10,7 +10,7 @@ use crate::lists::{
     Source, Status,
 };
 
-use super::control::names_here;
+use super::control::{is_asked, names_here};
 use super::{clock, lock, protected};
 
 /// Everything that is listed, as it is on disk.
@@ -43,7 +43,8 @@ impl Books {
         let told =
             |status: &Status| status.lists.iter().any(|list| list.report.name == DOH_SERVERS);
         let refuse_doh = config.refuse_doh || status.as_ref().is_some_and(told);
-        let running = lock::is_state_in_use(&config.state_dir);
+        // One that writes nothing locks nothing, but answers.
+        let running = lock::is_state_in_use(&config.state_dir) || is_asked(&config.state_dir);
         let mut protected = protected::all(&config.host, &config.upstreams);
         // Likewise what only its command line names is not to be blocked.
         let named = status.iter().filter(|_| running).flat_map(|status| &status.protected);

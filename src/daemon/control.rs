@@ -13,7 +13,7 @@ use super::shared::Shared;
 use crate::config::Config;
 use crate::control::{DockerState, Listener, Server};
 use answers::Answers;
-pub use ask::{Asker, names_here};
+pub use ask::{Asker, is_asked, names_here};
 
 /// The socket's file in the state directory.
 const FILE: &str = "control.sock";

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::policies::Freedom;
-use crate::engine::Wall;
 use crate::engine::inventory::Inventory;
-use crate::engine::owner::Owner;
+use crate::engine::owner::{Owner, Refused};
+use crate::engine::{Reason, Wall};
 use crate::nftables::{self, Bulk, Channel, Element, Error, Key, names};
 
 /// Pairs read from one set; the kernel's `hits` sets hold no more.
@@ -39,10 +39,17 @@ pub struct Hit {
 }
 
 impl Hit {
-    /// Puts in whose the packets were that came between two looks. Who forges a source is not who has the address.
+    /// Puts in whose the packets were that came between two looks, and counts them for it. Who forges a source is not
+    /// who has the address.
     pub fn name(&mut self, books: &Inventory, from: Wall, to: Wall) {
         if self.by != By::Forged {
             self.owner = books.owner_between(self.src, from, to);
+        }
+        if let Some(owner) = &self.owner {
+            // Why a pair is denied was told with the verdict of a moment ago.
+            let (at, reason) = (to, Reason::Blocklisted);
+            let last = Refused { at, dst: self.dst, port: None, reason };
+            owner.tally.refuse(self.count, (self.by == By::List).then_some(last));
         }
     }
 }

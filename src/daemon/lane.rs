@@ -251,8 +251,10 @@ fn judge<L: Link>(packet: Packet<'_, L>, generation: u32, shared: &Shared, lane:
     let flow = match packet::parse(packet.payload()) {
         Ok(flow) => flow,
         Err(malformed) => {
-            packet.answer(refusal(shared.mode(), shared));
-            shared.report_malformed(&malformed, lane);
+            let src = malformed.addresses.map(|(src, _)| src);
+            let mode = src.map_or(shared.mode(), |src| shared.engine.mode_at(src));
+            packet.answer(refusal(mode, shared));
+            shared.report_malformed(&malformed, mode, lane);
             return;
         }
     };

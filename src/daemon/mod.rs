@@ -40,7 +40,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::SigSet;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{Config, RuleConfig};
+use crate::config::{self, Config, RuleConfig};
 use crate::dns;
 use crate::engine::event::{Body, Ready, Reload, Stop};
 use crate::engine::health::SourceHealth;
@@ -100,7 +100,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     // 6. Queues before rules: what the rules send must find somebody.
     let lanes = Lanes::start(config, &shared)?;
     // 7. Rules, and those who keep them. From here on nothing returns early.
-    let wanted = roster.rules(&config.rules);
+    let wanted = roster.rules(config);
     let rules = Rules::install(&wanted, config.engine.mode, shared.engine.lists().hosts())
         .context("cannot install the rules, so nothing is protected")?;
     let ready = ready(config, &wanted, &shared, &rules);
@@ -162,6 +162,7 @@ async fn serve(
             }
             _ = signals.reload.recv() => {
                 writer.reopen();
+                read_sections(config, shared);
                 if let Some(path) = &config.events {
                     shared.event(Body::Reload(Reload { what: path.display().to_string(), lists: None }));
                 }
@@ -172,6 +173,17 @@ async fn serve(
     };
     watch.look(shared, config.rules.queues);
     ended
+}
+
+/// Treats containers by the file as it is now; a fault in it leaves everything as it was.
+fn read_sections(config: &Config, shared: &Shared) {
+    match config::load_sections(config) {
+        Ok(sections) => shared.roster.put_always(roster::Note::Sections(sections)),
+        Err(error) => {
+            let message = format!("the configuration is not read again: {error:#}");
+            shared.report_health("config", false, message);
+        }
+    }
 }
 
 struct Signals {

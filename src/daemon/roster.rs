@@ -2,6 +2,7 @@
 //! to the kernel, names to what was judged before its container was known.
 
 mod follow;
+mod memory;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -27,9 +28,11 @@ use crate::engine::event::Body;
 use crate::engine::health::Evidence;
 use crate::engine::inventory::{Effects, Inventory};
 use crate::engine::judge::Decision;
-use crate::engine::policy::Policy;
+use crate::engine::policy::{Policy, Section};
 use crate::engine::{Mono, Now};
-use follow::Admitted;
+use crate::host;
+use follow::{Admitted, Ground};
+use memory::Memory;
 
 /// Verdicts that may wait for a name; more are told without one.
 const UNNAMED_MAX: usize = 4096;
@@ -49,6 +52,8 @@ const ADMITTED_MAX: usize = 4096;
 pub enum Note {
     /// Something became known about containers or networks.
     Change(Dated),
+    /// Containers are treated by these sections from now on.
+    Sections(Vec<Section>),
     /// The container engine answers: who and which version.
     Up(String),
     /// It does not, and why.
@@ -101,6 +106,9 @@ struct Keeper {
     waiting: VecDeque<Unnamed>,
     admitted: BTreeSet<Admitted>,
     networks: Option<Networks>,
+    memory: Memory,
+    /// Bridges that were told to lead out.
+    uplinks: BTreeSet<Arc<str>>,
     policies: Policies,
     /// Addresses whose last container's look-ups are to be forgotten.
     new_tenants: BTreeSet<IpAddr>,
@@ -125,6 +133,8 @@ impl Roster {
             waiting: VecDeque::new(),
             admitted: BTreeSet::new(),
             networks: None,
+            memory: Memory::load(&config.state_dir, config.memory_only),
+            uplinks: BTreeSet::new(),
             policies: Policies::default(),
             new_tenants: BTreeSet::new(),
             moved: false,
@@ -145,9 +155,17 @@ impl Roster {
     }
 
     /// What the rules are to be at start, by what is known of networks.
-    pub fn rules(&self, config: &RuleConfig) -> RuleConfig {
-        let Networks { containers, bridges } = follow::networks(&books(&self.shared), config);
-        RuleConfig { containers, bridges, ..config.clone() }
+    pub fn rules(&self, config: &Config) -> RuleConfig {
+        let memory = Memory::load(&config.state_dir, config.memory_only);
+        let gateways = host::gateways();
+        let ground =
+            Ground { rules: &config.rules, remembered: memory.nets(), gateways: &gateways };
+        // Without an engine that is asked, nobody would take them away again.
+        let Networks { containers, bridges } = match config.docker {
+            Some(_) => ground.networks(&books(&self.shared)),
+            None => Ground { remembered: &[], ..ground }.networks(&books(&self.shared)),
+        };
+        RuleConfig { containers, bridges, ..config.rules.clone() }
     }
 
     /// True if it ended although nobody told it to.
@@ -201,12 +219,23 @@ impl Keeper {
             self.wait();
             for note in self.notes.take() {
                 match note {
-                    Note::Change(dated) => self.change(dated),
+                    Note::Change(dated) => {
+                        let all = matches!(dated.change, Change::All { .. });
+                        let effects = books(&self.shared).apply(dated);
+                        self.follow(effects, all);
+                    }
+                    Note::Sections(sections) => {
+                        let effects = books(&self.shared).set_sections(sections, clock::wall());
+                        self.follow(effects, false);
+                    }
                     Note::Up(who) => {
                         self.shared.report_docker(true, who);
                     }
                     Note::Down(why) => self.down(&why),
-                    Note::Unnamed(unnamed) => self.waiting.push_back(*unnamed),
+                    Note::Unnamed(unnamed) if self.waiting.len() < UNNAMED_MAX => {
+                        self.waiting.push_back(*unnamed);
+                    }
+                    Note::Unnamed(unnamed) => self.shared.tell(*unnamed),
                     Note::Admitted(pair) => self.admit(pair),
                     Note::Stop => {
                         self.hand_over();
@@ -241,19 +270,23 @@ impl Keeper {
         self.shared.report_docker(false, message);
     }
 
-    fn change(&mut self, dated: Dated) {
-        let all = matches!(dated.change, Change::All { .. });
-        let mut inventory = books(&self.shared);
-        let effects = inventory.apply(dated);
+    /// Passes on what a change led to; `all` if it was everything there is.
+    fn follow(&mut self, effects: Effects, all: bool) {
+        let inventory = books(&self.shared);
         // A network whose containers are still to come tells which addresses wait for a name.
         let owners = (effects.owners || effects.networks).then(|| inventory.owners());
-        let networks = (all || effects.networks).then(|| follow::networks(&inventory, &self.rules));
+        let networks = (all || effects.networks).then(|| self.networks(&inventory));
         drop(inventory);
+        // A container is treated otherwise from now on, where it is.
+        let treated = effects.owners && effects.left.is_empty() && effects.new_tenants.is_empty();
         let Effects { new_tenants, news, left, .. } = effects;
         self.new_tenants.extend(new_tenants);
         self.moved |= owners.is_some();
+        let (networks, uplinks) = networks.unzip();
+        self.tell_uplinks(uplinks.unwrap_or_default());
         if let Some(networks) = networks.filter(|networks| self.networks.as_ref() != Some(networks))
         {
+            self.memory.set(&networks.containers);
             self.networks = Some(networks.clone());
             self.shared.orders.put_always(Order::Networks(networks));
         }
@@ -267,6 +300,9 @@ impl Keeper {
             if let Some(library) = self.shared.library.get() {
                 library.put_always(library::Note::Owners);
             }
+            if treated {
+                self.shared.denied.look_again();
+            }
             self.follow_policies();
         }
         for news in news {
@@ -274,6 +310,26 @@ impl Keeper {
         }
         if all {
             self.first = None;
+        }
+    }
+
+    /// Where containers are now, and the bridges that lead out.
+    fn networks(&self, books: &Inventory) -> (Networks, BTreeSet<Arc<str>>) {
+        let gateways = host::gateways();
+        let remembered = self.memory.nets();
+        let ground = Ground { rules: &self.rules, remembered, gateways: &gateways };
+        let uplinks = ground.uplinks(books).map(|network| Arc::clone(&network.name)).collect();
+        (ground.networks(books), uplinks)
+    }
+
+    fn tell_uplinks(&mut self, uplinks: BTreeSet<Arc<str>>) {
+        for name in uplinks {
+            let message = format!(
+                "network {name} is on the bridge by which this host reaches the outside: forged sources get in there"
+            );
+            if self.uplinks.insert(name) {
+                self.shared.report_health("docker", false, message);
+            }
         }
     }
 
@@ -299,6 +355,9 @@ impl Keeper {
 
     fn follow_policies(&mut self) {
         let owners = self.shared.engine.owners();
+        // What a container may reach by name ends with the policy that names it.
+        let registry = self.shared.engine.registry();
+        self.admitted.retain(|(src, dst)| owners.admits(*src, *dst, registry));
         let policies = follow::policies(&owners, &self.base, &self.admitted);
         if policies != self.policies {
             self.policies = policies.clone();

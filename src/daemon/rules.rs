@@ -177,7 +177,8 @@ impl Rules {
         } else if !nftables::check(&self.applied, Some(&current)).is_empty() {
             tracing::warn!("the rules stay as they are: somebody changed them while synhold ran");
         } else if let Some(previous) = &self.previous {
-            nftables::apply(previous, Some(&current))?;
+            // While nobody runs, a container on a network that came since is judged by the posture like any other.
+            nftables::apply(&previous.judging_also(&current), Some(&current))?;
         }
         Ok(())
     }

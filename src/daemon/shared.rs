@@ -256,12 +256,15 @@ impl Shared {
     }
 
     /// Counts and reports a packet that cannot be read.
-    pub fn report_malformed(&self, malformed: &Malformed, lane: u16) {
+    pub fn report_malformed(&self, malformed: &Malformed, mode: Mode, lane: u16) {
         self.tally.malformed.fetch_add(1, Ordering::Relaxed);
         self.tally.refused.fetch_add(1, Ordering::Relaxed);
         let now = clock::now();
         let evidence = self.engine.evidence(now);
-        let body = VerdictBody::malformed(malformed, self.mode(), evidence, self.queue_num + lane);
+        let mut body = VerdictBody::malformed(malformed, mode, evidence, self.queue_num + lane);
+        if let Some(owner) = body.src.and_then(|src| self.engine.owner(src)) {
+            body.name(&owner);
+        }
         self.events.send(Event { time: now.wall, body: Body::Verdict(body) });
     }
 

@@ -8,12 +8,13 @@ use bollard::errors::Error;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use serde_json::Value;
 
-use crate::engine::container::{Container, Network};
+use crate::engine::container::{Container, Network, is_covered};
 use crate::engine::time::Wall;
 
 use super::answer::{self, Identity, Listed, Names};
 use super::batch::{Answers, Questions};
 use super::event::ACTIONS;
+use super::gateway::{GATEWAY, Gateway};
 use super::raw::{self, AskError, escape};
 
 /// How long the engine may take for one small answer. It takes some milliseconds; one that takes this long is stuck.
@@ -88,7 +89,12 @@ impl Api {
     pub(super) async fn lists(&mut self) -> Result<Lists, AskError> {
         let networks = self.networks().await?;
         let answer = self.get("/containers/json?all=1", LIST_PATIENCE).await?;
-        let containers = self.containers(&answer).await;
+        let mut containers = self.containers(&answer).await;
+        if self.names.knows(GATEWAY)
+            && let Some((_, gateway)) = self.gateway().await?
+        {
+            containers.iter_mut().for_each(|container| gateway.complete(container));
+        }
         Ok(Lists { containers, networks })
     }
 
@@ -98,6 +104,9 @@ impl Api {
         if !questions.networks.is_empty() {
             self.look_at_networks(questions, &mut answers).await?;
         }
+        if questions.ways_out && self.has_other_ways_out(&answers) {
+            self.look_at_gateway(&mut answers).await?;
+        }
         if !questions.containers.is_empty() {
             let filters = serde_json::json!({ "id": questions.containers });
             let filters = escape(&filters.to_string());
@@ -105,9 +114,12 @@ impl Api {
             let answer = self.get(&target, ASK_PATIENCE).await?;
             if self.identity.podman && answer::unknown_networks(&answer, &self.names) {
                 // Podman before 5 tells nothing of a network that is created.
-                answers.discovered = self.networks().await?;
+                answers.discovered.extend(self.networks().await?);
             }
-            let containers = self.containers(&answer).await;
+            let mut containers = self.containers(&answer).await;
+            if let Some(gateway) = &answers.gateway {
+                containers.iter_mut().for_each(|container| gateway.complete(container));
+            }
             let by_id =
                 containers.into_iter().map(|container| (container.id.to_string(), container));
             answers.containers = by_id.collect();
@@ -148,8 +160,44 @@ impl Api {
         self.odd += odd;
         let networks: Vec<Network> =
             answers.networks.values().map(|(network, _)| network.clone()).collect();
+        // Of a swarm's network that another host made, no event tells here before a container is in it.
+        let unknown = networks.iter().filter(|network| !self.names.knows(&network.id));
+        answers.discovered.extend(unknown.cloned());
         self.names.learn(&networks);
         Ok(())
+    }
+
+    /// Whether containers may leave by another bridge than those of their networks.
+    fn has_other_ways_out(&self, answers: &Answers) -> bool {
+        let mut looked_at = answers.networks.values();
+        !self.identity.podman
+            && (self.names.knows(GATEWAY)
+                || looked_at.any(|(network, _)| !is_covered(&network.driver)))
+    }
+
+    async fn look_at_gateway(&mut self, answers: &mut Answers) -> Result<(), AskError> {
+        let Some((network, gateway)) = self.gateway().await? else { return Ok(()) };
+        if !self.names.knows(&network.id) {
+            self.names.learn(std::slice::from_ref(&network));
+            answers.discovered.push(network);
+        }
+        answers.gateway = Some(gateway);
+        Ok(())
+    }
+
+    /// The way out of overlay networks, if there is one.
+    async fn gateway(&mut self) -> Result<Option<(Network, Gateway)>, AskError> {
+        let answer = match self.get(&format!("/networks/{GATEWAY}"), ASK_PATIENCE).await {
+            Ok(answer) => answer,
+            Err(error) if error.is_refusal() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Some(network) = answer::network(&answer, &self.names) else {
+            self.odd += 1;
+            return Ok(None);
+        };
+        let gateway = Gateway { network: network.id.clone(), attached: answer::attached(&answer) };
+        Ok(Some((network, gateway)))
     }
 
     async fn networks(&mut self) -> Result<Vec<Network>, AskError> {

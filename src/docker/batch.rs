@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::engine::container::{Change, Container, Dated, Endpoint, Network};
 
 use super::event::{Event, What};
+use super::gateway::Gateway;
 
 /// What has to be asked before a handful of events can be told on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(super) struct Questions {
     pub(super) containers: BTreeSet<Arc<str>>,
     /// Networks to look at.
     pub(super) networks: BTreeSet<Arc<str>>,
+    /// Containers may have another way out than before, or a network another than its own bridge.
+    pub(super) ways_out: bool,
 }
 
 /// What the engine answered.
@@ -30,12 +33,21 @@ pub(super) struct Answers {
     pub(super) networks: HashMap<String, (Network, HashMap<String, Vec<IpAddr>>)>,
     /// Networks that nothing told of, but that a container is in.
     pub(super) discovered: Vec<Network>,
+    /// The way out of overlay networks as it is now, if it was looked at and is there.
+    pub(super) gateway: Option<Gateway>,
 }
 
 /// What `events` make necessary to ask.
 pub(super) fn questions(events: &[Event]) -> Questions {
     let mut out = Questions::default();
     for event in events {
+        out.ways_out |= matches!(
+            event.what,
+            What::Stirred(_)
+                | What::Attached { .. }
+                | What::Detached { .. }
+                | What::NetworkCreated(_)
+        );
         match &event.what {
             What::Created(id) | What::Stirred(id) => out.containers.insert(id.clone()),
             What::Attached { network, .. } | What::NetworkCreated(network) => {
@@ -53,10 +65,22 @@ pub(super) fn changes(events: Vec<Event>, answers: &Answers) -> Vec<Dated> {
     let discovered = answers.discovered.iter().cloned();
     let discovered =
         discovered.map(|network| Dated { at: first, change: Change::Network(network) });
-    let told = events
-        .into_iter()
-        .filter_map(|event| Some(Dated { at: event.at, change: change(event.what, answers)? }));
+    let told = events.into_iter().flat_map(|event| {
+        let way_out = way_out(&event.what, answers);
+        let changes = change(event.what, answers).into_iter().chain(way_out);
+        changes.map(move |change| Dated { at: event.at, change })
+    });
     discovered.chain(told).collect()
+}
+
+/// Where a container that came into a network or left one leaves the host now: that is in no event.
+fn way_out(what: &What, answers: &Answers) -> Option<Change> {
+    let (What::Attached { id, .. } | What::Detached { id, .. }) = what else { return None };
+    let gateway = answers.gateway.as_ref()?;
+    Some(match gateway.endpoint(id) {
+        Some(endpoint) => Change::Attached { id: id.clone(), endpoint },
+        None => Change::Detached { id: id.clone(), network: gateway.network.clone() },
+    })
 }
 
 fn change(what: What, answers: &Answers) -> Option<Change> {

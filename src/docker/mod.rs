@@ -5,6 +5,7 @@ mod api;
 mod batch;
 mod connect;
 mod event;
+mod gateway;
 mod lines;
 pub mod logs;
 mod raw;

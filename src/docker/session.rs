@@ -74,6 +74,10 @@ pub(super) async fn run(address: &Address, voice: &mut Voice<'_>) -> Result<(), 
     let age = if api.is_podman() { AGE_MAX_PODMAN } else { AGE_MAX };
     while begun.elapsed() < age {
         voice.odd(feed.take_odd() + api.take_odd());
+        if feed.missed {
+            // Whoever starts a container writes its labels, and an event carries them all: only the lists tell what it was.
+            return Ok(());
+        }
         let events = feed.take();
         if events.is_empty() {
             match tokio::time::timeout(QUIET, feed.read()).await {
@@ -97,20 +101,25 @@ struct Feed {
     lines: Lines,
     queue: VecDeque<Event>,
     odd: u64,
+    /// An event was too long to be read since the lists were made.
+    missed: bool,
 }
 
 impl Feed {
     fn new(stream: BoxStream<'static, Result<Vec<u8>, Error>>) -> Feed {
-        Feed { stream, lines: Lines::default(), queue: VecDeque::new(), odd: 0 }
+        Feed { stream, lines: Lines::default(), queue: VecDeque::new(), odd: 0, missed: false }
     }
 
     /// Reads what comes next. Can be given up at any time without loss.
     async fn read(&mut self) -> Result<(), Lost> {
         let piece = self.stream.next().await.ok_or(Lost::Ended)?.map_err(AskError::from)?;
-        let (queue, odd) = (&mut self.queue, &mut self.odd);
-        self.lines.push(&piece, |line| match line.and_then(event::parse) {
-            Some(event) => queue.push_back(event),
-            None => *odd += 1,
+        let (queue, odd, missed) = (&mut self.queue, &mut self.odd, &mut self.missed);
+        self.lines.push(&piece, |line| {
+            *missed |= line.is_none();
+            match line.and_then(event::parse) {
+                Some(event) => queue.push_back(event),
+                None => *odd += 1,
+            }
         });
         if self.queue.len() > QUEUE_MAX { Err(Lost::Behind) } else { Ok(()) }
     }
@@ -131,6 +140,8 @@ impl Feed {
         let mut events: Vec<Event> = self.queue.drain(..).collect();
         event::settle(&mut events, listed);
         self.queue = events.into();
+        // What was too long before is in the lists.
+        self.missed = false;
     }
 
     fn take(&mut self) -> Vec<Event> {

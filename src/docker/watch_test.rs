@@ -108,6 +108,9 @@ fn what_happens_while_the_lists_are_made_is_told_after_them() {
 #[test]
 fn a_life_is_told_in_order_with_the_moments_of_its_events() {
     let engine = Engine::listening();
+    engine.set(|state| {
+        state.networks.insert("net1".into(), network(&[]));
+    });
     let (_watch, heard) = watching(&engine);
     up(&heard);
     assert_eq!(next(&heard), "all ");
@@ -344,3 +347,6 @@ fn an_engine_that_never_answers_does_not_hold_up_the_stop() {
     assert!(begun.elapsed() < PATIENCE / 4, "{:?}", begun.elapsed());
     engine.set(|state| state.held.clear());
 }
+
+#[path = "gateway_test.rs"]
+mod gateway;

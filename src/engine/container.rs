@@ -17,7 +17,7 @@ pub struct Container {
     pub id: Arc<str>,
     /// Name without the leading slash.
     pub name: Arc<str>,
-    /// Image as it was named when the container was created.
+    /// Image as the engine names it, or its digest once its tag is another's.
     pub image: Arc<str>,
     /// Labels that begin with [`LABEL_PREFIX`].
     pub labels: BTreeMap<String, String>,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::container::{Change, Container, Dated, Endpoint, Network, NetworkMode, is_covered};
 use super::limits::CONTAINERS_MAX;
 use super::owner::{Owner, Owners};
-use super::policy::Policies;
+use super::policy::{Policies, Section};
 use super::time::Wall;
 use claims::Claims;
 
@@ -24,6 +24,8 @@ pub use place::Place;
 const SHORT_ID: usize = 12;
 /// Digits of an id that a person has to give at least.
 const ID_DIGITS_MIN: usize = 4;
+/// Beginning of an image that has no name.
+const DIGEST: &str = "sha256:";
 
 /// The books.
 #[derive(Debug)]
@@ -111,8 +113,9 @@ impl Inventory {
             Change::Attached { id, endpoint } => self.attach(&id, endpoint, at, &mut effects),
             Change::Detached { id, network } => {
                 let gone = |endpoint: &Endpoint| endpoint.network == network;
-                self.detach(&id, gone, at, &mut effects);
-                self.tell(&id, What::Changed, at, &mut effects);
+                if self.detach(&id, gone, at, &mut effects) {
+                    self.tell(&id, What::Changed, at, &mut effects);
+                }
             }
             Change::Died { id } => self.die(&id, at, &mut effects),
             Change::Removed { id } => {
@@ -127,13 +130,31 @@ impl Inventory {
                 effects.networks |= self.networks.remove(&id).is_some();
             }
         }
+        self.place_news(&mut effects);
+        effects.owners |= !effects.left.is_empty() || !effects.new_tenants.is_empty();
+        effects
+    }
+
+    /// Treats containers by these sections from now on.
+    pub fn set_sections(&mut self, sections: Vec<Section>, at: Wall) -> Effects {
+        self.policies.sections = sections;
+        let mut effects = Effects::default();
+        let ids: Vec<Arc<str>> = self.containers.keys().cloned().collect();
+        for id in ids {
+            let Some(entry) = self.containers.get(&id) else { continue };
+            let described = Container { endpoints: Vec::new(), ..entry.container.clone() };
+            self.update(described, at, &mut effects);
+        }
+        self.place_news(&mut effects);
+        effects
+    }
+
+    fn place_news(&self, effects: &mut Effects) {
         for news in &mut effects.news {
             if let Some(entry) = self.containers.get(&news.owner.id) {
                 news.place = self.place(&entry.container);
             }
         }
-        effects.owners |= !effects.left.is_empty() || !effects.new_tenants.is_empty();
-        effects
     }
 
     fn all(
@@ -180,6 +201,10 @@ impl Inventory {
         let room = self.containers.len() < CONTAINERS_MAX;
         match self.containers.get_mut(&id) {
             Some(entry) => {
+                // A container keeps its image. Once its tag has moved on, an engine knows it by its digest alone.
+                if container.image.starts_with(DIGEST) && !entry.container.image.is_empty() {
+                    container.image = Arc::clone(&entry.container.image);
+                }
                 container.endpoints = std::mem::take(&mut entry.container.endpoints);
                 let owner = self.policies.owner(&container, &entry.owner.tally);
                 if owner != *entry.owner {
@@ -243,20 +268,24 @@ impl Inventory {
         }
     }
 
+    /// True if it was where it is gone from.
     fn detach(
         &mut self,
         id: &Arc<str>,
         goes: impl Fn(&Endpoint) -> bool,
         at: Wall,
         effects: &mut Effects,
-    ) {
-        let Some(entry) = self.containers.get_mut(id) else { return };
+    ) -> bool {
+        let Some(entry) = self.containers.get_mut(id) else { return false };
         let gone = entry.container.endpoints.extract_if(.., |endpoint| goes(endpoint));
-        for address in gone.flat_map(|endpoint| endpoint.addresses) {
+        let gone: Vec<Endpoint> = gone.collect();
+        let was_there = !gone.is_empty();
+        for address in gone.into_iter().flat_map(|endpoint| endpoint.addresses) {
             if self.claims.release(address, id, at) {
                 effects.left.push(address);
             }
         }
+        was_there
     }
 
     fn die(&mut self, id: &Arc<str>, at: Wall, effects: &mut Effects) {

@@ -196,6 +196,34 @@ fn a_rename_and_a_policy_reach_the_owner_and_its_counters_stay() {
 }
 
 #[test]
+fn sections_that_are_read_again_hold_at_once_for_whom_they_fit() {
+    let mut books = books();
+    for (id, at) in [("a", "172.18.0.2"), ("b", "172.18.0.3")] {
+        apply(&mut books, 1, Change::Container(container(id, &[at])));
+    }
+    let mut wish = crate::engine::wish::Wish::default();
+    wish.set("mode", "off").unwrap();
+    let name = Some(crate::engine::policy::Pattern::new("a-*"));
+    let effects = books.set_sections(vec![Section { name, wish, ..Section::default() }], at(2));
+    assert!(effects.owners && effects.left.is_empty());
+    let told: Vec<&str> = effects.news.iter().map(|news| &*news.owner.name).collect();
+    assert_eq!(told, ["a-name"], "and of nobody else");
+    let owners = books.owners();
+    let mode = |address: &str| owners.of(ip(address)).unwrap().policy.mode.as_str();
+    assert_eq!((mode("172.18.0.2"), mode("172.18.0.3")), ("off", "enforce"));
+}
+
+#[test]
+fn a_container_keeps_the_name_of_its_image_when_its_tag_moves() {
+    let mut books = books();
+    let named = Container { image: "nginx:1".into(), ..container("a", &["172.18.0.2"]) };
+    apply(&mut books, 1, Change::Container(named));
+    let moved = Container { image: "sha256:0123".into(), ..container("a", &["172.18.0.2"]) };
+    assert!(!apply(&mut books, 2, Change::Container(moved)).owners);
+    assert_eq!(&*books.owners().of(ip("172.18.0.2")).unwrap().image, "nginx:1");
+}
+
+#[test]
 fn leaving_one_network_keeps_the_addresses_of_the_other() {
     let mut books = books();
     apply(&mut books, 0, Change::Network(network("net2", "bridge", "10.9.0.0/24")));
@@ -206,6 +234,8 @@ fn leaving_one_network_keeps_the_addresses_of_the_other() {
     let effects = apply(&mut books, 3, Change::Detached { id: "a".into(), network: NET.into() });
     assert_eq!(effects.left, [ip("172.18.0.2")]);
     assert_eq!(owner(&books, "10.9.0.2"), name("a"));
+    let effects = apply(&mut books, 4, Change::Detached { id: "a".into(), network: NET.into() });
+    assert!(effects.news.is_empty(), "it was not there: {effects:?}");
 }
 
 #[test]
@@ -218,6 +248,13 @@ fn what_is_not_judged_is_said() {
     let place = &effects.news[0].place;
     assert!(place.addresses.is_empty() && place.gaps[0].contains("macvlan"), "{place:?}");
     assert_eq!(owner(&books, "192.168.1.7"), None);
+
+    apply(&mut books, 1, Change::Network(network("ov", "overlay", "10.0.1.0/24")));
+    let mut task = container("task", &["172.18.0.3"]);
+    task.endpoints.push(endpoint("ov", &["10.0.1.2"]));
+    let place = &apply(&mut books, 1, Change::Container(task)).news[0].place;
+    assert_eq!(place.addresses, [ip("172.18.0.3")]);
+    assert!(place.gaps[0].ends_with("what leaves by docker_gwbridge is judged"), "{place:?}");
 
     let host = Container { network: NetworkMode::Host, ..container("host", &[]) };
     let effects = apply(&mut books, 2, Change::Container(host));

@@ -110,6 +110,11 @@ impl<T> Engine<T> {
         }
     }
 
+    /// Whether refusals of what comes from an address are carried out.
+    pub fn mode_at(&self, address: IpAddr) -> Mode {
+        self.mode_of(self.owner(address).as_deref())
+    }
+
     /// Who owns an address.
     pub fn owner(&self, address: IpAddr) -> Option<Arc<Owner>> {
         self.owners.load().of(address).cloned()
@@ -121,7 +126,13 @@ impl<T> Engine<T> {
         let (src, dst) = (flow.src.ip(), flow.dst.ip());
         let (grade, known) = self.look_up(src, dst);
         let (verdict, reason, domain) = self.decide(src, dst, grade, owner.as_deref())?;
-        let (held, mode) = (Duration::ZERO, self.mode_of(owner.as_deref()));
+        let name = owner.as_ref().map(|owner| &*owner.name);
+        let mode = match self.lists.load().confines(src, name) {
+            // Quarantine beats a container's mode, as in the kernel.
+            true => self.settings.mode,
+            false => self.mode_of(owner.as_deref()),
+        };
+        let held = Duration::ZERO;
         Some(Decision {
             flow,
             lane,
@@ -299,7 +310,13 @@ impl<T> Engine<T> {
     /// The decision about a packet that waits no longer, because its record came, or lists or owners changed.
     fn release(&self, left: Left<T>) -> Answer<T> {
         let (held, copies) = (left.held, left.copies);
-        let owner = left.owner.clone().or_else(|| self.owner(left.flow.src.ip()));
+        // As it is treated by now, which is what decided.
+        let now = self.owner(left.flow.src.ip());
+        let same = |owner: &Arc<Owner>| now.as_ref().filter(|now| now.id == owner.id).cloned();
+        let owner = match &left.owner {
+            Some(owner) => Some(same(owner).unwrap_or_else(|| Arc::clone(owner))),
+            None => now,
+        };
         let quick = self.quick(left.flow, left.lane, owner);
         // What decided a moment ago may be gone again; the packet is on its way out, and nobody is accused.
         let Some(mut decision) = quick else { return self.refuse_left(left, Reason::Unhealthy) };

@@ -137,3 +137,32 @@ fn what_a_container_asks_from_one_of_its_addresses_it_may_use_from_another() {
     assert_eq!(reason("10.9.0.2:1"), Some(Reason::Resolved));
     assert_eq!(reason("172.17.0.3:1"), None, "its neighbour");
 }
+
+#[test]
+fn r1_who_is_off_or_in_a_dry_run_is_refused_in_quarantine_for_good() {
+    for mode in [Treatment::Off, Treatment::DryRun] {
+        let engine = engine(Scope::Global);
+        engine.set_owners(owners("172.17.0.2", |policy| policy.mode = mode), at(0).mono);
+        let quarantine = vec![("172.17.0.2".parse().unwrap(), None)];
+        engine.set_lists(Arc::new(Lists { quarantine, ..Lists::default() }), at(0).mono);
+        let Step::Decided(decision) = engine.packet(web(), 0, 1, at(0).mono) else { panic!() };
+        assert_eq!((decision.verdict, decision.mode), (Verdict::Drop, Mode::Enforce), "{mode:?}");
+    }
+}
+
+#[test]
+fn r1_what_waits_passes_once_its_container_is_let_go() {
+    for change in
+        [(|policy: &mut Policy| policy.mode = Treatment::Off) as fn(&mut Policy), |policy| {
+            let net: Net = "203.0.113.9".parse().unwrap();
+            policy.allow = Some(Arc::new(Side::new([(net.family(), net.span())], [], [])));
+        }]
+    {
+        let engine = engine(Scope::Global);
+        engine.set_owners(owners("172.17.0.2", |_| ()), at(0).mono);
+        assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold(Mode::Enforce));
+        let released = engine.set_owners(owners("172.17.0.2", change), at(1).mono);
+        let decision = &released[0].decision;
+        assert_eq!(decision.verdict, Verdict::Accept, "{:?}", decision.reason);
+    }
+}

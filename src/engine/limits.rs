@@ -20,6 +20,8 @@ pub const NAMES_PER_EVENT_MAX: usize = 4;
 
 /// Destinations that one container may be allowed beside the lists. More belong into the allow list.
 pub const ALLOW_PER_CONTAINER_MAX: usize = 256;
+/// Labels of one container that are told as not followed. Whoever starts it decides how many there are.
+pub const FAULTS_MAX: usize = 16;
 /// Containers remembered, running or not. A host runs hundreds.
 pub const CONTAINERS_MAX: usize = 16_384;
 /// Addresses whose last owner is remembered, so that the next one inherits nothing.

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::flow::Flow;
+use super::flow::Proto;
 use super::judge::Decision;
 use super::net::Net;
 use super::policy::Policy;
 use super::record::Record;
+use super::registry::Registry;
 use super::time::Wall;
 use super::verdict::{Reason, Verdict};
 
@@ -52,8 +53,10 @@ pub struct OwnerTally {
 pub struct Refused {
     /// When.
     pub at: Wall,
-    /// Of which flow.
-    pub flow: Flow,
+    /// Where to.
+    pub dst: IpAddr,
+    /// Protocol and port; the kernel's sets do not tell.
+    pub port: Option<(Proto, u16)>,
     /// Why.
     pub reason: Reason,
 }
@@ -77,14 +80,22 @@ impl OwnerTally {
         match decision.verdict {
             Verdict::Accept => self.accepted.fetch_add(1, Relaxed),
             Verdict::Drop => {
-                let refused = Refused { at, flow: decision.flow, reason: decision.reason };
-                *self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refused);
-                self.refused.fetch_add(1, Relaxed)
+                let (flow, reason) = (decision.flow, decision.reason);
+                let port = Some((flow.proto, flow.dst.port()));
+                self.refuse(1, Some(Refused { at, dst: flow.dst.ip(), port, reason }))
             }
         };
         if !decision.held.is_zero() {
             self.held.fetch_add(1, Relaxed);
         }
+    }
+
+    /// Counts packets that were refused; `last` is what there is to say about the last of them.
+    pub fn refuse(&self, packets: u64, last: Option<Refused>) -> u64 {
+        if last.is_some() {
+            *self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner) = last;
+        }
+        self.refused.fetch_add(packets, Relaxed)
     }
 
     /// The counts now.
@@ -143,6 +154,17 @@ impl Owners {
     /// All of them, by address.
     pub fn iter(&self) -> impl Iterator<Item = (IpAddr, &Arc<Owner>)> {
         self.by_address.iter().map(|(address, owner)| (*address, owner))
+    }
+
+    /// Whether the container at `src` may reach `dst` by a name of it.
+    pub fn admits(&self, src: IpAddr, dst: IpAddr, registry: &Registry) -> bool {
+        let side = self.of(src).and_then(|owner| owner.policy.allow.as_ref());
+        side.is_some_and(|side| {
+            let named = registry.with_names(dst, |names| {
+                names.filter_map(|seen| side.names.find(&seen.name)).next().is_some()
+            });
+            named.unwrap_or(false)
+        })
     }
 
     /// The addresses of containers that may reach the record's address by its name.

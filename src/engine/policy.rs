@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::container::{Container, LABEL_PREFIX};
 use super::judge::{Mode, Scope, Settings};
+use super::limits::FAULTS_MAX;
 use super::lists::Side;
 use super::owner::{Owner, OwnerTally};
 use super::wish::{Allow, Refusal, Treatment, Wish, shown};
@@ -127,6 +128,10 @@ impl Policies {
                 }
             }
         }
+        if let more @ 1.. = policy.faults.len().saturating_sub(FAULTS_MAX) {
+            policy.faults.truncate(FAULTS_MAX);
+            policy.faults.push(format!("{more} more labels are not followed"));
+        }
         if self.base.mode == Treatment::DryRun && policy.mode == Treatment::Enforce {
             policy.mode = Treatment::DryRun;
             policy.faults.push("nothing is enforced: this host is in a dry run".to_owned());
@@ -161,7 +166,7 @@ impl Policy {
         }
     }
 
-    /// Whether a wish would let through what is refused now.
+    /// Whether a wish would let through what is refused now. A longer hold does not: it asks for a record all the same.
     fn is_loosened_by(&self, wish: &Wish) -> bool {
         wish.mode.is_some_and(|mode| mode < self.mode)
             || (wish.scope == Some(Scope::Global) && self.scope == Scope::Container)

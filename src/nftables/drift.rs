@@ -327,7 +327,7 @@ mod tests {
             &["chain forward: rule \"refused by the daemon\": missing"],
         );
         says(
-            |is| is.chains[1].rules[1].exprs = vec![Expr::Verdict(Verdict::Accept)],
+            |is| is.chains[1].rules[3].exprs = vec![Expr::Verdict(Verdict::Accept)],
             &[
                 "chain verdict: rule \"ask the daemon\": changed: is `accept`, should be `counter queue to 0`",
             ],

@@ -50,8 +50,9 @@ pub fn probe() -> Result<QueueVia, Error> {
 /// The smallest transaction that holds a queueing rule.
 fn question(queue_via: QueueVia) -> Batch {
     const CHAIN: &str = "probe";
-    let rules = rules::verdict(&Options { queue_via, ..Options::default() });
-    let steps = rules.into_iter().map(|rule| Step::AddRule(CHAIN.to_owned(), rule)).collect();
+    // The last of the chain; those before it ask sets that are not there.
+    let queueing = rules::verdict(&Options { queue_via, ..Options::default() }).pop();
+    let steps = queueing.into_iter().map(|rule| Step::AddRule(CHAIN.to_owned(), rule)).collect();
     let chains = vec![Chain { name: CHAIN.to_owned(), hook: None, rules: Vec::new() }];
     Batch::new(&Transaction { table: TableStep::Add, chains, steps }, Ending::Abort)
 }

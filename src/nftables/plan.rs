@@ -225,6 +225,8 @@ mod tests {
     fn only_the_chain_that_differs_is_written_again() {
         let wanted = [
             "the flush of chain verdict",
+            "rule \"no flow, of a dry run, IPv4\" of chain verdict",
+            "rule \"no flow, of a dry run, IPv6\" of chain verdict",
             "rule \"no flow at all\" of chain verdict",
             "rule \"ask the daemon\" of chain verdict",
         ];

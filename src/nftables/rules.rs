@@ -189,7 +189,13 @@ pub fn verdict(options: &Options) -> Vec<Rule> {
         // iptables' -j NFQUEUE --queue-balance 0:3 --queue-bypass --queue-cpu-fanout; nft has no text for it
         QueueVia::Compat => Expr::TargetNfqueue(to),
     };
-    vec![invalid(options), rule("ask the daemon", [counter(), vec![queue]])]
+    // ct state & invalid != 0 ip saddr @dryrun4 counter return
+    let spared = both(|family| {
+        let spared = is_in(Field::Saddr, family, names::DRYRUN, true);
+        rule(named("no flow, of a dry run", family), [is_invalid(), spared, counter(), returns()])
+    });
+    let rest = [invalid(options), rule("ask the daemon", [counter(), vec![queue]])];
+    spared.into_iter().chain(rest).collect()
 }
 
 #[cfg(test)]
@@ -227,11 +233,11 @@ mod tests {
                 (Posture::Closed, true, true),
             ] {
                 let rules = verdict(&Options { posture, queue_via, dry_run, ..Options::default() });
-                let Some(Expr::Queue(to) | Expr::TargetNfqueue(to)) = rules[1].exprs.last() else {
+                let Some(Expr::Queue(to) | Expr::TargetNfqueue(to)) = rules[3].exprs.last() else {
                     panic!()
                 };
                 assert_eq!(to.bypass, wanted);
-                let passes = rules[0].exprs.last() == Some(&Expr::Verdict(Verdict::Return));
+                let passes = rules[2].exprs.last() == Some(&Expr::Verdict(Verdict::Return));
                 assert_eq!(passes, wanted, "and whether invalid packets pass");
             }
         }

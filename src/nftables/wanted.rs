@@ -3,10 +3,12 @@
 use rustables::HookClass;
 
 use super::drift::serves_as;
+use super::element::Key;
 use super::expr::Rule;
 use super::options::{DnsRedirect, Options};
-use super::ruleset::{Chain, Hook, Ruleset};
-use super::{names, rules, sets};
+use super::ruleset::{Chain, Hook, Ruleset, Set};
+use super::{Family, names, rules, sets};
+use crate::engine::intervals::merge;
 
 impl Ruleset {
     /// The rules these options ask for.
@@ -39,6 +41,20 @@ impl Ruleset {
     pub fn knows_bridges(&self) -> bool {
         let bridges = self.set(names::BRIDGES.v4).and_then(|set| set.elements.as_ref());
         bridges.is_some_and(|bridges| !bridges.is_empty())
+    }
+
+    /// The same, judging the containers that `other` judges as well.
+    pub fn judging_also(&self, other: &Ruleset) -> Ruleset {
+        let mut same = self.clone();
+        for family in Family::BOTH {
+            let name = names::CONTAINERS.of(family);
+            let Some(set) = same.sets.iter_mut().find(|set| set.name == name) else { continue };
+            let theirs = other.set(name).filter(|theirs| serves_as(theirs, set));
+            let ranges = set.ranges().chain(theirs.into_iter().flat_map(Set::ranges));
+            let spans = merge(ranges.map(|(_, span)| span));
+            set.elements = Some(spans.into_iter().map(|span| Key::Span(family, span)).collect());
+        }
+        same
     }
 
     /// The same, with the sets that follow the networks holding what those of `other` do. Sets of another type stay.

@@ -22,6 +22,7 @@ mod docker_late;
 mod docker_many;
 mod docker_names;
 mod docker_nets;
+mod docker_overlay;
 mod docker_permits;
 mod docker_policy;
 mod docker_quarantine;

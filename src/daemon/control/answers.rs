@@ -32,8 +32,6 @@ use crate::nftables::{self, Posture, Refuse};
 
 /// How long a look at the rules in the kernel holds: whoever asks in a loop is not to keep it busy.
 const RULES_FRESH: Duration = Duration::from_secs(1);
-/// Unfollowed labels told of one container, which may have any number of labels.
-const FAULTS_MAX: usize = 16;
 const SECOND: u64 = 1_000_000;
 
 /// Who answers.
@@ -217,10 +215,14 @@ impl Answers {
             return Err(Fault::new(FaultKind::NotFound, unknown(text)));
         }
         let mut containers: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+        let mut gaps = Vec::new();
         for (owner, place) in found {
             containers.entry(owner.name.to_string()).or_default().extend(place.addresses);
+            if asked.is_some() {
+                gaps = place.gaps;
+            }
         }
-        Ok(Containers { containers })
+        Ok(Containers { containers, gaps })
     }
 }
 
@@ -251,9 +253,9 @@ fn container(owner: &Owner, place: Place, lists: &Lists) -> Container {
         refused: counts.refused,
         last_refusal: counts.last_refusal.map(|refused| Refusal {
             at: refused.at,
-            dst: refused.flow.dst.ip(),
-            port: refused.flow.dst.port(),
-            proto: refused.flow.proto,
+            dst: refused.dst,
+            port: refused.port.map(|(_, port)| port),
+            proto: refused.port.map(|(proto, _)| proto),
             reason: refused.reason,
         }),
     }
@@ -266,10 +268,6 @@ fn policy(policy: &Treated) -> Policy {
         names.sort_unstable();
         spans.chain(names).collect::<Vec<String>>()
     };
-    let mut faults: Vec<String> = policy.faults.iter().take(FAULTS_MAX).cloned().collect();
-    if let more @ 1.. = policy.faults.len().saturating_sub(FAULTS_MAX) {
-        faults.push(format!("{more} more labels are not followed"));
-    }
     Policy {
         mode: policy.mode,
         scope: policy.scope,
@@ -281,7 +279,7 @@ fn policy(policy: &Treated) -> Policy {
             .iter()
             .map(|(key, from)| ((*key).to_owned(), from.clone()))
             .collect(),
-        faults,
+        faults: policy.faults.clone(),
     }
 }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::control::{DockerState, parse};
 use crate::engine::container::{Change, Container as Told, Dated, Endpoint, Network, NetworkMode};
 use crate::engine::inventory::Inventory;
+use crate::engine::limits::FAULTS_MAX;
 use crate::engine::policy::Policies;
 use crate::engine::registry::Registry;
 use crate::engine::{Engine, Kind, Name, Reason, Record, Settings, Verdict};

@@ -57,6 +57,11 @@ impl Asker {
     }
 }
 
+/// Whether a daemon of a state directory answers.
+pub fn is_asked(state_dir: &Path) -> bool {
+    Asker::find(state_dir).is_ok_and(|asker| asker.is_some())
+}
+
 /// Names of containers by their addresses, as the daemon of a state directory knows them; none if none runs or it is of
 /// another network namespace, where the same addresses are others'. Names explain, they do not decide.
 pub fn names_here(state_dir: &Path) -> BTreeMap<IpAddr, String> {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::config::RuleConfig;
 use crate::daemon::policies::{Networks, Policies};
+use crate::engine::container::Network;
 use crate::engine::intervals::Span;
 use crate::engine::inventory::Inventory;
 use crate::engine::net::{Family, Net, number};
@@ -17,23 +18,48 @@ use crate::nftables::Bridge;
 /// A container and an address that it may reach by a name.
 pub type Admitted = (IpAddr, IpAddr);
 
-/// Where containers are: as configured, and in the networks of the engine. Until it was heard for the first time, where
-/// they were found or are likely to be.
-pub fn networks(books: &Inventory, rules: &RuleConfig) -> Networks {
-    let mut containers = match (books.is_heard(), rules.containers_named) {
-        (false, _) | (true, true) => rules.containers.clone(),
-        (true, false) => of_others(&rules.host),
-    };
-    for net in books.bridges().flat_map(|network| &network.subnets) {
-        if !containers.contains(net) {
-            containers.push(*net);
+/// What decides where containers are, beside the books.
+pub struct Ground<'a> {
+    /// What is configured.
+    pub rules: &'a RuleConfig,
+    /// Networks of the engine when it was last heard, by an earlier run.
+    pub remembered: &'a [Net],
+    /// Gateways of this host.
+    pub gateways: &'a [IpAddr],
+}
+
+impl Ground<'_> {
+    /// Where containers are: as configured, and in the networks of the engine. Until it was heard for the first time,
+    /// where they were, were found or are likely to be.
+    pub fn networks(&self, books: &Inventory) -> Networks {
+        let mut containers = match (books.is_heard(), self.rules.containers_named) {
+            (false, _) | (true, true) => self.rules.containers.clone(),
+            (true, false) => of_others(&self.rules.host),
+        };
+        let remembered = self.remembered.iter().filter(|_| !books.is_heard());
+        let known = books.bridges().flat_map(|network| &network.subnets);
+        for net in known.chain(remembered) {
+            if !containers.contains(net) {
+                containers.push(*net);
+            }
         }
+        let bridges = books.bridges().filter(|network| !self.leads_out(network));
+        let bridge = |network: &Network| {
+            let interface = network.interface.as_ref()?.to_string();
+            Some(Bridge { interface, nets: network.subnets.clone() })
+        };
+        Networks { containers, bridges: bridges.filter_map(bridge).collect() }
     }
-    let bridge = |network: &crate::engine::container::Network| {
-        let interface = network.interface.as_ref()?.to_string();
-        Some(Bridge { interface, nets: network.subnets.clone() })
-    };
-    Networks { containers, bridges: books.bridges().filter_map(bridge).collect() }
+
+    /// Bridges by which this host itself reaches the outside: what comes in there has any source.
+    pub fn uplinks<'b>(&'b self, books: &'b Inventory) -> impl Iterator<Item = &'b Network> {
+        books.bridges().filter(|network| self.leads_out(network))
+    }
+
+    fn leads_out(&self, network: &Network) -> bool {
+        let within = |gateway: &IpAddr| network.subnets.iter().any(|net| net.contains(*gateway));
+        self.gateways.iter().any(within)
+    }
 }
 
 /// Networks of container bridges that are not the engine's: another engine's, as far as their names tell.

@@ -245,7 +245,7 @@ fn the_newest_networks_and_policies_hold_whatever_others_do() {
 
 #[test]
 #[ignore = "needs root: `make test-netns` runs it"]
-fn the_users_own_rules_come_back_without_networks_and_policies() {
+fn the_users_own_rules_come_back_without_policies_and_go_on_judging_the_networks() {
     in_netns(|| {
         let queue_via = nftables::probe().unwrap();
         let users =
@@ -267,6 +267,9 @@ fn the_users_own_rules_come_back_without_networks_and_policies() {
         wait_for(&NETWORKS);
         wait_for(&POLICIES);
         bench.stop();
+        let followed = BRIDGES.iter().map(|(_, of)| net(of)).collect();
+        let followed = nftables::Options { containers: followed, ..config().options(queue_via) };
+        let users = users.judging_also(&Ruleset::new(&followed));
         assert_eq!(nftables::read().unwrap(), Some(users));
         for (set, _) in POLICIES {
             assert!(members(&[set])[0].is_empty(), "{set}");

@@ -81,7 +81,11 @@ impl Claims {
         let from = earliest.max(ended.unwrap_or(Wall(0)));
         let last = self.tenants.get(&address).map(|last| last.id == owner.id);
         claimed.new_tenant = last == Some(false);
-        if claimed.new_tenant || (last.is_none() && self.tenants.len() < TENANTS_MAX) {
+        if last.is_none() && self.tenants.len() >= TENANTS_MAX {
+            // Those that have their addresses are known anyway.
+            self.tenants.retain(|address, _| self.current.contains_key(address));
+        }
+        if last != Some(true) {
             // Of one that came while nobody watched it is not known when; rather nothing is its than another's.
             let known = ended.unwrap_or(at);
             let since = if claimed.new_tenant { known } else { Wall(0) };

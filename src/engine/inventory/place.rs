@@ -24,10 +24,7 @@ impl Inventory {
             let name = network.map_or(&endpoint.network, |network| &network.name);
             networks.push(name.to_string());
             match network.filter(|network| !is_covered(&network.driver)) {
-                Some(network) => gaps.push(format!(
-                    "network {name} is of type {}: its traffic does not pass this host's rules",
-                    network.driver
-                )),
+                Some(network) => gaps.push(gap(name, &network.driver)),
                 None => addresses.extend(&endpoint.addresses),
             }
         }
@@ -46,4 +43,15 @@ impl Inventory {
         }
         Place { addresses, networks, gaps }
     }
+}
+
+/// What of a network's traffic is not judged.
+fn gap(name: &str, driver: &str) -> String {
+    let what = match driver {
+        "overlay" => {
+            "its traffic between hosts does not pass this host's rules; what leaves by docker_gwbridge is judged"
+        }
+        _ => "its traffic does not pass this host's rules",
+    };
+    format!("network {name} is of type {driver}: {what}")
 }
