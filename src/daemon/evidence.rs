@@ -15,7 +15,7 @@ use crate::dns::{self, Answer, SpawnConfig, Stop};
 use crate::engine::event::{Body, RecordBody};
 use crate::engine::health::{Batch, SourceHealth};
 use crate::engine::registry::Inserted;
-use crate::engine::{Record, Verdict};
+use crate::engine::{Record, Verdict, Wall};
 
 /// The running readers.
 pub struct Readers {
@@ -114,9 +114,9 @@ impl Reader {
 }
 
 impl Reader {
-    /// True if the asker's address was another container's when it asked: the present one is not to inherit that.
-    fn was_another(&self, record: &Record) -> bool {
-        record.client.is_some_and(|client| books(&self.shared).was_anothers(client, record.time))
+    /// True if the asker's address was another container's at that moment: the present one is not to inherit that.
+    fn was_another(&self, record: &Record, asked: Wall) -> bool {
+        record.client.is_some_and(|client| books(&self.shared).was_anothers(client, asked))
     }
 }
 
@@ -127,8 +127,13 @@ impl dns::Sink for Reader {
 
     fn answer(&mut self, answer: Answer<'_>) {
         let now = clock::wall();
+        let history = !self.was_up;
+        let undated = history && answer.logged.is_none();
         let Some(mut record) = answer.to_record(now) else { return };
-        if now.0.saturating_sub(record.time.0) > LATE_US && self.was_another(&record) {
+        // What a file held before us may have been asked for at any time.
+        let asked = if undated { Wall(0) } else { record.time };
+        let late = history || now.0.saturating_sub(asked.0) > LATE_US;
+        if late && self.was_another(&record, asked) {
             record.client = None;
         }
         let recorded = self.shared.engine.record(&record, clock::mono());

@@ -121,7 +121,7 @@ fn a_look_up_of_before_an_address_changed_hands_is_not_the_new_ones_in_any_later
     let mut third = books();
     third.remember(second.tenants());
     let answers =
-        |books: &Inventory| [20, 60].map(|second| books.was_anothers(address, at(second)));
+        |books: &Inventory| [49, 60].map(|second| books.was_anothers(address, at(second)));
     assert_eq!(answers(&second), [true, false]);
     assert_eq!(answers(&third), [true, false], "nor before the engine was heard");
     apply(&mut third, 90, Change::Container(container("b", here)));

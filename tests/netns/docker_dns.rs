@@ -226,6 +226,35 @@ fn a_resolver_that_goes_and_comes_back_is_read_on_without_a_gap_or_a_repetition(
     names.dial("mine", server(5), PORT).expect_err("nobody asked for it");
 }
 
+#[test]
+fn a_log_that_is_read_again_credits_nobody_with_what_another_asked_for() {
+    let names = Names::new("ddnsheir", &resolver());
+    names.engine.run(&Run::new("stays").network("own"));
+    let args = ["--hold-ms", "200", "--scope", "container"];
+    let daemon = names.daemon(&args);
+    names.ask(6);
+    names.question("stays", RESOLVER.into(), 53, &name(7)).expect("answered");
+    for n in [6, 7] {
+        record(&daemon, n);
+    }
+    names.dial("mine", server(6), PORT).expect("its own look-up");
+    let address = names.engine.place("mine", "own").v4;
+    assert!(daemon.stop().status.success());
+    names.engine.remove("mine");
+    names.engine.run(&Run::new("heir").network("own").at(address));
+    // The last seconds before its mark are read again.
+    let daemon = names.daemon(&args);
+    assert!(json(&names.lab, &["status"]).1["evidence"]["lines"].as_u64() > Some(0));
+    names.dial("stays", server(7), PORT).expect("still its own");
+    names.dial("heir", server(6), PORT).expect_err("another's look-up");
+    let event = daemon.expect_event("verdict", |e| is_verdict_on(e, at(server(6), PORT)), SOON);
+    let told = (&event["reason"], &event["container"]);
+    assert_eq!(told, (&"out-of-scope".into(), &"heir".into()), "{event}");
+    names.question("heir", RESOLVER.into(), 53, &name(8)).expect("answered");
+    record(&daemon, 8);
+    names.dial("heir", server(8), PORT).expect("its own look-up");
+}
+
 /// The resolver reaches what it likes, and a container beside it does not.
 fn is_never_cut_off(name_of_lab: &str, args: &[&str]) {
     let resolver = resolver()

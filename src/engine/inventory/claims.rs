@@ -76,8 +76,9 @@ impl Claims {
             None => {}
         }
         let ended = self.past.iter().rev().find(|past| past.address == address);
+        let ended = ended.map(|past| past.until);
         let earliest = Wall(at.0.saturating_sub(micros(NEWS_DELAY)));
-        let from = earliest.max(ended.map_or(Wall(0), |past| past.until));
+        let from = earliest.max(ended.unwrap_or(Wall(0)));
         let last = self.tenants.get(&address).map(|last| last.id == owner.id);
         claimed.new_tenant = last == Some(false);
         if last.is_none() && self.tenants.len() >= TENANTS_MAX {
@@ -85,7 +86,9 @@ impl Claims {
             self.tenants.retain(|address, _| self.current.contains_key(address));
         }
         if last != Some(true) {
-            let since = if claimed.new_tenant { from } else { Wall(0) };
+            // Of one that came while nobody watched it is not known when; rather nothing is its than another's.
+            let known = ended.unwrap_or(at);
+            let since = if claimed.new_tenant { known } else { Wall(0) };
             self.tenants.insert(address, Tenant { id: Arc::clone(&owner.id), since });
         }
         self.current.insert(address, Claim { owner: Arc::clone(owner), from });
@@ -141,11 +144,12 @@ impl Claims {
 
     /// Whether what came from `address` at a moment is not to be put down to whoever has it now.
     pub fn was_anothers(&self, address: IpAddr, at: Wall) -> bool {
-        match self.owner_at(address, at) {
-            Some(then) => self.current.get(&address).is_none_or(|claim| claim.owner.id != then.id),
-            // Of a time before the books it is known only when the last one came.
-            None => self.tenants.get(&address).is_some_and(|last| at < last.since),
-        }
+        let another = |then: Arc<Owner>| {
+            self.current.get(&address).is_none_or(|claim| claim.owner.id != then.id)
+        };
+        // Of a time before the books it is known only when the last one came.
+        self.tenants.get(&address).is_some_and(|last| at < last.since)
+            || self.owner_at(address, at).is_some_and(another)
     }
 
     /// Who was last on which address.
