@@ -177,8 +177,11 @@ impl Rules {
         } else if !nftables::check(&self.applied, Some(&current)).is_empty() {
             tracing::warn!("the rules stay as they are: somebody changed them while synhold ran");
         } else if let Some(previous) = &self.previous {
-            // While nobody runs, a container on a network that came since is judged by the posture like any other.
-            nftables::apply(&previous.judging_also(&current), Some(&current))?;
+            // While nobody runs, a container on a network of the engine's is judged by the posture like any other.
+            let nets = self.options.bridges.iter().flat_map(|bridge| &bridge.nets).copied();
+            let followed = Options { containers: nets.collect(), ..self.options.clone() };
+            let left = previous.judging_also(&Ruleset::new(&followed));
+            nftables::apply(&left, Some(&current))?;
         }
         Ok(())
     }

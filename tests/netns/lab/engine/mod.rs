@@ -67,6 +67,10 @@ while read -r what args; do
     *)
         kill -s "$what" "$engine"
         wait "$engine" 2>/dev/null || :
+        # containerd goes with it, but stays a zombie until somebody looks, which the next engine takes for alive.
+        pid=$(cat "$dir/exec/containerd/containerd.pid" 2>/dev/null || :)
+        while [ -n "$pid" ] && grep -qs '^State:.[^Z]' "/proc/$pid/status"; do sleep 0.01; done
+        [ "$what" != KILL ] || rm -f "$dir/exec/containerd/containerd.pid"
         ;;
     esac
     echo "$what"
