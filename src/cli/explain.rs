@@ -90,7 +90,11 @@ fn verdict(daemon: &Explained, kernel: Option<&Tested>) -> (bool, String) {
             (true, format!("{because}; it is a dry run, so it passes all the same"))
         }
         Mode::DryRun => (true, because),
-        Mode::Enforce => (!refused, because),
+        // Lists are enforced all the same.
+        Mode::Learn if refused => {
+            (true, format!("{because}; synhold is still learning, so it passes"))
+        }
+        Mode::Enforce | Mode::Learn => (!refused, because),
     }
 }
 
@@ -113,7 +117,12 @@ fn by_daemon(daemon: &Explained) -> String {
         Reason::Blocklisted if daemon.quarantined => "the container is in quarantine".to_owned(),
         Reason::Blocklisted => format!("the lists block it{domain}"),
         Reason::NeverResolved => format!("no DNS answer ever named {address}"),
+        Reason::Stale => format!("the last DNS answer that named {address} is too old"),
+        Reason::OutOfScope if daemon.grade == Grade::Static => {
+            "only a hosts file or the resolver's configuration names it".to_owned()
+        }
         Reason::OutOfScope => "only others asked for it, and its scope is `container`".to_owned(),
+        Reason::Established => "it had a flow there when synhold started here first".to_owned(),
         Reason::Unhealthy => {
             format!("no DNS answer named {address}, but {}", daemon.evidence.why.join("; "))
         }
@@ -190,7 +199,14 @@ fn steps(daemon: &Explained, kernel: Option<&Tested>, now: Wall) -> Vec<String> 
     if daemon.denied && kernel.is_none() {
         row(false, "denied", &address, "yes, refused a moment ago".to_owned());
     }
-    let dns = [Reason::Resolved, Reason::NeverResolved, Reason::OutOfScope, Reason::Unhealthy];
+    let dns = [
+        Reason::Resolved,
+        Reason::NeverResolved,
+        Reason::Stale,
+        Reason::OutOfScope,
+        Reason::Established,
+        Reason::Unhealthy,
+    ];
     row(reason(&dns), "DNS", &address, dns_says(daemon, now));
     table.lines()
 }
@@ -200,6 +216,7 @@ fn dns_says(daemon: &Explained, now: Wall) -> String {
         Grade::Own => "asked by this container",
         Grade::Other => "asked by somebody",
         Grade::Static => "by a hosts file or the resolver's configuration",
+        Grade::Stale => "asked, but too long ago",
         Grade::Never => return "never named".to_owned(),
     };
     let names: Vec<String> =

@@ -29,8 +29,8 @@ fn welcome(config: &Config, ready: &Ready) -> String {
     let hold = config.engine.bounds.hold.as_millis();
     let refused = match (config.engine.mode, config.rules.refuse) {
         (Mode::DryRun, _) => "would be refused (dry run: everything passes at once)",
-        (Mode::Enforce, Refuse::Reset) => "refused with a reset",
-        (Mode::Enforce, Refuse::Drop) => "dropped in silence",
+        (Mode::Enforce | Mode::Learn, Refuse::Reset) => "refused with a reset",
+        (Mode::Enforce | Mode::Learn, Refuse::Drop) => "dropped in silence",
     };
     // Writing to a String cannot fail.
     let _ = writeln!(

@@ -60,6 +60,7 @@ fn daemon(status: &Status, now: Wall) -> String {
     let mode = match status.mode {
         Mode::Enforce => "enforcing",
         Mode::DryRun => "in a dry run",
+        Mode::Learn => "learning",
     };
     let rules = match status.rules.as_deref() {
         Some("absent") => "NO RULES IN THE KERNEL".to_owned(),

@@ -55,6 +55,7 @@ pub(super) fn parse(text: &str) -> Result<Options> {
             containers.try_into().map_err(into).context("[[container]]")?,
         )?,
         rules: value.clone().try_into().map_err(into)?,
+        evidence: value.clone().try_into().map_err(into)?,
         daemon: value.try_into().map_err(into)?,
     })
 }

@@ -1,6 +1,7 @@
 //! Configuration: the file under the command line, checked, with every default filled in.
 
 mod containers;
+mod evidence;
 mod file;
 mod lists;
 mod options;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 pub use containers::{ContainerSection, load_sections};
+pub use evidence::{EvidenceConfig, EvidenceOptions};
 use file::read;
 pub use lists::{ListConfig, load_lists, load_state_dir};
 pub use options::{AutoBlock, DaemonOptions, Fail, LocalAs, Options, RefuseBy, RuleOptions};
@@ -75,6 +77,8 @@ pub struct Config {
     pub rules: RuleConfig,
     /// What the engine is told.
     pub engine: Settings,
+    /// What is known about evidence beyond what the engine is told.
+    pub evidence: EvidenceConfig,
     /// Where the registry is kept.
     pub state_dir: PathBuf,
     /// True if well-known servers of DNS over HTTPS are refused.
@@ -115,7 +119,8 @@ pub fn load(file: Option<&Path>, given: Options) -> Result<Config> {
     let from_file = read(file)?;
     let daemon = given.daemon.or(from_file.daemon);
     let rules = resolve_rules(&given.rules.or(from_file.rules))?;
-    let mut config = resolve(daemon, rules)?;
+    let evidence = given.evidence.or(from_file.evidence).resolve()?;
+    let mut config = resolve(daemon, rules, evidence)?;
     config.feeds = from_file.feeds;
     config.policies.sections = config.sections(from_file.containers);
     config.file = file.map(Path::to_owned);
@@ -192,7 +197,7 @@ fn found(host: &[InterfaceAddress]) -> Result<Vec<Net>> {
     Ok(nets)
 }
 
-fn resolve(options: DaemonOptions, rules: RuleConfig) -> Result<Config> {
+fn resolve(options: DaemonOptions, rules: RuleConfig, evidence: EvidenceConfig) -> Result<Config> {
     let hold = options.hold_ms.map_or(HOLD_DEFAULT, Duration::from_millis);
     ensure!(
         hold <= HOLD_MAX && !hold.is_zero(),
@@ -215,7 +220,8 @@ fn resolve(options: DaemonOptions, rules: RuleConfig) -> Result<Config> {
         values::auto_block_for(options.auto_block_for.as_deref()).context("--auto-block-for")?;
     let mode = if rules.dry_run { Mode::DryRun } else { Mode::Enforce };
     let bounds = Bounds { hold, budget, total: HELD_MAX };
-    let engine = Settings { mode, scope: options.scope.unwrap_or_default(), bounds };
+    let scope = options.scope.unwrap_or_default();
+    let engine = Settings { mode, scope, bounds, evidence: evidence.rules };
     let refuse = match rules.refuse {
         Refuse::Reset => Refusal::Reset,
         Refuse::Drop => Refusal::Drop,
@@ -229,6 +235,7 @@ fn resolve(options: DaemonOptions, rules: RuleConfig) -> Result<Config> {
     Ok(Config {
         rules,
         engine,
+        evidence,
         state_dir: options.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
         refuse_doh: options.refuse_doh,
         auto_block: options.auto_block.unwrap_or_default(),

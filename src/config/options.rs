@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
+use super::evidence::EvidenceOptions;
 use crate::engine::Scope;
 use crate::events::LogFormat;
 
@@ -102,6 +103,9 @@ pub struct Options {
     /// How the daemon behaves.
     #[command(flatten)]
     pub daemon: DaemonOptions,
+    /// What counts as evidence.
+    #[command(flatten)]
+    pub evidence: EvidenceOptions,
     /// Feeds; only the file has them.
     #[arg(skip)]
     pub feeds: Vec<crate::lists::Feed>,

@@ -62,7 +62,7 @@ impl Background {
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let denied = match shared.mode() {
             Mode::DryRun => None,
-            Mode::Enforce => {
+            Mode::Enforce | Mode::Learn => {
                 let denied = Arc::clone(&shared.denied);
                 denied.set_direct(DeniedSets::open()?);
                 let timeout = Duration::from_millis(DENIED_TIMEOUT_MS);
@@ -109,7 +109,7 @@ fn hooks(shared: &Arc<Shared>, notes: &Notes, auto_block: AutoBlock) -> Hooks {
     let (accused, forgiven) = (Arc::clone(notes), Arc::clone(notes));
     Hooks {
         accepts: Box::new(move |(src, dst)| {
-            engine.engine.outlook(src, dst) == Some(Verdict::Accept)
+            engine.engine.outlook(src, dst, super::clock::now()) == Some(Verdict::Accept)
         }),
         knows: Box::new(move |dst| names.engine.registry().with_names(dst, |_| ()).is_some()),
         listed: Box::new(move |(src, dst)| lists.engine.lists().has_pair(src, dst)),

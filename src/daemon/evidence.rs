@@ -136,9 +136,11 @@ impl dns::Sink for Reader {
         if late && self.was_another(&record, asked) {
             record.client = None;
         }
-        let recorded = self.shared.engine.record(&record, clock::mono());
+        let recorded = self.shared.engine.record(&record, clock::now());
         self.shared.deliver(recorded.released);
-        let accepted = |(src, dst)| self.shared.engine.outlook(src, dst) == Some(Verdict::Accept);
+        let accepted = |(src, dst)| {
+            self.shared.engine.outlook(src, dst, clock::now()) == Some(Verdict::Accept)
+        };
         self.shared.denied.resolved(record.address, accepted);
         if self.shared.engine.unblocks(&record) {
             // What does not fit waits for its next answer.

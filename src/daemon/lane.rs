@@ -175,7 +175,7 @@ impl<L: Link + AsFd> Lane<L> {
 
     /// Decides everything that waits.
     fn give_up(&mut self, verdict: Verdict) {
-        self.answers.extend(self.shared.engine.drain(self.number, verdict, clock::mono()));
+        self.answers.extend(self.shared.engine.drain(self.number, verdict, clock::now()));
     }
 
     fn answer(&mut self) {
@@ -260,9 +260,9 @@ fn judge<L: Link>(packet: Packet<'_, L>, generation: u32, shared: &Shared, lane:
     };
     let ticket = Ticket { generation, packet: packet.id() };
     let step = match shared.phase() {
-        Phase::Serve => shared.engine.packet(flow, lane, ticket, clock::mono()),
+        Phase::Serve => shared.engine.packet(flow, lane, ticket, clock::now()),
         Phase::Drain | Phase::Close => {
-            Step::Decided(shared.engine.stopping(flow, lane, shared.unanswered))
+            Step::Decided(shared.engine.stopping(flow, lane, shared.unanswered, clock::now()))
         }
     };
     match step {
@@ -274,14 +274,14 @@ fn judge<L: Link>(packet: Packet<'_, L>, generation: u32, shared: &Shared, lane:
             shared.tally.held.fetch_add(1, Relaxed);
             match mode {
                 Mode::Enforce => packet.hold(),
-                Mode::DryRun => packet.answer(Disposition::Accept),
+                Mode::DryRun | Mode::Learn => packet.answer(Disposition::Accept),
             }
         }
         Step::Copy(mode) => {
             shared.tally.copies.fetch_add(1, Relaxed);
             packet.answer(match mode {
                 Mode::Enforce => Disposition::Drop,
-                Mode::DryRun => Disposition::Accept,
+                Mode::DryRun | Mode::Learn => Disposition::Accept,
             });
         }
     }
@@ -291,8 +291,11 @@ fn judge<L: Link>(packet: Packet<'_, L>, generation: u32, shared: &Shared, lane:
 fn disposition(decision: &Decision, shared: &Shared) -> Disposition {
     let owner = decision.owner.as_deref();
     match (decision.mode, decision.verdict, decision.reason) {
-        (Mode::DryRun, _, _) | (Mode::Enforce, Verdict::Accept, _) => Disposition::Accept,
+        (Mode::DryRun | Mode::Learn, _, _) | (Mode::Enforce, Verdict::Accept, _) => {
+            Disposition::Accept
+        }
         (Mode::Enforce, Verdict::Drop, Reason::Shutdown) => Disposition::Drop,
+        (Mode::Enforce, Verdict::Drop, _) if decision.again => Disposition::Drop,
         (Mode::Enforce, Verdict::Drop, _) => match owner.map(|owner| owner.policy.refuse) {
             None => shared.refuse,
             Some(Refusal::Reset) => Disposition::Refuse,
@@ -304,7 +307,7 @@ fn disposition(decision: &Decision, shared: &Shared) -> Disposition {
 /// The refusal of a packet that says nothing about its flow.
 fn refusal(mode: Mode, shared: &Shared) -> Disposition {
     match mode {
-        Mode::DryRun => Disposition::Accept,
+        Mode::DryRun | Mode::Learn => Disposition::Accept,
         Mode::Enforce => shared.refuse,
     }
 }

@@ -309,7 +309,7 @@ impl Library {
     /// Engine first, kernel second; its thread starts with what the engine has by then.
     fn hand_out(&self, lists: Lists) {
         let lists = Arc::new(lists);
-        let answers = self.shared.engine.set_lists(Arc::clone(&lists), clock::mono());
+        let answers = self.shared.engine.set_lists(Arc::clone(&lists), clock::now());
         self.shared.deliver(answers);
         self.shared.orders.put_always(Order::Lists(lists));
     }

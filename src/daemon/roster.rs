@@ -257,7 +257,7 @@ impl Keeper {
             self.shared.orders.put_always(Order::Left(left));
         }
         if let Some(owners) = owners {
-            let answers = self.shared.engine.set_owners(owners, clock::mono());
+            let answers = self.shared.engine.set_owners(owners, clock::now());
             self.shared.deliver(answers);
             if let Some(library) = self.shared.library.get() {
                 library.put_always(library::Note::Owners);

@@ -11,7 +11,7 @@ use crate::engine::Family;
 use crate::engine::event::{BlockBody, Body};
 use crate::engine::lists::Lists;
 use crate::engine::owner::Owner;
-use crate::engine::{Mode, Name};
+use crate::engine::{Inquiry, Mode, Name};
 use crate::lists::{Found, Kind, Protected, Query, Source, find};
 use crate::nftables::names;
 
@@ -230,7 +230,8 @@ fn body(
     count: u64,
     entry: Option<Found>,
 ) -> BlockBody {
-    let names: Vec<Name> = shared.engine.registry().look_up(&[src], dst).1.names;
+    let inquiry = Inquiry { clients: &[src], at: super::clock::wall(), max_age: None };
+    let names: Vec<Name> = shared.engine.registry().look_up(&inquiry, dst).1.names;
     let (list, text, note) =
         entry.map_or((None, None, None), |found| (Some(found.list), Some(found.entry), found.note));
     BlockBody {

@@ -47,6 +47,42 @@ pub struct Decision {
     pub mode: Mode,
     /// Whose packet it was, where that is known.
     pub owner: Option<Arc<Owner>>,
+    /// A refused packet goes in silence, so that its sender tries again.
+    pub again: bool,
+}
+
+impl Decision {
+    /// A decision at once, about a destination of which nothing is known.
+    pub(super) fn new(
+        flow: Flow,
+        lane: u16,
+        owner: Option<Arc<Owner>>,
+        (verdict, reason): (Verdict, Reason),
+        mode: Mode,
+    ) -> Decision {
+        Decision {
+            flow,
+            lane,
+            verdict,
+            reason,
+            grade: Grade::Never,
+            known: Known::default(),
+            held: Duration::ZERO,
+            copies: 0,
+            domain: None,
+            mode,
+            owner,
+            again: false,
+        }
+    }
+
+    /// The same about a packet that waited in this mode: in the books alone, it is gone whatever holds by now.
+    pub(super) fn waited(self, mode: Mode) -> Decision {
+        match mode {
+            Mode::Enforce => self,
+            Mode::DryRun | Mode::Learn => Decision { mode, ..self },
+        }
+    }
 }
 
 /// A decision about a packet that waited, with the caller's ticket for it.
@@ -65,4 +101,7 @@ pub struct Recorded<T> {
     pub inserted: Inserted,
     /// What waited for it and is now decided.
     pub released: Vec<Answer<T>>,
+    /// How long the longest of them waited, or one that was refused a moment ago since it came: the source took about
+    /// that long.
+    pub waited: Option<Duration>,
 }

@@ -9,6 +9,7 @@ use super::flow::Proto;
 use super::health::Evidence;
 use super::inventory::{News, What};
 use super::judge::{Decision, Mode, Scope};
+use super::mark::{Alarm, Mark};
 use super::name::Name;
 use super::owner::Owner;
 use super::packet::Malformed;
@@ -40,6 +41,10 @@ pub enum Body {
     Record(RecordBody),
     /// A container came, went, or changed its name, addresses or policy.
     Container(ContainerBody),
+    /// Something a person should look at.
+    Alert(AlertBody),
+    /// The learning period began or is over.
+    Learn(LearnBody),
     /// Something we depend on changed its state.
     Health(Health),
     /// Files were read or opened again.
@@ -117,6 +122,9 @@ pub struct VerdictBody {
     /// Copies (retransmissions) that joined the hold.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub copies: u64,
+    /// What is suspicious about the names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<Mark>,
     /// The domain of the user's lists that decided, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<Name>,
@@ -200,6 +208,59 @@ pub struct ContainerBody {
     /// Labels that are not followed, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<String>,
+}
+
+/// See [`Body::Alert`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlertBody {
+    /// What it is about.
+    pub alert: Alarm,
+    /// The name that was asked, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// The address in the answer, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// Who asked, where the log says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
+    /// The container that asked, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Arc<str>>,
+    /// Times since this was told last.
+    pub count: u64,
+    /// One sentence for a person.
+    pub message: String,
+}
+
+/// See [`Body::Learn`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LearnBody {
+    /// True if nothing is learned any more: from now on refusals are carried out.
+    pub over: bool,
+    /// When it ends, or ended, in seconds since the Unix epoch.
+    pub until: u64,
+    /// First packets that enforcing would have refused.
+    pub refused: u64,
+    /// What they were, most first, as many as are remembered.
+    pub would_refuse: Vec<WouldRefuse>,
+}
+
+/// One container and destination that enforcing would have refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WouldRefuse {
+    /// Container name, where known; else its address.
+    pub container: Arc<str>,
+    /// Where to.
+    pub dst: IpAddr,
+    /// Port.
+    pub dport: u16,
+    /// Protocol.
+    pub proto: Proto,
+    /// Why.
+    pub reason: Reason,
+    /// How often.
+    pub count: u64,
 }
 
 /// See [`Body::Health`].
@@ -296,6 +357,7 @@ impl VerdictBody {
             grade: decision.grade,
             held_us: u64::try_from(decision.held.as_micros()).unwrap_or(u64::MAX),
             names: decision.known.names,
+            marks: decision.known.marks,
             more_names: u64::try_from(decision.known.more).unwrap_or(u64::MAX),
             copies: decision.copies.into(),
             domain: decision.domain,
@@ -342,6 +404,7 @@ impl VerdictBody {
             names: Vec::new(),
             more_names: 0,
             copies: 0,
+            marks: Vec::new(),
             domain: None,
             detail: None,
             evidence,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::delay::Delays;
 use super::limits::LOSS_MEMORY;
 use super::time::{Mono, Now, Wall};
 
@@ -26,6 +27,8 @@ pub enum Skip {
 pub struct SourceHealth {
     /// Source specification as the user wrote it.
     pub label: String,
+    /// How long its records take.
+    pub delays: Delays,
     up: AtomicBool,
     lines: AtomicU64,
     records: AtomicU64,

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::flow::Flow;
-use super::limits::{HELD_MAX, HOLD_BUDGET_DEFAULT, HOLD_DEFAULT, LINGER};
+use super::limits::{HELD_MAX, HOLD_BUDGET_DEFAULT, HOLD_DEFAULT, HOLD_MAX, LATE_MAX, LINGER};
 use super::owner::Owner;
+use super::settings::Mode;
 use super::time::Mono;
 
 /// How long and how much may be held.
@@ -53,6 +54,10 @@ pub struct Arrival<T> {
     pub ticket: T,
     /// Whose it is, where that is known.
     pub owner: Option<Arc<Owner>>,
+    /// Whether it waits for real, or in the books alone.
+    pub mode: Mode,
+    /// How long it may wait.
+    pub hold: Duration,
 }
 
 /// A packet that waits no longer.
@@ -70,11 +75,17 @@ pub struct Left<T> {
     pub copies: u32,
     /// Whose it was when it came.
     pub owner: Option<Arc<Owner>>,
+    /// How it waited.
+    pub mode: Mode,
+    /// How long it might have waited.
+    pub hold: Duration,
 }
 
 #[derive(Debug)]
 struct Waiting<T> {
     owner: Option<Arc<Owner>>,
+    mode: Mode,
+    hold: Duration,
     lane: u16,
     ticket: T,
     since: Mono,
@@ -93,6 +104,8 @@ pub struct Hold<T> {
     per_source: HashMap<IpAddr, usize>,
     lingering: VecDeque<(Mono, Flow)>,
     let_through: HashSet<Flow>,
+    /// Refused a moment ago: when each came, and where it went.
+    refused: VecDeque<(Mono, IpAddr)>,
     seq: u64,
 }
 
@@ -107,13 +120,14 @@ impl<T> Hold<T> {
             per_source: HashMap::new(),
             lingering: VecDeque::new(),
             let_through: HashSet::new(),
+            refused: VecDeque::new(),
             seq: 0,
         }
     }
 
     /// Holds a packet, unless a copy of it waits or its source has no budget left.
     pub fn park(&mut self, arrival: Arrival<T>, now: Mono) -> Park {
-        let Arrival { flow, lane, ticket, owner } = arrival;
+        let Arrival { flow, lane, ticket, owner, mode, hold } = arrival;
         if self.join(&flow, now) {
             return Park::Joined;
         }
@@ -122,14 +136,23 @@ impl<T> Hold<T> {
             return Park::OverBudget;
         }
         self.seq += 1;
-        let hold = owner.as_ref().map_or(self.bounds.hold, |owner| owner.policy.hold);
         let deadline = now + hold;
         self.by_destination.insert((flow.dst.ip(), self.seq), flow);
         self.deadlines.insert((lane, deadline, self.seq), flow);
         self.per_source.insert(flow.src.ip(), of_source + 1);
         self.waiting.insert(
             flow,
-            Waiting { lane, ticket, since: now, deadline, seq: self.seq, copies: 0, owner },
+            Waiting {
+                lane,
+                ticket,
+                since: now,
+                deadline,
+                seq: self.seq,
+                copies: 0,
+                owner,
+                mode,
+                hold,
+            },
         );
         Park::Held
     }
@@ -186,7 +209,31 @@ impl<T> Hold<T> {
         let range = (lane, Mono(0), 0)..=(lane, now, u64::MAX);
         let due = self.deadlines.range(range).take(limit);
         let flows: Vec<Flow> = due.map(|(_, flow)| *flow).collect();
-        flows.iter().filter_map(|flow| self.take(flow, now)).collect()
+        let left: Vec<Left<T>> = flows.iter().filter_map(|flow| self.take(flow, now)).collect();
+        self.remember_refused(&left, now);
+        left
+    }
+
+    fn remember_refused(&mut self, left: &[Left<T>], now: Mono) {
+        while self.refused.front().is_some_and(|(came, _)| now.since(*came) > HOLD_MAX) {
+            self.refused.pop_front();
+        }
+        let room = LATE_MAX.saturating_sub(self.refused.len());
+        self.refused
+            .extend(left.iter().take(room).map(|left| (now - left.held, left.flow.dst.ip())));
+    }
+
+    /// How long ago the first packet to `address` came that was refused before its record was here, if that is no longer
+    /// than a packet may ever wait. Told once.
+    pub fn late(&mut self, address: IpAddr, now: Mono) -> Option<Duration> {
+        let place = self.refused.iter().position(|(_, dst)| *dst == address)?;
+        let (came, _) = self.refused.remove(place)?;
+        Some(now.since(came)).filter(|late| *late <= HOLD_MAX)
+    }
+
+    /// Refusals of a moment ago that a record may come too late for.
+    pub fn refused(&self) -> usize {
+        self.refused.len()
     }
 
     /// When the next packet of `lane` has to be refused.
@@ -234,6 +281,8 @@ impl<T> Hold<T> {
             held: now.since(waiting.since),
             copies: waiting.copies,
             owner: waiting.owner,
+            mode: waiting.mode,
+            hold: waiting.hold,
         })
     }
 

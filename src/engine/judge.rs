@@ -4,25 +4,28 @@
 //! writes the registry before it looks for parked packets. A full fence between the two steps on either side
 //! means that at least one of them sees the other.
 
+mod decide;
+mod trust;
+
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use super::flow::Flow;
-use super::health::{Evidence, SourceHealth};
+use super::health::SourceHealth;
 use super::hold::{Arrival, Hold, Left, Park};
 use super::limits::EXPIRE_BATCH;
-use super::lists::{Lists, Party};
-use super::name::Name;
+use super::lists::Lists;
 use super::owner::{Owner, Owners};
 use super::policy::Policy;
+use super::rebind::Rebinding;
 use super::record::Record;
-use super::registry::{Known, Registry};
+use super::registry::{Inserted, Registry};
 use super::time::{Mono, Now};
-use super::verdict::{Grade, Reason, Verdict};
-use super::wish::{Refusal, Treatment};
+use super::verdict::{Reason, Verdict};
+use super::wish::Refusal;
 use arc_swap::ArcSwap;
+use trust::Trust;
 
 pub use super::decision::{Answer, Decision, Recorded, Step};
 pub use super::settings::{Mode, Scope, Settings};
@@ -40,6 +43,10 @@ pub struct Engine<T> {
     hold: Mutex<Hold<T>>,
     /// Flows in the hold, so that a packet that meets an empty hold takes no lock.
     flows: AtomicUsize,
+    /// Refusals of a moment ago in the hold, for records that come too late.
+    refused: AtomicUsize,
+    rebinding: ArcSwap<Rebinding>,
+    trust: Trust,
 }
 
 impl<T> Engine<T> {
@@ -56,6 +63,9 @@ impl<T> Engine<T> {
             sources,
             hold,
             flows: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+            rebinding: ArcSwap::default(),
+            trust: Trust::default(),
         }
     }
 
@@ -69,124 +79,36 @@ impl<T> Engine<T> {
         &self.registry
     }
 
-    /// The health of all evidence, for a packet that waits as long as the host's settings say.
-    pub fn evidence(&self, now: Now) -> Evidence {
-        self.evidence_for(self.settings.bounds.hold, now)
-    }
-
-    /// The same for a packet that waits for `hold`. A reader further behind than that proves nothing.
-    fn evidence_for(&self, hold: Duration, now: Now) -> Evidence {
-        let records = u64::try_from(self.registry.len()).unwrap_or(u64::MAX);
-        let sources = self.sources.iter().map(AsRef::as_ref);
-        let mut evidence = Evidence::gather(sources, records, now, hold);
-        evidence.full = self.registry.is_full();
-        if evidence.full {
-            evidence.healthy = false;
-            evidence.why.push("the registry is full".to_owned());
-        }
-        evidence
-    }
-
     /// Who owns which address now.
     pub fn owners(&self) -> Arc<Owners> {
         self.owners.load_full()
     }
 
     /// Replaces the owners and decides what waits and may pass now.
-    pub fn set_owners(&self, owners: Owners, now: Mono) -> Vec<Answer<T>> {
+    pub fn set_owners(&self, owners: Owners, now: Now) -> Vec<Answer<T>> {
         self.owners.store(Arc::new(owners));
         self.decide_again(now)
     }
 
     /// Judges the first packet of a flow.
-    pub fn packet(&self, flow: Flow, lane: u16, ticket: T, now: Mono) -> Step {
+    pub fn packet(&self, flow: Flow, lane: u16, ticket: T, now: Now) -> Step {
         let owner = self.owner(flow.src.ip());
-        if self.flows.load(SeqCst) != 0 && self.with_hold(|hold| hold.join(&flow, now)) {
-            return Step::Copy(self.mode_of(owner.as_deref()));
+        if self.flows.load(SeqCst) != 0 && self.with_hold(|hold| hold.join(&flow, now.mono)) {
+            return Step::Copy(self.waiting_mode(owner.as_deref()));
         }
-        match self.quick(flow, lane, owner.clone()) {
-            Some(decision) => Step::Decided(decision),
-            None => self.park(Arrival { flow, lane, ticket, owner }, now),
+        let quick = self.quick(flow, lane, owner.clone(), now);
+        match quick.or_else(|| self.untrusted(flow, lane, owner.as_ref(), now)) {
+            Some(decision) => {
+                self.note_use(&decision, now);
+                Step::Decided(decision)
+            }
+            None => self.park(flow, lane, ticket, owner, now),
         }
-    }
-
-    /// Whether refusals of what comes from an address are carried out.
-    pub fn mode_at(&self, address: IpAddr) -> Mode {
-        self.mode_of(self.owner(address).as_deref())
     }
 
     /// Who owns an address.
     pub fn owner(&self, address: IpAddr) -> Option<Arc<Owner>> {
         self.owners.load().of(address).cloned()
-    }
-
-    /// The quick look: decided if policy or lists say something, accepted if the registry knows the destination well
-    /// enough.
-    pub fn quick(&self, flow: Flow, lane: u16, owner: Option<Arc<Owner>>) -> Option<Decision> {
-        let (src, dst) = (flow.src.ip(), flow.dst.ip());
-        let (grade, known) = self.look_up(src, dst);
-        let (verdict, reason, domain) = self.decide(src, dst, grade, owner.as_deref())?;
-        let name = owner.as_ref().map(|owner| &*owner.name);
-        let mode = match self.lists.load().confines(src, name) {
-            // Quarantine beats a container's mode, as in the kernel.
-            true => self.settings.mode,
-            false => self.mode_of(owner.as_deref()),
-        };
-        let held = Duration::ZERO;
-        Some(Decision {
-            flow,
-            lane,
-            verdict,
-            reason,
-            grade,
-            known,
-            held,
-            copies: 0,
-            domain,
-            mode,
-            owner,
-        })
-    }
-
-    /// A verdict without waiting: by policy, lists and registry, in this order; nothing if none of them decides.
-    fn decide(
-        &self,
-        src: IpAddr,
-        dst: IpAddr,
-        grade: Grade,
-        owner: Option<&Owner>,
-    ) -> Option<(Verdict, Reason, Option<Name>)> {
-        let policy = self.policy_of(owner);
-        let lists = self.lists.load();
-        let name = owner.map(|owner| &*owner.name);
-        if policy.mode == Treatment::Off && !lists.confines(src, name) {
-            return Some((Verdict::Accept, Reason::Exempt, None));
-        }
-        let owners = self.owners.load();
-        let clients = owners.clients(&src);
-        let who = Party { src, clients, own: policy.allow.as_deref(), name };
-        match lists.judge(&who, dst, &self.registry) {
-            Some(listed) => Some(listed.verdict()),
-            None if admits(policy.scope, grade) => Some((Verdict::Accept, Reason::Resolved, None)),
-            None => None,
-        }
-    }
-
-    fn look_up(&self, src: IpAddr, dst: IpAddr) -> (Grade, Known) {
-        self.registry.look_up(self.owners.load().clients(&src), dst)
-    }
-
-    /// What holds for an owner, or for nobody.
-    fn policy_of<'p>(&'p self, owner: Option<&'p Owner>) -> &'p Policy {
-        owner.map_or(&self.base, |owner| &owner.policy)
-    }
-
-    /// Whether refusals are carried out. In a dry run nobody's are.
-    fn mode_of(&self, owner: Option<&Owner>) -> Mode {
-        match self.settings.mode {
-            Mode::DryRun => Mode::DryRun,
-            Mode::Enforce => self.policy_of(owner).verdicts(),
-        }
     }
 
     /// What the lists say now.
@@ -195,19 +117,19 @@ impl<T> Engine<T> {
     }
 
     /// Replaces the lists and decides what waits and is listed now.
-    pub fn set_lists(&self, lists: Arc<Lists>, now: Mono) -> Vec<Answer<T>> {
+    pub fn set_lists(&self, lists: Arc<Lists>, now: Now) -> Vec<Answer<T>> {
         self.lists.store(lists);
         self.decide_again(now)
     }
 
-    fn decide_again(&self, now: Mono) -> Vec<Answer<T>> {
+    fn decide_again(&self, now: Now) -> Vec<Answer<T>> {
         fence(SeqCst);
         if self.flows.load(SeqCst) == 0 {
             return Vec::new();
         }
-        let decides = |flow: &Flow| self.decides(flow.src.ip(), flow.dst.ip());
-        let left = self.with_hold(|hold| hold.release_all(decides, now));
-        left.into_iter().map(|left| self.release(left)).collect()
+        let decides = |flow: &Flow| self.decides(flow.src.ip(), flow.dst.ip(), now);
+        let left = self.with_hold(|hold| hold.release_all(decides, now.mono));
+        left.into_iter().map(|left| self.release(left, now)).collect()
     }
 
     /// Whether a record is about a blocked address and gives it a name under an allowed domain, so that the kernel has to
@@ -217,48 +139,58 @@ impl<T> Engine<T> {
         lists.allow.names.find(&record.name).is_some() && lists.refuses_address(record.address)
     }
 
-    /// What a first packet from `src` to `dst` would meet without being held: a verdict, or nothing that decides.
-    pub fn outlook(&self, src: IpAddr, dst: IpAddr) -> Option<Verdict> {
-        let owner = self.owner(src);
-        let grade = self.registry.grade(self.owners.load().clients(&src), dst);
-        self.decide(src, dst, grade, owner.as_deref()).map(|(verdict, ..)| verdict)
-    }
-
     /// The slow path: holds the packet, then looks again for a record that came in between.
-    pub fn park(&self, arrival: Arrival<T>, now: Mono) -> Step {
-        let Arrival { flow, lane, .. } = arrival;
-        let owner = arrival.owner.clone();
-        let mode = self.mode_of(owner.as_deref());
-        match self.with_hold(|hold| hold.park(arrival, now)) {
+    fn park(&self, flow: Flow, lane: u16, ticket: T, owner: Option<Arc<Owner>>, now: Now) -> Step {
+        let mode = self.waiting_mode(owner.as_deref());
+        let hold = self.bound(self.policy_of(owner.as_deref()).hold, now.mono);
+        let arrival = Arrival { flow, lane, ticket, owner: owner.clone(), mode, hold };
+        match self.with_hold(|hold| hold.park(arrival, now.mono)) {
             Park::Joined => Step::Copy(mode),
             Park::OverBudget => {
-                let decision = self.refuse(flow, lane, Reason::HoldBudget, owner);
-                Step::Decided(decision)
+                Step::Decided(self.refuse(flow, lane, Reason::HoldBudget, owner, now))
             }
             Park::Held => {
                 fence(SeqCst);
-                if !self.decides(flow.src.ip(), flow.dst.ip()) {
+                if !self.decides(flow.src.ip(), flow.dst.ip(), now) {
                     return Step::Hold(mode);
                 }
                 // Nothing left to take means that the record's own thread released the packet.
-                match self.with_hold(|hold| hold.let_go(&flow, now)) {
-                    Some(left) => Step::Decided(self.release(left).decision),
+                match self.with_hold(|hold| hold.let_go(&flow, now.mono)) {
+                    Some(left) => Step::Decided(self.release(left, now).decision),
                     None => Step::Hold(mode),
                 }
             }
         }
     }
 
+    /// How a packet waits: for real, or in the books alone.
+    fn waiting_mode(&self, owner: Option<&Owner>) -> Mode {
+        self.mode_for(owner, Reason::NeverResolved)
+    }
+
     /// Takes a record in and lets go what waited for it.
-    pub fn record(&self, record: &Record, now: Mono) -> Recorded<T> {
+    pub fn record(&self, record: &Record, now: Now) -> Recorded<T> {
+        if let Some(inside) = self.rebinding.load().check(record) {
+            let (released, waited) = Default::default();
+            return Recorded { inserted: Inserted::Rejected(inside), released, waited };
+        }
         let inserted = self.registry.insert(record);
         fence(SeqCst);
-        if self.flows.load(SeqCst) == 0 {
-            return Recorded { inserted, released: Vec::new() };
+        if self.flows.load(SeqCst) == 0 && self.refused.load(SeqCst) == 0 {
+            return Recorded { inserted, released: Vec::new(), waited: None };
         }
-        let decides = |client: IpAddr| self.decides(client, record.address);
-        let left = self.with_hold(|hold| hold.release(record.address, decides, now));
-        Recorded { inserted, released: left.into_iter().map(|left| self.release(left)).collect() }
+        let decides = |client: IpAddr| self.decides(client, record.address, now);
+        let (left, late) = self.with_hold(|hold| {
+            (hold.release(record.address, decides, now.mono), hold.late(record.address, now.mono))
+        });
+        let waited = left.iter().map(|left| left.held).chain(late).max();
+        let released = left.into_iter().map(|left| self.release(left, now)).collect();
+        Recorded { inserted, released, waited }
+    }
+
+    /// Says which addresses no public name may answer with.
+    pub fn set_rebinding(&self, rebinding: Rebinding) {
+        self.rebinding.store(Arc::new(rebinding));
     }
 
     /// Refuses what has waited long enough in `lane`, a batch at a time: call again while [`Engine::next_deadline`]
@@ -273,22 +205,22 @@ impl<T> Engine<T> {
     }
 
     /// Takes out everything that waits in `lane`; the caller's posture says whether `verdict` is a drop.
-    pub fn drain(&self, lane: u16, verdict: Verdict, now: Mono) -> Vec<Answer<T>> {
-        let left = self.with_hold(|hold| hold.drain(lane, now));
+    pub fn drain(&self, lane: u16, verdict: Verdict, now: Now) -> Vec<Answer<T>> {
+        let left = self.with_hold(|hold| hold.drain(lane, now.mono));
         let decide = |left: Left<T>| {
-            let Answer { ticket, decision } = self.refuse_left(left, Reason::Shutdown);
+            let Answer { ticket, decision } = self.refuse_left(left, Reason::Shutdown, now);
             Answer { ticket, decision: Decision { verdict, ..decision } }
         };
         left.into_iter().map(decide).collect()
     }
 
     /// Judges a packet while nothing is held any more: by policy, lists and registry, else `verdict`.
-    pub fn stopping(&self, flow: Flow, lane: u16, verdict: Verdict) -> Decision {
+    pub fn stopping(&self, flow: Flow, lane: u16, verdict: Verdict, now: Now) -> Decision {
         let owner = self.owner(flow.src.ip());
-        let quick = self.quick(flow, lane, owner.clone());
+        let quick = self.quick(flow, lane, owner.clone(), now);
         quick.unwrap_or_else(|| Decision {
             verdict,
-            ..self.refuse(flow, lane, Reason::Shutdown, owner)
+            ..self.refuse(flow, lane, Reason::Shutdown, owner, now)
         })
     }
 
@@ -303,90 +235,60 @@ impl<T> Engine<T> {
     }
 
     /// True if nothing has to be waited for.
-    fn decides(&self, src: IpAddr, dst: IpAddr) -> bool {
-        self.outlook(src, dst).is_some()
+    fn decides(&self, src: IpAddr, dst: IpAddr, now: Now) -> bool {
+        self.outlook(src, dst, now).is_some()
     }
 
     /// The decision about a packet that waits no longer, because its record came, or lists or owners changed.
-    fn release(&self, left: Left<T>) -> Answer<T> {
-        let (held, copies) = (left.held, left.copies);
+    fn release(&self, left: Left<T>, now: Now) -> Answer<T> {
+        let (held, copies, mode) = (left.held, left.copies, left.mode);
         // As it is treated by now, which is what decided.
-        let now = self.owner(left.flow.src.ip());
-        let same = |owner: &Arc<Owner>| now.as_ref().filter(|now| now.id == owner.id).cloned();
+        let present = self.owner(left.flow.src.ip());
+        let same = |owner: &Arc<Owner>| present.as_ref().filter(|now| now.id == owner.id).cloned();
         let owner = match &left.owner {
             Some(owner) => Some(same(owner).unwrap_or_else(|| Arc::clone(owner))),
-            None => now,
+            None => present,
         };
-        let quick = self.quick(left.flow, left.lane, owner);
+        let quick = self.quick(left.flow, left.lane, owner, now);
         // What decided a moment ago may be gone again; the packet is on its way out, and nobody is accused.
-        let Some(mut decision) = quick else { return self.refuse_left(left, Reason::Unhealthy) };
+        let Some(mut decision) = quick else {
+            return self.refuse_left(left, Reason::Unhealthy, now);
+        };
+        self.note_use(&decision, now);
         if decision.reason == Reason::Resolved {
             decision.reason = Reason::ResolvedAfterHold;
         }
         (decision.held, decision.copies) = (held, copies);
-        Answer { ticket: left.ticket, decision }
+        Answer { ticket: left.ticket, decision: decision.waited(mode) }
     }
 
     /// The decision about a packet that waited in vain.
     fn refused(&self, left: Left<T>, now: Now) -> Answer<T> {
-        let hold = self.policy_of(left.owner.as_deref()).hold;
-        let mut answer = self.refuse_left(left, Reason::NeverResolved);
-        answer.decision.reason = self.in_vain(answer.decision.grade, hold, now);
-        answer
+        let Left { flow, lane, ticket, held, copies, owner, mode, hold } = left;
+        let owner = owner.or_else(|| self.owner(flow.src.ip()));
+        let decision = self.in_vain(flow, lane, owner, hold, now);
+        let decision = Decision { held, copies, ..decision };
+        Answer { ticket, decision: decision.waited(mode) }
     }
 
-    fn in_vain(&self, grade: Grade, hold: Duration, now: Now) -> Reason {
-        match grade {
-            Grade::Never if !self.evidence_for(hold, now).healthy => Reason::Unhealthy,
-            Grade::Never => Reason::NeverResolved,
-            Grade::Own | Grade::Other | Grade::Static => Reason::OutOfScope,
-        }
-    }
-
-    /// What a first packet of `flow` would meet in the end if no record came: nothing is held, counted or told.
-    pub fn forecast(&self, flow: Flow, now: Now) -> Decision {
-        let owner = self.owner(flow.src.ip());
-        let hold = self.policy_of(owner.as_deref()).hold;
-        self.quick(flow, 0, owner.clone()).unwrap_or_else(|| {
-            let mut decision = self.refuse(flow, 0, Reason::NeverResolved, owner);
-            decision.reason = self.in_vain(decision.grade, hold, now);
-            decision.held = hold;
-            decision
-        })
-    }
-
-    fn refuse_left(&self, left: Left<T>, reason: Reason) -> Answer<T> {
+    fn refuse_left(&self, left: Left<T>, reason: Reason, now: Now) -> Answer<T> {
         let owner = left.owner.or_else(|| self.owner(left.flow.src.ip()));
-        let mut decision = self.refuse(left.flow, left.lane, reason, owner);
-        (decision.held, decision.copies) = (left.held, left.copies);
-        Answer { ticket: left.ticket, decision }
-    }
-
-    fn refuse(&self, flow: Flow, lane: u16, reason: Reason, owner: Option<Arc<Owner>>) -> Decision {
-        let (grade, known) = self.look_up(flow.src.ip(), flow.dst.ip());
-        let (verdict, domain, held) = (Verdict::Drop, None, Duration::ZERO);
-        let mode = self.mode_of(owner.as_deref());
-        Decision { flow, lane, verdict, reason, grade, known, held, copies: 0, domain, mode, owner }
+        let decision = self.refuse(left.flow, left.lane, reason, owner, now);
+        let decision = Decision { held: left.held, copies: left.copies, ..decision };
+        Answer { ticket: left.ticket, decision: decision.waited(left.mode) }
     }
 
     fn with_hold<R>(&self, act: impl FnOnce(&mut Hold<T>) -> R) -> R {
         let mut hold = self.hold();
         let result = act(&mut hold);
         self.flows.store(hold.flows(), SeqCst);
+        self.refused.store(hold.refused(), SeqCst);
         result
     }
 
     /// A panic elsewhere must not stop verdicts: the hold's state is sound between calls.
     fn hold(&self) -> MutexGuard<'_, Hold<T>> {
         self.hold.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn admits(scope: Scope, grade: Grade) -> bool {
-    match grade {
-        Grade::Own | Grade::Static => true,
-        Grade::Other => scope == Scope::Global,
-        Grade::Never => false,
     }
 }
 

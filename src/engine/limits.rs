@@ -11,6 +11,12 @@ pub const ASKERS_PER_ADDRESS_MAX: usize = 32;
 /// Bytes the registry takes, by its own estimate; about five million addresses with a name each. From three
 /// quarters of it on, room is made.
 pub const REGISTRY_BYTES_MAX: u64 = 1 << 30;
+/// Addresses remembered unless configured: about 200 MB, and years of what one host resolves.
+pub const REGISTRY_SIZE_DEFAULT: usize = 1_000_000;
+/// Fewer addresses than that would be refusals in a day.
+pub const REGISTRY_SIZE_MIN: usize = 1_000;
+/// More addresses than that are no host's.
+pub const REGISTRY_SIZE_MAX: usize = 10_000_000;
 /// Parts of the registry that are locked apart, so that going through it holds up a record for microseconds only.
 pub const REGISTRY_SHARDS: usize = 256;
 /// Links kept of one CNAME chain. dnsmasq itself stops following at 10.
@@ -40,6 +46,8 @@ pub const HOLD_BUDGET_DEFAULT: usize = 256;
 pub const HELD_MAX: usize = 8192;
 /// How long an accepted flow is remembered, so that copies already queued behind it are not let through too.
 pub const LINGER: Duration = Duration::from_millis(250);
+/// Refusals remembered in case their record comes too late, which says how slow a source is. It takes few to know.
+pub const LATE_MAX: usize = 1024;
 /// Packets the kernel may queue: everything we may hold, and as many again still to be read.
 pub const QUEUE_LEN_MAX: u32 = 16_384;
 /// Queues one daemon may serve; the hold keeps a deadline list for each.
@@ -72,6 +80,15 @@ pub const LOG_HISTORY: Duration = Duration::from_secs(48 * 60 * 60);
 pub const REOPEN_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// See [`REOPEN_PAUSE_MIN`].
 pub const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// How long after a start with an empty registry nobody is accused: programs that run have resolved what they need, and
+/// most answers are asked for again within five minutes.
+pub const GRACE_DEFAULT: Duration = Duration::from_secs(5 * 60);
+/// How long a container may open flows again to where it had one at our first start: it resolved that before us, and
+/// asks again when the answer is too old, after an hour at most as a rule.
+pub const ESTABLISHED_FOR: Duration = Duration::from_secs(60 * 60);
+/// Such pairs remembered. More flows than that are open on no host we know of.
+pub const ESTABLISHED_MAX: usize = 65_536;
 
 /// Events waiting to be written. At 100,000 verdicts a second this is more than half a second of a stuck disk.
 pub const EVENTS_QUEUED_MAX: usize = 65_536;

@@ -144,7 +144,7 @@ impl Policy {
     /// What the host's settings say.
     pub fn new(settings: &Settings, refuse: Refusal) -> Policy {
         let mode = match settings.mode {
-            Mode::Enforce => Treatment::Enforce,
+            Mode::Enforce | Mode::Learn => Treatment::Enforce,
             Mode::DryRun => Treatment::DryRun,
         };
         Policy {

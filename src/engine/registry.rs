@@ -9,8 +9,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use dashmap::DashMap;
 
+use super::inquiry::Inquiry;
 use super::limits::{NAME_BYTES_MAX, REGISTRY_BYTES_MAX, REGISTRY_SHARDS};
+use super::mark::Mark;
 use super::name::Name;
+use super::rebind::Inside;
 use super::record::Record;
 use super::verdict::Grade;
 use entry::{ADDRESS_BYTES, Entry, Key};
@@ -44,6 +47,8 @@ pub enum Inserted {
     Seen,
     /// New, but there is no room until [`Registry::make_room`] has been called.
     LeftOut,
+    /// No evidence: a public name answered with such an address.
+    Rejected(Inside),
 }
 
 /// What a verdict needs to know about an address.
@@ -53,6 +58,17 @@ pub struct Known {
     pub names: Vec<Name>,
     /// Names beyond those.
     pub more: usize,
+    /// What is suspicious about them.
+    pub marks: Vec<Mark>,
+}
+
+/// Addresses whose evidence changed, for whoever keeps it on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dirty {
+    /// Each once, in no order. One of which nothing is known any more was forgotten.
+    pub addresses: Vec<IpAddr>,
+    /// More changed than is remembered: everything has to be written.
+    pub overflowed: bool,
 }
 
 impl Registry {
@@ -179,17 +195,36 @@ impl Registry {
         }
     }
 
-    /// The grade of the evidence that whoever has these addresses may open a flow to `address`.
-    pub fn grade(&self, clients: &[IpAddr], address: IpAddr) -> Grade {
-        self.entries.get(&Key::from(address)).map_or(Grade::Never, |entry| entry.grade(clients))
+    /// The grade of the evidence for a flow to `address`.
+    pub fn grade(&self, inquiry: &Inquiry<'_>, address: IpAddr) -> Grade {
+        self.entries
+            .get(&Key::from(address))
+            .map_or(Grade::Never, |entry| entry.grade(inquiry.clients))
     }
 
     /// Grade and names in one look-up.
-    pub fn look_up(&self, clients: &[IpAddr], address: IpAddr) -> (Grade, Known) {
+    pub fn look_up(&self, inquiry: &Inquiry<'_>, address: IpAddr) -> (Grade, Known) {
         match self.entries.get(&Key::from(address)) {
-            Some(entry) => (entry.grade(clients), entry.known()),
+            Some(entry) => (entry.grade(inquiry.clients), entry.known()),
             None => (Grade::Never, Known::default()),
         }
+    }
+
+    /// Notes that a flow of the asking container to `address` was let through: it is not thrown out for a while. With
+    /// `refresh` the evidence is as fresh as if it had been resolved again.
+    pub fn used(&self, inquiry: &Inquiry<'_>, address: IpAddr, refresh: bool) {
+        let _ = (inquiry, address, refresh);
+    }
+
+    /// Takes what changed since this was called last.
+    pub fn take_dirty(&self) -> Dirty {
+        Dirty::default()
+    }
+
+    /// Forgets an address with all its names; true if it was known.
+    pub fn forget(&self, address: IpAddr) -> bool {
+        let _ = address;
+        false
     }
 
     /// Hands the names of an address to `ask`, latest first, without copying them. The address stays locked meanwhile.

@@ -28,8 +28,12 @@ pub enum Reason {
     Blocklisted,
     /// Nobody ever resolved the destination: a hardcoded address.
     NeverResolved,
-    /// Resolved by another container only, and `scope = "container"`.
+    /// Resolved long ago, and evidence of that age is not to count.
+    Stale,
+    /// Resolved in a way that is not to count: by another container only, or by a hosts file.
     OutOfScope,
+    /// The container had a flow to the destination when we started for the first time.
+    Established,
     /// The source holds as many packets as it may.
     HoldBudget,
     /// The packet cannot be read.
@@ -42,14 +46,16 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tests and documentation.
-    pub const ALL: [Reason; 11] = [
+    pub const ALL: [Reason; 13] = [
         Reason::Resolved,
         Reason::ResolvedAfterHold,
         Reason::Allowlisted,
         Reason::Exempt,
         Reason::Blocklisted,
         Reason::NeverResolved,
+        Reason::Stale,
         Reason::OutOfScope,
+        Reason::Established,
         Reason::HoldBudget,
         Reason::Malformed,
         Reason::Unhealthy,
@@ -65,7 +71,9 @@ impl Reason {
             Reason::Exempt => "exempt",
             Reason::Blocklisted => "blocklisted",
             Reason::NeverResolved => "never-resolved",
+            Reason::Stale => "stale",
             Reason::OutOfScope => "out-of-scope",
+            Reason::Established => "established",
             Reason::HoldBudget => "hold-budget",
             Reason::Malformed => "malformed",
             Reason::Unhealthy => "unhealthy",
@@ -84,6 +92,8 @@ pub enum Grade {
     Other,
     /// A hosts file or dnsmasq's configuration says so; nobody outside did.
     Static,
+    /// Somebody asked, but longer ago than evidence is to count.
+    Stale,
     /// No record.
     Never,
 }
@@ -95,6 +105,7 @@ impl Grade {
             Grade::Own => "own",
             Grade::Other => "other",
             Grade::Static => "static",
+            Grade::Stale => "stale",
             Grade::Never => "never",
         }
     }

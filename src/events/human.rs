@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::timestamp;
 use crate::engine::event::{
-    BlockBody, Body, ContainerBody, Event, Ready, RecordBody, Reload, Stop, VerdictBody,
+    BlockBody, Body, ContainerBody, Event, LearnBody, Ready, RecordBody, Reload, Stop, VerdictBody,
 };
 use crate::engine::inventory::What;
-use crate::engine::{Mode, Reason, Verdict};
+use crate::engine::{Grade, Mode, Reason, Verdict};
 
 /// Appends an event as one line for a person, without the newline.
 pub fn append_human(line: &mut Vec<u8>, event: &Event) {
@@ -26,6 +26,8 @@ fn append_text(out: &mut String, event: &Event) {
         Body::Record(_) => ("TRACE", "🍯"),
         Body::Container(container) if container.faults.is_empty() => ("INFO", "📦"),
         Body::Container(_) => ("WARN", "📦"),
+        Body::Alert(_) => ("WARN", "🚩"),
+        Body::Learn(_) => ("INFO", "🎓"),
         Body::Health(health) if health.healthy => ("INFO", "✅"),
         Body::Health(_) => ("WARN", "⚠️"),
         Body::Reload(_) => ("INFO", "🔄"),
@@ -38,6 +40,8 @@ fn append_text(out: &mut String, event: &Event) {
         Body::Verdict(verdict) => append_verdict(out, verdict),
         Body::Record(record) => out.push_str(&record_text(record)),
         Body::Container(container) => out.push_str(&container_text(container)),
+        Body::Alert(alert) => out.push_str(&alert.message),
+        Body::Learn(learn) => out.push_str(&learn_text(learn)),
         Body::Health(health) => out.push_str(&health.message),
         Body::Reload(reload) => out.push_str(&reload_text(reload)),
         Body::Block(block) => out.push_str(&block_text(block)),
@@ -48,6 +52,7 @@ fn append_text(out: &mut String, event: &Event) {
 fn ready_text(ready: &Ready) -> String {
     let what = match ready.mode {
         Mode::Enforce => "enforcing",
+        Mode::Learn => "learning, only lists refuse",
         Mode::DryRun => "dry run, nothing is refused",
     };
     format!(
@@ -81,6 +86,14 @@ fn append_verdict(out: &mut String, verdict: &VerdictBody) {
             write!(out, " {would}released after {}: ", duration(verdict.held_us))
         }
         (Verdict::Accept, Reason::Allowlisted) => write!(out, " {would}accepted (allowlisted): "),
+        (Verdict::Accept, Reason::Established) => {
+            write!(out, " {would}accepted (it was open when synhold started here first): ")
+        }
+        (Verdict::Accept, Reason::Unhealthy) => write!(
+            out,
+            " {would}accepted (unhealthy, the evidence is not to be trusted: {}): ",
+            verdict.evidence.why.join("; ")
+        ),
         (Verdict::Accept, Reason::Exempt) => write!(out, " accepted (not judged): "),
         (Verdict::Accept, _) => write!(out, " {would}accepted: "),
         (Verdict::Drop, reason) => {
@@ -118,6 +131,13 @@ fn names(verdict: &VerdictBody) -> String {
 fn proof(verdict: &VerdictBody) -> String {
     let why = match verdict.reason {
         Reason::NeverResolved => "nobody resolved this address".to_owned(),
+        Reason::Stale => format!("resolved too long ago, as {}", names(verdict)),
+        Reason::OutOfScope if verdict.grade == Grade::Static => {
+            format!(
+                "only a hosts file or the resolver's configuration names it, as {}",
+                names(verdict)
+            )
+        }
         Reason::OutOfScope => format!("resolved only by others, as {}", names(verdict)),
         Reason::HoldBudget => "too many of its packets wait already".to_owned(),
         Reason::Malformed => {
@@ -134,9 +154,11 @@ fn proof(verdict: &VerdictBody) -> String {
             None => "the block list has it".to_owned(),
         },
         Reason::Shutdown => "synhold stopped or lost its queue while it waited".to_owned(),
-        Reason::Resolved | Reason::ResolvedAfterHold | Reason::Allowlisted | Reason::Exempt => {
-            names(verdict)
-        }
+        Reason::Resolved
+        | Reason::ResolvedAfterHold
+        | Reason::Established
+        | Reason::Allowlisted
+        | Reason::Exempt => names(verdict),
     };
     let evidence = &verdict.evidence;
     let held = if verdict.enforced { "held" } else { "would have been held" };
@@ -210,6 +232,28 @@ fn reload_text(reload: &Reload) -> String {
     )
 }
 
+fn learn_text(learn: &LearnBody) -> String {
+    let flows = counted(learn.refused, "first packet", "first packets");
+    let mut text = match learn.over {
+        false => format!("learning: enforcing would have refused {flows} so far"),
+        true => format!(
+            "the learning period is over, refusals are carried out from now on: {flows} would have been refused"
+        ),
+    };
+    // Writing to a String cannot fail.
+    for would in &learn.would_refuse {
+        let at = SocketAddr::from((would.dst, would.dport));
+        let _ = write!(
+            text,
+            "; {} → {at} {} times ({})",
+            would.container,
+            would.count,
+            would.reason.as_str()
+        );
+    }
+    text
+}
+
 fn record_text(record: &RecordBody) -> String {
     let asker = record.client.map_or_else(|| "somebody".to_owned(), |client| client.to_string());
     format!("{} is {} ({}, asked by {asker})", record.name, record.address, record.kind.as_str())
@@ -218,7 +262,7 @@ fn record_text(record: &RecordBody) -> String {
 fn stop_text(stop: &Stop) -> String {
     let totals = &stop.totals;
     let dry = match stop.mode {
-        Mode::Enforce => "",
+        Mode::Enforce | Mode::Learn => "",
         Mode::DryRun => " (a dry run: enforcing would have done this)",
     };
     format!(

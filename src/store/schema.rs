@@ -187,7 +187,7 @@ impl Addresses<'_> {
                 }
             };
             match self.registry.merge(address, seen) {
-                Inserted::LeftOut => self.loaded.skipped += 1,
+                Inserted::LeftOut | Inserted::Rejected(_) => self.loaded.skipped += 1,
                 Inserted::New | Inserted::Seen => self.loaded.names += 1,
             }
         }

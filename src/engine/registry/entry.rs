@@ -74,7 +74,7 @@ impl Entry {
         let names: Vec<Name> =
             self.names().take(NAMES_PER_EVENT_MAX).map(|seen| seen.name.clone()).collect();
         let total = 1 + self.more.as_ref().map_or(0, |more| more.len());
-        Known { more: total - names.len(), names }
+        Known { more: total - names.len(), names, marks: Vec::new() }
     }
 
     /// Bytes it takes, roughly.

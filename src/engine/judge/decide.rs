@@ -1,0 +1,212 @@
+//! What policy, lists and registry say about a destination, in this order.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Engine;
+use crate::engine::decision::Decision;
+use crate::engine::flow::Flow;
+use crate::engine::inquiry::Inquiry;
+use crate::engine::lists::Party;
+use crate::engine::name::Name;
+use crate::engine::owner::{Owner, Owners};
+use crate::engine::policy::Policy;
+use crate::engine::registry::Known;
+use crate::engine::settings::{EvidenceRules, Mode, OnUnhealthy, Scope, Weight};
+use crate::engine::time::Now;
+use crate::engine::verdict::{Grade, Reason, Verdict};
+use crate::engine::wish::Treatment;
+
+impl<T> Engine<T> {
+    /// The quick look: decided if policy or lists say something, accepted if the registry knows the destination well
+    /// enough.
+    pub fn quick(
+        &self,
+        flow: Flow,
+        lane: u16,
+        owner: Option<Arc<Owner>>,
+        now: Now,
+    ) -> Option<Decision> {
+        let (src, dst) = (flow.src.ip(), flow.dst.ip());
+        let owners = self.owners.load();
+        let inquiry = self.inquiry(&owners, &src, now);
+        let (grade, known) = self.registry.look_up(&inquiry, dst);
+        let (verdict, reason, domain) = self.decide(src, dst, grade, owner.as_deref(), now)?;
+        let name = owner.as_ref().map(|owner| &*owner.name);
+        let mode = match self.lists.load().confines(src, name) {
+            // Quarantine beats a container's mode, as in the kernel.
+            true => self.settings.mode,
+            false => self.mode_for(owner.as_deref(), reason),
+        };
+        let decision = Decision::new(flow, lane, owner, (verdict, reason), mode);
+        Some(Decision { grade, known, domain, ..decision })
+    }
+
+    /// A verdict without waiting: by policy, lists and registry, in this order; nothing if none of them decides.
+    fn decide(
+        &self,
+        src: IpAddr,
+        dst: IpAddr,
+        grade: Grade,
+        owner: Option<&Owner>,
+        now: Now,
+    ) -> Option<(Verdict, Reason, Option<Name>)> {
+        let policy = self.policy_of(owner);
+        let lists = self.lists.load();
+        let name = owner.map(|owner| &*owner.name);
+        if policy.mode == Treatment::Off && !lists.confines(src, name) {
+            return Some((Verdict::Accept, Reason::Exempt, None));
+        }
+        let owners = self.owners.load();
+        let clients = owners.clients(&src);
+        let who = Party { src, clients, own: policy.allow.as_deref(), name };
+        match lists.judge(&who, dst, &self.registry) {
+            Some(listed) => Some(listed.verdict()),
+            None if admits(&self.settings.evidence, policy.scope, grade) => {
+                Some((Verdict::Accept, Reason::Resolved, None))
+            }
+            None if self.is_established(src, dst, now.mono) => {
+                Some((Verdict::Accept, Reason::Established, None))
+            }
+            None => None,
+        }
+    }
+
+    /// Accepted at once for want of evidence that could be trusted, where that is what such a packet would get in the end.
+    pub(super) fn untrusted(
+        &self,
+        flow: Flow,
+        lane: u16,
+        owner: Option<&Arc<Owner>>,
+        now: Now,
+    ) -> Option<Decision> {
+        let hold = self.bound(self.policy_of(owner.map(AsRef::as_ref)).hold, now.mono);
+        let accepts = self.on_unhealthy(now.mono) == OnUnhealthy::Accept;
+        if !accepts || self.evidence_for(hold, now).healthy {
+            return None;
+        }
+        let decision = self.refuse(flow, lane, Reason::Unhealthy, owner.cloned(), now);
+        Some(Decision { verdict: Verdict::Accept, ..decision })
+    }
+
+    /// What a first packet from `src` to `dst` would meet without being held: a verdict, or nothing that decides.
+    pub fn outlook(&self, src: IpAddr, dst: IpAddr, now: Now) -> Option<Verdict> {
+        let owner = self.owner(src);
+        let grade = {
+            let owners = self.owners.load();
+            self.registry.grade(&self.inquiry(&owners, &src, now), dst)
+        };
+        self.decide(src, dst, grade, owner.as_deref(), now).map(|(verdict, ..)| verdict)
+    }
+
+    /// What a first packet of `flow` would meet in the end if no record came: nothing is held, counted or told.
+    pub fn forecast(&self, flow: Flow, now: Now) -> Decision {
+        let owner = self.owner(flow.src.ip());
+        let quick = self.quick(flow, 0, owner.clone(), now);
+        let at_once = quick.or_else(|| self.untrusted(flow, 0, owner.as_ref(), now));
+        at_once.unwrap_or_else(|| {
+            let hold = self.bound(self.policy_of(owner.as_deref()).hold, now.mono);
+            let mut decision = self.in_vain(flow, 0, owner, hold, now);
+            decision.held = hold;
+            decision
+        })
+    }
+
+    /// The decision about a packet that waited for `hold` in vain.
+    pub(super) fn in_vain(
+        &self,
+        flow: Flow,
+        lane: u16,
+        owner: Option<Arc<Owner>>,
+        hold: Duration,
+        now: Now,
+    ) -> Decision {
+        let mut decision = self.refuse(flow, lane, Reason::Unhealthy, owner, now);
+        if self.evidence_for(hold, now).healthy {
+            decision.reason = match decision.grade {
+                Grade::Never => Reason::NeverResolved,
+                Grade::Stale => Reason::Stale,
+                Grade::Own | Grade::Other | Grade::Static => Reason::OutOfScope,
+            };
+            return decision;
+        }
+        match self.on_unhealthy(now.mono) {
+            OnUnhealthy::Accept => decision.verdict = Verdict::Accept,
+            OnUnhealthy::Hold => decision.again = true,
+            OnUnhealthy::Refuse => {}
+        }
+        decision
+    }
+
+    /// A refusal with what is known.
+    pub(super) fn refuse(
+        &self,
+        flow: Flow,
+        lane: u16,
+        reason: Reason,
+        owner: Option<Arc<Owner>>,
+        now: Now,
+    ) -> Decision {
+        let (grade, known) = self.look_up(flow.src.ip(), flow.dst.ip(), now);
+        let mode = self.mode_for(owner.as_deref(), reason);
+        let decision = Decision::new(flow, lane, owner, (Verdict::Drop, reason), mode);
+        Decision { grade, known, ..decision }
+    }
+
+    /// Notes what an accepted flow rests on.
+    pub(super) fn note_use(&self, decision: &Decision, now: Now) {
+        if decision.reason == Reason::Resolved {
+            let (src, dst) = (decision.flow.src.ip(), decision.flow.dst.ip());
+            let owners = self.owners.load();
+            let inquiry = self.inquiry(&owners, &src, now);
+            self.registry.used(&inquiry, dst, self.settings.evidence.refresh);
+        }
+    }
+
+    fn look_up(&self, src: IpAddr, dst: IpAddr, now: Now) -> (Grade, Known) {
+        let owners = self.owners.load();
+        self.registry.look_up(&self.inquiry(&owners, &src, now), dst)
+    }
+
+    fn inquiry<'a>(&self, owners: &'a Owners, src: &'a IpAddr, now: Now) -> Inquiry<'a> {
+        let max_age = self.settings.evidence.max_age;
+        Inquiry { clients: owners.clients(src), at: now.wall, max_age }
+    }
+
+    /// What holds for an owner, or for nobody.
+    pub(super) fn policy_of<'p>(&'p self, owner: Option<&'p Owner>) -> &'p Policy {
+        owner.map_or(&self.base, |owner| &owner.policy)
+    }
+
+    /// Whether refusals of what comes from an address are carried out, whatever the evidence.
+    pub fn mode_at(&self, address: IpAddr) -> Mode {
+        self.mode_of(self.owner(address).as_deref())
+    }
+
+    /// Whether refusals are carried out. In a dry run nobody's are.
+    fn mode_of(&self, owner: Option<&Owner>) -> Mode {
+        match self.settings.mode {
+            Mode::DryRun => Mode::DryRun,
+            Mode::Enforce | Mode::Learn => self.policy_of(owner).verdicts(),
+        }
+    }
+
+    /// The same for a refusal with this reason: while we learn, only lists refuse.
+    pub(super) fn mode_for(&self, owner: Option<&Owner>, reason: Reason) -> Mode {
+        match self.mode_of(owner) {
+            Mode::Enforce if self.is_learning() && reason != Reason::Blocklisted => Mode::Learn,
+            mode => mode,
+        }
+    }
+}
+
+fn admits(rules: &EvidenceRules, scope: Scope, grade: Grade) -> bool {
+    match grade {
+        Grade::Own => true,
+        Grade::Other => scope == Scope::Global,
+        Grade::Static => rules.fixed == Weight::Accept,
+        Grade::Stale => rules.stale == Weight::Accept,
+        Grade::Never => false,
+    }
+}
