@@ -1,6 +1,7 @@
 //! The registry: which names an address answered to, when, for whom. Shared by verdict threads and log readers.
 
 mod entry;
+mod saved;
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeSet, HashMap};
@@ -19,6 +20,7 @@ use super::verdict::Grade;
 use entry::{ADDRESS_BYTES, Entry, Key};
 
 pub use entry::Seen;
+pub use saved::{Asker, Saved};
 
 /// Address to names. Every method may be called from any thread.
 #[derive(Debug)]
@@ -225,6 +227,23 @@ impl Registry {
     pub fn forget(&self, address: IpAddr) -> bool {
         let _ = address;
         false
+    }
+
+    /// Everything that is known of an address; nothing if it was forgotten.
+    pub fn saved(&self, address: IpAddr) -> Option<Saved> {
+        let names = self.names(address);
+        let last = names.first()?.last;
+        let unnamed = |address| Asker { address, last, name: Asker::UNNAMED };
+        let askers = self.askers(address).into_iter().map(unnamed).collect();
+        Some(Saved { names, askers, used: None })
+    }
+
+    /// Takes in what was saved of an address, beside what is known by now.
+    pub fn restore(&self, address: IpAddr, saved: Saved) -> Inserted {
+        let askers: Vec<IpAddr> = saved.askers.iter().map(|asker| asker.address).collect();
+        let merged = saved.names.into_iter().rev().map(|seen| self.merge(address, seen)).last();
+        self.remember_askers(address, &askers);
+        merged.unwrap_or(Inserted::Seen)
     }
 
     /// Hands the names of an address to `ask`, latest first, without copying them. The address stays locked meanwhile.
