@@ -136,7 +136,18 @@ impl dns::Sink for Reader {
         if late && self.was_another(&record, asked) {
             record.client = None;
         }
-        let recorded = self.shared.engine.record(&record, clock::now());
+        let engine = &self.shared.engine;
+        let recorded = match undated {
+            true => engine.recall(&record, clock::now()),
+            false => engine.record(&record, clock::now()),
+        };
+        if let Inserted::Rejected(inside) = recorded.inserted {
+            // What a file held before us was told when it was read first.
+            if !undated {
+                self.shared.alerts.rejected(&record, inside, &self.shared);
+            }
+            return;
+        }
         self.shared.deliver(recorded.released);
         let accepted = |(src, dst)| {
             self.shared.engine.outlook(src, dst, clock::now()) == Some(Verdict::Accept)

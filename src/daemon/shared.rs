@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::alerts::Alerts;
 use super::clock;
 use super::denied::Denied;
 use super::library;
@@ -64,6 +65,8 @@ pub struct Shared {
     pub library: OnceLock<library::Notes>,
     /// Whether the container engine answers.
     pub docker: Mutex<Docker>,
+    /// Answers that were no evidence, as far as they were told.
+    pub alerts: Alerts,
     /// Counters since start.
     pub tally: Tally,
     /// Losses seen on the queue sockets.
@@ -173,7 +176,7 @@ impl Shared {
         refuse: Disposition,
         queue_num: u16,
     ) -> Shared {
-        let (tally, queue_stats) = Default::default();
+        let (alerts, tally, queue_stats) = Default::default();
         let phase = AtomicU8::new(Phase::Serve as u8);
         Shared {
             engine,
@@ -186,6 +189,7 @@ impl Shared {
             tenants,
             library: OnceLock::new(),
             docker: Mutex::new(unheard()),
+            alerts,
             tally,
             queue_stats,
             unanswered,

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::abuse::is_live;
 use super::flow::Flow;
 use super::health::SourceHealth;
 use super::hold::{Arrival, Hold, Left, Park};
@@ -170,11 +171,23 @@ impl<T> Engine<T> {
 
     /// Takes a record in and lets go what waited for it.
     pub fn record(&self, record: &Record, now: Now) -> Recorded<T> {
+        self.record_as(record, is_live(record.time, now.wall), now)
+    }
+
+    /// The same for a record that is read late, whatever its time says: it raises no alarm.
+    pub fn recall(&self, record: &Record, now: Now) -> Recorded<T> {
+        self.record_as(record, false, now)
+    }
+
+    fn record_as(&self, record: &Record, live: bool, now: Now) -> Recorded<T> {
         if let Some(inside) = self.rebinding.load().check(record) {
             let (released, waited) = Default::default();
             return Recorded { inserted: Inserted::Rejected(inside), released, waited };
         }
-        let inserted = self.registry.insert(record);
+        let inserted = match live {
+            true => self.registry.insert(record),
+            false => self.registry.recall(record),
+        };
         fence(SeqCst);
         if self.flows.load(SeqCst) == 0 && self.refused.load(SeqCst) == 0 {
             return Recorded { inserted, released: Vec::new(), waited: None };

@@ -27,6 +27,7 @@ pub mod record;
 pub mod registry;
 pub mod repeats;
 pub mod settings;
+pub mod special;
 pub mod time;
 pub mod verdict;
 pub mod wish;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::engine::abuse::{NAMES_PER_ASKER, NAMES_WINDOW};
-use crate::engine::limits::{ASKERS_MAX, ASKER_SHARDS};
+use crate::engine::limits::{ASKER_SHARDS, ASKERS_MAX};
 
 /// One client. Its account is what it brought into the registry first; nobody pays for what others brought.
 #[derive(Debug)]

@@ -56,9 +56,8 @@ impl Entry {
     /// Answers to names under `blocked` domains count for nothing. What a hosts file or a configuration says stands for as
     /// long as it is said, has no time to live and is never stale.
     pub(super) fn grade(&self, inquiry: &Inquiry<'_>, blocked: &DomainSet) -> Grade {
-        let is_own = |asker: IpAddr, last: u32| {
-            inquiry.is_fresh(last) && inquiry.clients.contains(&asker)
-        };
+        let is_own =
+            |asker: IpAddr, last: u32| inquiry.is_fresh(last) && inquiry.clients.contains(&asker);
         let (mut best, mut any) = (Grade::Never, false);
         for naming in self.namings().filter(|naming| !naming.is_under(blocked)) {
             let Naming { row, slot, .. } = naming;
@@ -105,7 +104,8 @@ impl Entry {
     /// Whether a use at that moment has to be noted: this is asked for every accepted flow, and hardly ever so.
     pub(super) fn is_used_news(&self, inquiry: &Inquiry<'_>, refresh: bool) -> bool {
         let at = inquiry.at.seconds();
-        let ages = || self.basis(inquiry.clients).is_some_and(|(_, last)| at > last + step(inquiry));
+        let ages =
+            || self.basis(inquiry.clients).is_some_and(|(_, last)| at > last + step(inquiry));
         steps(self.used, at, USED_STEP) || (refresh && ages())
     }
 
@@ -141,9 +141,8 @@ impl Entry {
         let rows = || self.rows().filter(|(_, row)| !row.kind.is_static());
         let latest_own = rows().filter_map(|(slot, row)| Some((slot, own(slot, row)?)));
         let latest_own = latest_own.max_by_key(|(_, last)| *last);
-        latest_own.or_else(|| {
-            rows().map(|(slot, row)| (slot, row.last)).max_by_key(|(_, last)| *last)
-        })
+        latest_own
+            .or_else(|| rows().map(|(slot, row)| (slot, row.last)).max_by_key(|(_, last)| *last))
     }
 }
 

@@ -152,9 +152,8 @@ impl Names {
     }
 
     pub(super) fn len(&self) -> usize {
-        let count = |part: &RwLock<HashTable<_>>| {
-            part.read().unwrap_or_else(PoisonError::into_inner).len()
-        };
+        let count =
+            |part: &RwLock<HashTable<_>>| part.read().unwrap_or_else(PoisonError::into_inner).len();
         self.parts.iter().map(count).sum()
     }
 }

@@ -55,9 +55,8 @@ impl Entry {
         let rows = || self.rows().chain(std::iter::once((GONE, new)));
         let names = |asker: Option<IpAddr>| rows().filter(|(_, row)| of(row) == asker).count();
         let alone = |slot: u8| !self.others().iter().any(|other| other.row == slot);
-        let first_to_go = rows().max_by_key(|(slot, row)| {
-            (names(of(row)), alone(*slot), std::cmp::Reverse(row.last))
-        });
+        let first_to_go = rows()
+            .max_by_key(|(slot, row)| (names(of(row)), alone(*slot), std::cmp::Reverse(row.last)));
         first_to_go.map(|(slot, _)| slot).filter(|slot| *slot != GONE)
     }
 

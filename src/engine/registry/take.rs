@@ -90,7 +90,13 @@ impl Registry {
         }
     }
 
-    fn row(&self, place: &Place<'_>, client: Option<Arc<Client>>, news: &News<'_>, floods: bool) -> Row {
+    fn row(
+        &self,
+        place: &Place<'_>,
+        client: Option<Arc<Client>>,
+        news: &News<'_>,
+        floods: bool,
+    ) -> Row {
         let name = self.names.intern(news.name, news.first);
         name.seen_first(news.first);
         name.join();
@@ -142,7 +148,8 @@ impl Registry {
         for (index, seen) in saved.names.iter().enumerate().rev() {
             let mut news = News::restored(seen);
             // The latest asker is among them, with its own time.
-            news.asker.take_if(|_| saved.askers.iter().any(|asker| usize::from(asker.name) == index));
+            news.asker
+                .take_if(|_| saved.askers.iter().any(|asker| usize::from(asker.name) == index));
             match self.take(address, &news) {
                 Inserted::Seen => {}
                 other => result = other,
