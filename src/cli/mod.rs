@@ -44,7 +44,7 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
         #[command(flatten)]
-        options: Options,
+        options: Box<Options>,
     },
     /// Install, remove, show or check the rules in the kernel
     Rules {
@@ -82,7 +82,7 @@ pub fn main() -> ExitCode {
     log_diagnostics();
     let answer = match cli.command {
         Command::Run { config, options } => {
-            run::run(config.as_deref(), options).map(|()| Answer::Fine)
+            run::run(config.as_deref(), *options).map(|()| Answer::Fine)
         }
         Command::Rules { action, config } => rules::run(&action, config.as_deref()),
         Command::Status(args) => status::run(&args),
