@@ -62,7 +62,7 @@ enum Command {
     Sets(sets::SetsArgs),
     /// Refuse addresses, networks or domains, or a container
     Block(lists::BlockArgs),
-    /// Take entries out of block.txt and auto.txt, or a container out of quarantine
+    /// Take entries out of block.txt and auto.txt, as they stand there, or a container out of quarantine
     Unblock(lists::UnblockArgs),
     /// Accept addresses, networks or domains, whatever else is said about them
     Allow(lists::AddArgs),

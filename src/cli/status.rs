@@ -31,7 +31,7 @@ pub(super) fn run(args: &StatusArgs) -> Result<Answer> {
         }
         return Ok(Answer::No);
     };
-    let status: Status = asker.ask(&Question::Status)?;
+    let status: Status = asker.ask(&Question::Status {})?;
     if place.json {
         say_json(&status)?;
     } else {

@@ -82,8 +82,8 @@ impl Answers {
     /// [`Fault`], for whoever asked.
     pub fn to(&mut self, question: Question) -> Result<Value, Fault> {
         match question {
-            Question::Daemon => value(&self.daemon),
-            Question::Status => value(&self.status()),
+            Question::Daemon {} => value(&self.daemon),
+            Question::Status {} => value(&self.status()),
             Question::Explain { address, container } => {
                 value(&self.explain(address, container.as_deref())?)
             }
