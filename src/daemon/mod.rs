@@ -314,6 +314,7 @@ fn ready(config: &Config, wanted: &RuleConfig, shared: &Shared, rules: &Rules) -
         },
         queue_num: config.rules.queue_num,
         queues: config.rules.queues,
+        settings: config::settings::describe(&config.engine),
         hold_ms: u64::try_from(config.engine.bounds.hold.as_millis()).unwrap_or(u64::MAX),
         containers: wanted.containers.iter().map(ToString::to_string).collect(),
         docker: shared.docker_heard(),
