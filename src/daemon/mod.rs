@@ -20,6 +20,7 @@ mod marks;
 mod persist;
 pub mod policies;
 mod protected;
+pub mod replay;
 mod reporter;
 mod revoke;
 mod roster;

@@ -13,6 +13,10 @@ use super::verdict::{Grade, Reason, Verdict};
 
 /// What to do with a queued packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every step is a decision, and a box would cost each packet an allocation"
+)]
 pub enum Step {
     /// It is decided.
     Decided(Decision),
