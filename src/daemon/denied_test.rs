@@ -48,6 +48,9 @@ fn decision(dst: &str, reason: Reason) -> Decision {
         domain: None,
         mode: crate::engine::Mode::Enforce,
         owner: None,
+        again: false,
+        at: Default::default(),
+        bound: Duration::ZERO,
     }
 }
 

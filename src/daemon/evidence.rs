@@ -12,7 +12,7 @@ use super::roster::{Note, books};
 use super::shared::Shared;
 use super::truth::Order;
 use crate::dns::{self, Answer, SpawnConfig, Stop};
-use crate::engine::event::{Body, RecordBody};
+use crate::engine::event::{Body, Event, RecordBody};
 use crate::engine::health::{Batch, SourceHealth};
 use crate::engine::registry::Inserted;
 use crate::engine::{Record, Verdict, Wall};
@@ -126,7 +126,9 @@ impl dns::Sink for Reader {
     }
 
     fn answer(&mut self, answer: Answer<'_>) {
-        let now = clock::wall();
+        // One reading of the clock for all that follows: a replay puts packets and records in this order.
+        let at = clock::now();
+        let now = at.wall;
         let history = !self.was_up;
         let undated = history && answer.logged.is_none();
         let Some(mut record) = answer.to_record(now) else { return };
@@ -138,8 +140,8 @@ impl dns::Sink for Reader {
         }
         let engine = &self.shared.engine;
         let recorded = match undated {
-            true => engine.recall(&record, clock::now()),
-            false => engine.record(&record, clock::now()),
+            true => engine.recall(&record, at),
+            false => engine.record(&record, at),
         };
         if let Inserted::Rejected(inside) = recorded.inserted {
             // What a file held before us was told when it was read first.
@@ -162,8 +164,9 @@ impl dns::Sink for Reader {
                 self.shared.roster.put(Note::Admitted((container, record.address)));
             }
         }
-        if recorded.inserted == Inserted::New {
-            self.shared.event(Body::Record(RecordBody::from(&record)));
+        if recorded.is_news {
+            let body = Body::Record(RecordBody::from(&record));
+            self.shared.events.send(Event { time: now, body });
         }
     }
 

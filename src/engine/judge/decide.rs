@@ -40,7 +40,7 @@ impl<T> Engine<T> {
             true => self.settings.mode,
             false => self.mode_for(owner.as_deref(), reason),
         };
-        let decision = Decision::new(flow, lane, owner, (verdict, reason), mode);
+        let decision = Decision::new(flow, lane, owner, (verdict, reason), mode, now);
         Some(Decision { grade, known, domain, ..decision })
     }
 
@@ -111,7 +111,7 @@ impl<T> Engine<T> {
         at_once.unwrap_or_else(|| {
             let hold = self.bound(self.policy_of(owner.as_deref()).hold, now.mono);
             let mut decision = self.in_vain(flow, 0, owner, hold, now);
-            decision.held = hold;
+            (decision.held, decision.bound) = (hold, hold);
             decision
         })
     }
@@ -153,7 +153,7 @@ impl<T> Engine<T> {
     ) -> Decision {
         let (grade, known) = self.look_up(flow.src.ip(), flow.dst.ip(), now);
         let mode = self.mode_for(owner.as_deref(), reason);
-        let decision = Decision::new(flow, lane, owner, (Verdict::Drop, reason), mode);
+        let decision = Decision::new(flow, lane, owner, (Verdict::Drop, reason), mode, now);
         Decision { grade, known, ..decision }
     }
 
@@ -173,7 +173,7 @@ impl<T> Engine<T> {
         self.registry.look_up_beside(&inquiry, &self.lists.load().block.names, dst)
     }
 
-    fn inquiry<'a>(&self, owners: &'a Owners, src: &'a IpAddr, now: Now) -> Inquiry<'a> {
+    pub(super) fn inquiry<'a>(&self, owners: &'a Owners, src: &'a IpAddr, now: Now) -> Inquiry<'a> {
         let max_age = self.settings.evidence.max_age;
         Inquiry { clients: owners.clients(src), at: now.wall, max_age }
     }
