@@ -272,3 +272,19 @@ impl Registry {
 #[cfg(test)]
 #[path = "registry_test.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "registry/age_test.rs"]
+mod age_tests;
+
+#[cfg(test)]
+#[path = "registry/marks_test.rs"]
+mod marks_tests;
+
+#[cfg(test)]
+#[path = "registry/room_test.rs"]
+mod room_tests;
+
+#[cfg(test)]
+#[path = "registry/saved_test.rs"]
+mod saved_tests;
