@@ -328,3 +328,7 @@ mod owner_tests;
 #[cfg(test)]
 #[path = "judge/trust_test.rs"]
 mod trust_tests;
+
+#[cfg(test)]
+#[path = "judge/evidence_test.rs"]
+mod evidence_tests;

@@ -61,7 +61,9 @@ fn room_is_made_by_the_oldest_and_never_by_what_is_needed() {
     }
     let used = Inquiry { at: Wall((NOW - 3_600) * 1_000_000), ..asked(&[]) };
     (0..10).for_each(|n| registry.used(&used, numbered(n), false));
-    (10..20).for_each(|n| drop(insert(&registry, n, None, NOW - SEEN_RECENTLY.as_secs() + 1)));
+    for n in 10..20 {
+        insert(&registry, n, None, NOW - SEEN_RECENTLY.as_secs() + 1);
+    }
     assert!(registry.wants_room());
     let vacated = registry.make_room(now());
     assert_eq!(vacated, Vacated { aged: 0, over_quota: 0, for_room: 110 });
@@ -194,6 +196,8 @@ fn many_names_of_one_asker_push_out_nobody_elses_at_a_shared_address() {
 }
 
 proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
+
     /// The naive model: everything the good ones resolved, and nothing of it is ever lost, whatever the evil one does.
     #[test]
     fn no_asker_takes_anything_from_another(
@@ -201,7 +205,7 @@ proptest::proptest! {
     ) {
         let registry = small(160);
         let mut model: BTreeMap<(u8, IpAddr), BTreeSet<String>> = BTreeMap::new();
-        for (who, address, name, second) in steps {
+        for (step, (who, address, name, second)) in steps.into_iter().enumerate() {
             match who {
                 // The good ones have a few addresses, some of them in common, and few names.
                 0..=4 => {
@@ -224,6 +228,9 @@ proptest::proptest! {
                     let address = if who < 25 { address } else { 1_000 + name };
                     registry.insert(&Record { address: numbered(address), ..of });
                 }
+            }
+            if step % 8 > 0 {
+                continue;
             }
             let share = 160 / ASKER_SHARE;
             let (noted, really) = booked(&registry);
