@@ -300,3 +300,43 @@ fn the_next_tenant_of_an_address_inherits_no_look_up() {
     assert_eq!(registry.grade(&asked(&[ip("172.17.0.2")]), ip("203.0.113.9")), Grade::Other);
     assert_eq!(registry.grade(&asked(&[ip("172.17.0.3")]), ip("203.0.113.9")), Grade::Own);
 }
+
+#[test]
+fn readers_and_writers_at_once_leave_the_books_in_order() {
+    let registry = Registry::new(Limits { addresses: 2_000, keep: None });
+    let clients: Vec<IpAddr> = (0..8).map(|n| ip(&format!("172.17.0.{n}"))).collect();
+    let write = &|seed: u32| {
+        let mut number = seed;
+        for step in 0..5_000u64 {
+            number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let (address, name) = (number >> 8 & 0x7ff, number >> 20 & 0xff);
+            let address = format!("203.0.{}.{}", address >> 8, address & 0xff);
+            let client = format!("172.17.0.{}", number >> 28 & 7);
+            match number >> 4 & 15 {
+                0 => drop(registry.forget(ip(&address))),
+                1 if step % 50 == 0 => registry.forget_askers(&[ip(&client)].into()),
+                2 if step % 50 == 0 => drop(registry.take_dirty()),
+                3 if step % 500 == 0 => {
+                    registry.make_room(Wall(1_000_000_000_000));
+                }
+                4 => registry.used(&asked(&clients), ip(&address), true),
+                5 => drop(registry.look_up(&asked(&clients), ip(&address))),
+                _ => {
+                    let name = format!("n{name}.example");
+                    registry.insert(&record(&address, &name, Some(&client), Kind::Reply, step));
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        (1..5).for_each(|seed| drop(scope.spawn(move || write(seed))));
+    });
+    let (noted, really) = booked(&registry);
+    assert_eq!(noted, really);
+    let names = registry.addresses().into_iter().flat_map(|address| registry.names(address));
+    let names: BTreeSet<String> = names.map(|seen| seen.name.to_string()).collect();
+    assert_eq!(registry.stats().names, names.len());
+    let of = |name: &String| registry.find(&Name::new(name).unwrap()).unwrap().addresses;
+    let rows: usize = registry.addresses().into_iter().map(|at| registry.names(at).len()).sum();
+    assert_eq!(names.iter().map(of).sum::<u32>() as usize, rows);
+}

@@ -101,13 +101,19 @@ impl Room {
         client.addresses.load(Relaxed) > share(self.most.load(Relaxed)) || has > share(bytes)
     }
 
-    /// Whether something of an asker still fits. Asks for room well before it does not.
+    /// Whether another address of an asker fits. Asks for room well before it does not.
     pub(super) fn fits(&self, client: Option<&Arc<Client>>, restored: bool) -> bool {
+        let fits = self.fits_name(client, restored);
+        fits && self.addresses.load(Relaxed) < self.most.load(Relaxed)
+    }
+
+    /// The same for another name of an address that is known.
+    pub(super) fn fits_name(&self, client: Option<&Arc<Client>>, restored: bool) -> bool {
         let over = |more| client.is_some_and(|client| self.exceeds(client, more));
         if self.reaches(ROOM_BEGINS) || over(0) {
             self.wanted.store(true, Relaxed);
         }
-        !self.is_full() && (restored || !over(1))
+        self.bytes.load(Relaxed) < self.most_bytes() && (restored || !over(1))
     }
 
     pub(super) fn is_wanted(&self) -> bool {

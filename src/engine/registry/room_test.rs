@@ -85,9 +85,14 @@ fn a_registry_full_of_what_is_needed_says_so_and_still_updates_what_it_has() {
     assert_eq!(registry.make_room(now()).total(), 0);
     assert_eq!(insert(&registry, 1, Some("172.17.0.2"), NOW), Inserted::Seen);
     assert_eq!(registry.grade(&asked(&[ip("172.17.0.2")]), numbered(1)), Grade::Own);
-    let other = record("::", "other.example", Some("172.17.0.3"), Kind::Reply, NOW);
-    let other = Record { address: numbered(2), ..other };
-    assert_eq!(registry.insert(&other), Inserted::LeftOut);
+    let other = |n: u32, text: &str| {
+        let of = record("::", text, Some("172.17.0.3"), Kind::Reply, NOW);
+        registry.insert(&Record { address: numbered(n), ..of })
+    };
+    assert_eq!(other(3, "other.example"), Inserted::New, "another name takes no address");
+    let extra = crate::engine::limits::REGISTRY_BYTES_PER_ADDRESS * 100;
+    registry.room.bytes.fetch_add(extra, Relaxed);
+    assert_eq!(other(2, "other.example"), Inserted::LeftOut);
     assert_eq!(
         registry.grade(&asked(&[ip("172.17.0.3")]), numbered(2)),
         Grade::Own,

@@ -56,7 +56,7 @@ impl Registry {
     fn take_name(&self, place: &mut Place<'_>, news: &News<'_>) -> Inserted {
         let client = news.asker.and_then(|asker| self.clients.of(asker));
         let floods = self.floods(place, client.as_ref(), news);
-        if !self.room.fits(client.as_ref(), news.how == How::Restored) {
+        if !self.room.fits_name(client.as_ref(), news.how == How::Restored) {
             return self.take_asker_alone(place, client, news);
         }
         let row = self.row(place, client, news, floods);
