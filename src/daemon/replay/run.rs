@@ -12,10 +12,10 @@ use crate::engine::inventory::What;
 use crate::engine::owner::{Owner, Owners};
 use crate::engine::policy::Policy;
 use crate::engine::wish::Refusal;
-use crate::engine::{Grade, Name, Reason, Settings, Verdict, Wall};
+use crate::engine::{Grade, Name, Reason, Record, Settings, Verdict, Wall};
 
-/// Threads read the clock before they look: a record that a packet was accepted by may bear a later time than it, by as
-/// long as a busy machine keeps a thread from running.
+/// A thread reads the clock before it looks, or writes, so what two of them do at once may bear the times in the other
+/// order: by as long as a busy machine keeps a thread from running. What is recorded says which was first.
 const RACE_US: u64 = 50_000;
 
 /// What became of a packet in a run.
@@ -53,14 +53,14 @@ pub fn run(moments: &[Moment], setup: &Setup<'_>) -> Vec<Option<Got>> {
         setup,
         containers: BTreeMap::new(),
         tenants: HashMap::new(),
-        packets: Vec::new(),
+        packets: BTreeMap::new(),
     };
     (setup.prepare)(&run.world);
     let established = moments.iter().filter_map(established);
     run.world.engine().set_established(established, run.world.now().mono);
     for (place, moment) in moments.iter().enumerate() {
         run.world.advance(moment.at);
-        run.take(&moment.item, moments.get(place + 1..).unwrap_or_default());
+        run.take(place, &moment.item, moments);
     }
     run.world.finish();
     run.results()
@@ -73,13 +73,21 @@ fn established(moment: &Moment) -> Option<(IpAddr, IpAddr)> {
     was.then(|| (packet.flow.src.ip(), packet.flow.dst.ip()))
 }
 
+/// What comes within the time by which threads may be apart, with its places.
+fn soon(place: usize, moments: &[Moment]) -> impl Iterator<Item = (usize, &Moment)> {
+    let end = moments.get(place).map_or(0, |moment| moment.at.0 + RACE_US);
+    let later = moments.iter().enumerate().skip(place + 1);
+    later.take_while(move |(_, moment)| moment.at.0 <= end)
+}
+
 struct Run<'a> {
     world: World,
     setup: &'a Setup<'a>,
     containers: BTreeMap<Arc<str>, ContainerBody>,
     /// Who had an address last.
     tenants: HashMap<IpAddr, Arc<str>>,
-    packets: Vec<Judged>,
+    /// By their places among the moments.
+    packets: BTreeMap<usize, Judged>,
 }
 
 /// Where a packet's verdict comes from.
@@ -91,17 +99,23 @@ enum Judged {
 }
 
 impl Run<'_> {
-    fn take(&mut self, item: &Item, next: &[Moment]) {
+    fn take(&mut self, place: usize, item: &Item, moments: &[Moment]) {
         match item {
             Item::Ready(ready) => self.begin(ready.records == 0),
             Item::Health(why) => self.world.set_trouble(why.as_deref()),
             Item::Container(body) => self.container(body),
-            Item::Record(record) => self.world.record(record),
+            Item::Record(record) => {
+                self.judge_those_before(record, place, moments);
+                self.world.record(record);
+            }
             Item::Line(line) => {
                 let told = self.setup.told;
                 self.world.line_unless(line, |record| told.has(record));
             }
-            Item::Packet(packet) => self.packet(packet, next),
+            Item::Packet(packet) => {
+                self.take_records_before(packet, soon(place, moments));
+                self.judge(place, packet);
+            }
         }
     }
 
@@ -116,38 +130,66 @@ impl Run<'_> {
         }
     }
 
-    fn packet(&mut self, packet: &Packet, next: &[Moment]) {
-        if let Some(got) = packet.said.as_ref().and_then(as_then) {
-            return self.packets.push(Judged::AsThen(got));
+    fn judge(&mut self, place: usize, packet: &Packet) {
+        if self.packets.contains_key(&place) {
+            return;
         }
-        self.settle_race(packet, next);
+        if let Some(got) = packet.said.as_ref().and_then(as_then) {
+            self.packets.insert(place, Judged::AsThen(got));
+            return;
+        }
         let said_bound = packet.said.as_ref().map(|said| said.bound).filter(|it| !it.is_zero());
         let (ours, theirs) = (&self.setup.settings, &self.setup.recorded);
         let same_hold = (ours.bounds.hold, ours.evidence.adaptive)
             == (theirs.bounds.hold, theirs.evidence.adaptive);
         self.world.engine().cap_hold(said_bound.filter(|_| same_hold));
         let ticket = self.world.packet(packet.flow);
-        self.packets.push(Judged::Here(ticket));
+        self.packets.insert(place, Judged::Here(ticket));
     }
 
-    /// Takes in ahead of its time the record by which this packet was accepted at once.
-    fn settle_race(&mut self, packet: &Packet, next: &[Moment]) {
-        let resolved = |said: &Said| said.reason == Reason::Resolved;
-        if !packet.said.as_ref().is_some_and(resolved) {
-            return;
+    /// Judges packets that come a moment later and were, as is recorded, judged without this record.
+    fn judge_those_before(&mut self, record: &Record, place: usize, moments: &[Moment]) {
+        for (ahead, moment) in soon(place, moments) {
+            let Item::Packet(packet) = &moment.item else { continue };
+            let Some(said) = packet.said.as_ref() else { continue };
+            if packet.flow.dst.ip() != record.address {
+                continue;
+            }
+            let (grade, decided) = self.present(packet);
+            let at_once = said.bound.is_zero() && decided && grade == said.grade;
+            let released = said.reason == Reason::ResolvedAfterHold && !decided;
+            if at_once || (released && said.at.0 <= moment.at.0 + RACE_US) {
+                self.judge(ahead, packet);
+            }
         }
+    }
+
+    /// Takes in ahead of their time the records by which this packet was, as is recorded, accepted at once.
+    fn take_records_before<'m>(
+        &mut self,
+        packet: &Packet,
+        soon: impl Iterator<Item = (usize, &'m Moment)>,
+    ) {
+        let Some(said) = packet.said.as_ref().filter(|said| said.reason == Reason::Resolved) else {
+            return;
+        };
+        for (_, moment) in soon {
+            if self.present(packet).0 == said.grade {
+                return;
+            }
+            if let Item::Record(record) = &moment.item
+                && record.address == packet.flow.dst.ip()
+            {
+                self.world.record(record);
+            }
+        }
+    }
+
+    /// The grade of a packet's evidence now, and whether it would be decided at once.
+    fn present(&self, packet: &Packet) -> (Grade, bool) {
         let (src, dst, now) = (packet.flow.src.ip(), packet.flow.dst.ip(), self.world.now());
-        if self.world.engine().outlook(src, dst, now).is_some() {
-            return;
-        }
-        let soon = next.iter().take_while(|moment| moment.at.0 <= now.wall.0 + RACE_US);
-        let record = soon.filter_map(|moment| match &moment.item {
-            Item::Record(record) if record.address == dst => Some(record),
-            _ => None,
-        });
-        if let Some(record) = record.into_iter().next() {
-            self.world.record(record);
-        }
+        let engine = self.world.engine();
+        (engine.grade(src, dst, now), engine.outlook(src, dst, now).is_some())
     }
 
     fn container(&mut self, body: &ContainerBody) {
@@ -213,7 +255,7 @@ impl Run<'_> {
                 }),
             },
         };
-        packets.into_iter().map(got).collect()
+        packets.into_values().map(got).collect()
     }
 }
 

@@ -93,11 +93,14 @@ impl<T> Engine<T> {
     /// What a first packet from `src` to `dst` would meet without being held: a verdict, or nothing that decides.
     pub fn outlook(&self, src: IpAddr, dst: IpAddr, now: Now) -> Option<Verdict> {
         let owner = self.owner(src);
-        let grade = {
-            let owners = self.owners.load();
-            self.registry.grade(&self.inquiry(&owners, &src, now), dst)
-        };
+        let grade = self.grade(src, dst, now);
         self.decide(src, dst, grade, owner.as_deref(), now).map(|(verdict, ..)| verdict)
+    }
+
+    /// The grade of the evidence for a first packet from `src` to `dst`.
+    pub fn grade(&self, src: IpAddr, dst: IpAddr, now: Now) -> Grade {
+        let owners = self.owners.load();
+        self.registry.grade(&self.inquiry(&owners, &src, now), dst)
     }
 
     /// What a first packet of `flow` would meet in the end if no record came: nothing is held, counted or told.
