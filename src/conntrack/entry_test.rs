@@ -63,6 +63,8 @@ fn a_flow_is_read_and_named_again_by_the_same_bytes() {
         attrs.iter().map(|(kind, value)| (kind, value.to_vec())).collect::<Vec<_>>()
     };
     let mut wanted = whole();
+    // What says how it stands names nothing.
+    wanted.remove(3);
     wanted.remove(1);
     assert_eq!(kinds(&attrs), kinds(&wanted));
 }
