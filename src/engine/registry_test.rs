@@ -134,6 +134,8 @@ pub(super) fn booked(registry: &Registry) -> (Accounts, Accounts) {
 pub(super) type Accounts = std::collections::BTreeMap<String, (usize, u64)>;
 
 proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
     #[test]
     fn what_is_booked_is_what_is_there(
         records in proptest::collection::vec((0..4u8, 0..40u8, 0..80u8, 0..9u64), 1..400),

@@ -10,7 +10,14 @@ use super::abuse::{TOLD_AGAIN, TOLD_MAX, TOLD_PER_ASKER};
 #[derive(Debug)]
 pub struct Repeats<K> {
     told: HashMap<(Option<IpAddr>, K), Told>,
+    /// How much of it by whom.
+    by: HashMap<Option<IpAddr>, usize>,
+    /// When what is over was taken out last.
+    swept: u32,
 }
+
+/// Seconds between two looks for what is over, so that a flood is turned away without one.
+const SWEEP: u32 = 60;
 
 #[derive(Clone, Copy, Debug)]
 struct Told {
@@ -20,7 +27,7 @@ struct Told {
 
 impl<K> Default for Repeats<K> {
     fn default() -> Repeats<K> {
-        Repeats { told: HashMap::new() }
+        Repeats { told: HashMap::new(), by: HashMap::new(), swept: 0 }
     }
 }
 
@@ -39,19 +46,25 @@ impl<K: Hash + Eq> Repeats<K> {
         if !self.has_room(who, at) {
             return None;
         }
+        *self.by.entry(who).or_default() += 1;
         self.told.insert(key, Told { at, since: 0 });
         Some(1)
     }
 
     fn has_room(&mut self, who: Option<IpAddr>, at: u32) -> bool {
-        let room = |told: &HashMap<(Option<IpAddr>, K), Told>| {
-            let of_asker = told.keys().filter(|(asker, _)| *asker == who).count();
-            told.len() < TOLD_MAX && of_asker < TOLD_PER_ASKER
+        let room = |repeats: &Repeats<K>| {
+            let of_asker = repeats.by.get(&who).copied().unwrap_or(0);
+            repeats.told.len() < TOLD_MAX && of_asker < TOLD_PER_ASKER
         };
-        if !room(&self.told) {
+        if !room(self) && at.abs_diff(self.swept) >= SWEEP {
+            self.swept = at;
             self.told.retain(|_, told| !Self::is_over(told, at));
+            self.by.clear();
+            for (who, _) in self.told.keys() {
+                *self.by.entry(*who).or_default() += 1;
+            }
         }
-        room(&self.told)
+        room(self)
     }
 
     /// A clock that was set back by more than an hour starts over too.

@@ -86,6 +86,11 @@ impl World {
 
     /// Reads a line of dnsmasq's log.
     pub fn line(&mut self, line: &[u8]) {
+        self.line_unless(line, |_| false);
+    }
+
+    /// The same, but for answers that are known from elsewhere.
+    pub fn line_unless(&mut self, line: &[u8], known: impl Fn(&Record) -> bool) {
         let (mut records, now) = (Vec::new(), self.now.wall);
         // What cannot be read is no evidence, live or here.
         if let Ok(line) = parse(line) {
@@ -93,7 +98,7 @@ impl World {
                 self.correlator.feed(&line, &mut |answer| records.extend(answer.to_record(now)));
         }
         self.source.count(Batch { lines: 1, ..Batch::default() }, now);
-        records.iter().for_each(|record| self.record(record));
+        records.iter().filter(|record| !known(record)).for_each(|record| self.record(record));
     }
 
     /// Takes a record in.

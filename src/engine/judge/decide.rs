@@ -94,13 +94,15 @@ impl<T> Engine<T> {
     /// What a first packet from `src` to `dst` would meet without being held: a verdict, or nothing that decides.
     pub fn outlook(&self, src: IpAddr, dst: IpAddr, now: Now) -> Option<Verdict> {
         let owner = self.owner(src);
-        let grade = {
-            let owners = self.owners.load();
-            let lists = self.lists.load();
-            let inquiry = self.inquiry(&owners, &src, now);
-            self.registry.grade_beside(&inquiry, &lists.block.names, dst)
-        };
+        let grade = self.grade(src, dst, now);
         self.decide(src, dst, grade, owner.as_deref(), now).map(|(verdict, ..)| verdict)
+    }
+
+    /// The grade of the evidence for a first packet from `src` to `dst`.
+    pub fn grade(&self, src: IpAddr, dst: IpAddr, now: Now) -> Grade {
+        let owners = self.owners.load();
+        let inquiry = self.inquiry(&owners, &src, now);
+        self.registry.grade_beside(&inquiry, &self.lists.load().block.names, dst)
     }
 
     /// What a first packet of `flow` would meet in the end if no record came: nothing is held, counted or told.

@@ -31,7 +31,8 @@ pub(super) struct Part {
 pub(super) struct Table {
     parts: Box<[RwLock<Part>]>,
     hasher: RandomState,
-    dirty: AtomicUsize,
+    /// In all lists together.
+    pub(super) dirty: AtomicUsize,
     overflowed: AtomicBool,
 }
 
