@@ -173,7 +173,7 @@ fn is_public(name: &Name) -> bool {
     let is_under = |domain: &&str| {
         name.strip_suffix(*domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
-    !PRIVATE_ENDINGS.contains(&ending) && !PRIVATE_DOMAINS.iter().any(|domain| is_under(&domain))
+    !PRIVATE_ENDINGS.contains(&ending) && !PRIVATE_DOMAINS.iter().any(is_under)
 }
 
 /// Whether a name begins with an address backwards, octet by octet or nibble by nibble, and goes on.

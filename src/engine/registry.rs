@@ -101,9 +101,8 @@ pub struct Stats {
 
 /// The part of a table that a hash belongs to; the table itself uses other bits of it.
 #[expect(clippy::indexing_slicing, reason = "the remainder is below the length")]
-#[expect(clippy::cast_possible_truncation, reason = "any bits will do")]
 fn part<T>(parts: &[T], hash: u64) -> &T {
-    &parts[(hash >> 32) as usize % parts.len()]
+    &parts[usize::try_from(hash >> 32).unwrap_or(0) % parts.len()]
 }
 
 impl Registry {

@@ -119,7 +119,7 @@ fn record(n: usize, addresses: usize) -> Record {
     let number = (n % addresses) as u32;
     let v4 = Ipv4Addr::from(0x0b00_0000 + number * 7);
     let v6 = Ipv6Addr::from(0x2606_4700_u128 << 96 | u128::from(number) << 24 | 0x1111);
-    let address = if number % 2 == 0 { v4.into() } else { v6.into() };
+    let address = if number.is_multiple_of(2) { v4.into() } else { v6.into() };
     let name = if n < addresses { n / 5 } else { n / 5 + addresses / 2 };
     Record {
         address,

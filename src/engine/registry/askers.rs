@@ -29,10 +29,12 @@ struct Flood {
     until: u32,
 }
 
+type Part = HashMap<IpAddr, Arc<Client>>;
+
 /// All clients. A lock of a part of it is taken under one of a part of the registry, never the other way round.
 #[derive(Debug)]
 pub(super) struct Clients {
-    parts: Box<[RwLock<HashMap<IpAddr, Arc<Client>>>]>,
+    parts: Box<[RwLock<Part>]>,
     hasher: RandomState,
     len: AtomicUsize,
     full: AtomicBool,
@@ -93,7 +95,7 @@ impl Clients {
 
     /// Every client, copied out.
     pub(super) fn all(&self) -> Vec<Arc<Client>> {
-        let clients = |part: &RwLock<HashMap<_, Arc<Client>>>| -> Vec<Arc<Client>> {
+        let clients = |part: &RwLock<Part>| -> Vec<Arc<Client>> {
             part.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
         };
         self.parts.iter().flat_map(clients).collect()

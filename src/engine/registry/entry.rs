@@ -33,6 +33,7 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) name: Arc<Shared>,
+    #[expect(clippy::box_collection, reason = "8 bytes instead of 24, and most have none")]
     pub(super) chain: Option<Box<Vec<Arc<Shared>>>>,
     /// Who asked first, as far as it is remembered: the name is on its account.
     pub(super) asker: Option<Arc<Client>>,

@@ -20,10 +20,10 @@ fn filled(records: &[(u8, u8, u8, u64, bool)]) -> Registry {
     registry
 }
 
+type Content = (IpAddr, Vec<Seen>, Vec<(IpAddr, u32, Option<Name>)>, Option<u32>);
+
 /// Everything that is saved. Names that were seen in one second have no order.
-fn content(
-    registry: &Registry,
-) -> Vec<(IpAddr, Vec<Seen>, Vec<(IpAddr, u32, Option<Name>)>, Option<u32>)> {
+fn content(registry: &Registry) -> Vec<Content> {
     let mut addresses = registry.addresses();
     addresses.sort_unstable();
     let of = |address| {

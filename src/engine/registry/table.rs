@@ -137,8 +137,8 @@ impl Place<'_> {
 
     pub(super) fn put(&mut self, entry: Entry) {
         let table = self.table;
-        let rehash = |entry: &Box<Entry>| table.hash(entry.key);
-        self.part.entries.insert_unique(self.hash, Box::new(entry), rehash);
+        let entries = &mut self.part.entries;
+        entries.insert_unique(self.hash, Box::new(entry), |entry| table.hash(entry.key));
     }
 
     pub(super) fn take(&mut self) -> Option<Entry> {

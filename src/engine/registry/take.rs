@@ -260,7 +260,9 @@ impl Registry {
 
 /// What changes on whose account: addresses and bytes.
 #[derive(Default)]
-struct Bill(HashMap<Option<IpAddr>, (Option<Arc<Client>>, isize, i64)>);
+struct Bill(HashMap<Option<IpAddr>, Change>);
+
+type Change = (Option<Arc<Client>>, isize, i64);
 
 impl Bill {
     fn add(&mut self, entry: &Entry, sign: i64) {
