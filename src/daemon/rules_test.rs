@@ -1,0 +1,119 @@
+//! Rules of a run that a person makes theirs while it runs, in a network namespace of the test's own. Needs root.
+
+use std::thread;
+
+use nix::sched::{CloneFlags, unshare};
+
+use super::*;
+use crate::nftables::{DnsRedirect, LocalPolicy, Posture, Refuse};
+
+/// More single addresses than a set has room for unless told otherwise.
+const MANY: usize = 70_000;
+
+fn in_netns(test: impl FnOnce() + Send + 'static) {
+    let thread = thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).expect("needs root");
+        test();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn config() -> RuleConfig {
+    RuleConfig {
+        containers: vec!["172.16.0.0/12".parse().unwrap()],
+        containers_named: false,
+        bridges: Vec::new(),
+        allow_spoofing: false,
+        queue_num: 0,
+        queues: 1,
+        posture: Posture::Open,
+        refuse: Refuse::Reset,
+        dry_run: false,
+        dns_redirect: DnsRedirect::Off,
+        refuse_dot: false,
+        local_policy: LocalPolicy::Allow,
+        host: Vec::new(),
+    }
+}
+
+/// What `synhold rules install` puts in with a queue of its own.
+fn persons(queue_num: u16) -> Ruleset {
+    let queue_via = nftables::probe().unwrap();
+    Ruleset::new(&Options { queue_num, ..config().options(queue_via) })
+}
+
+fn install(wanted: &Ruleset) {
+    nftables::apply(wanted, nftables::read().unwrap().as_ref()).unwrap();
+}
+
+fn assert_kernel_has(wanted: &Ruleset) {
+    assert_eq!(nftables::read().unwrap().as_ref(), Some(wanted));
+}
+
+fn roomy(rules: &Ruleset) -> Ruleset {
+    with_room(rules, size_for(MANY))
+}
+
+#[test]
+#[ignore = "needs root: `make test-netns` runs it"]
+fn what_a_person_installed_is_left_alone_by_a_list_that_grows_and_by_the_stop() {
+    in_netns(|| {
+        let mut rules = Rules::install(&config(), Mode::Enforce, 0).unwrap();
+        install(&persons(7));
+        assert!(rules.make_room(MANY).unwrap());
+        assert_kernel_has(&roomy(&persons(7)));
+        nftables::remove().unwrap();
+        install(&persons(0));
+        assert_eq!(rules.adopt().unwrap(), Command::Restored, "the room is no difference");
+        assert_kernel_has(&roomy(&persons(0)));
+        install(&persons(7));
+        assert!(matches!(rules.adopt().unwrap(), Command::Changed(_)));
+        rules.restore().unwrap();
+        assert_kernel_has(&roomy(&persons(7)));
+    });
+}
+
+#[test]
+#[ignore = "needs root: `make test-netns` runs it"]
+fn what_is_put_back_for_a_person_has_no_mark_and_no_copies() {
+    for before in [None, Some(9)] {
+        in_netns(move || {
+            // Their own rules, which the run changes in place and remembers.
+            before.into_iter().for_each(|queue| install(&persons(queue)));
+            let mut rules = Rules::install(&config(), Mode::Enforce, 0).unwrap();
+            assert_ne!(nftables::read().unwrap().unwrap(), persons(0), "there are notes");
+            install(&persons(0));
+            assert_eq!(rules.drift().unwrap(), None);
+            nftables::remove().unwrap();
+            assert!(rules.drift().unwrap().is_some());
+            rules.mend().unwrap();
+            assert_kernel_has(&persons(0));
+            rules.restore().unwrap();
+            assert_kernel_has(&persons(0));
+        });
+    }
+}
+
+#[test]
+#[ignore = "needs root: `make test-netns` runs it"]
+fn a_command_is_known_by_what_it_leaves() {
+    in_netns(|| {
+        let mut rules = Rules::install(&config(), Mode::Enforce, 0).unwrap();
+        let mut emptied = persons(0);
+        emptied.chains.iter_mut().for_each(|chain| chain.rules.clear());
+        install(&emptied);
+        assert_eq!(rules.adopt().unwrap(), Command::None, "no command empties chains");
+        install(&persons(7));
+        assert!(matches!(rules.adopt().unwrap(), Command::Changed(_)));
+        assert_eq!(rules.drift().unwrap(), None, "it is what is wanted from now on");
+        nftables::remove().unwrap();
+        assert_eq!(rules.adopt().unwrap(), Command::Removed);
+        rules.mend().unwrap();
+        assert_kernel_has(&persons(7));
+        install(&persons(0));
+        assert_eq!(rules.adopt().unwrap(), Command::Restored);
+        assert_eq!(rules.drift().unwrap(), None);
+    });
+}
