@@ -346,10 +346,8 @@ impl<'a> Work<'a> {
         self.denied.pairs.remove_if(&dst, |_, sources| sources.is_empty());
         let Some(until) = known else { return };
         *self.count -= 1;
-        if let Some(place) = self.into.iter().position(|put| *put == pair) {
-            // An earlier refusal may have put it in all the same.
-            self.into.swap_remove(place);
-        }
+        // An earlier refusal may have put it in all the same.
+        self.into.retain(|put| *put != pair);
         if until > clock::mono() && !(self.hooks.listed)(pair) {
             self.out.push(pair);
         }
