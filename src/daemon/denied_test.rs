@@ -241,3 +241,27 @@ fn a_pair_noted_twice_before_its_record_is_left_nowhere() {
     let left: Vec<IpAddr> = shelf.0.lock().unwrap().kernel.iter().map(|(_, dst)| *dst).collect();
     assert_eq!(left, ["192.0.2.2".parse::<IpAddr>().unwrap()]);
 }
+
+/// A kernel that takes nothing.
+#[derive(Debug)]
+struct Wall;
+
+impl Sets for Wall {
+    fn change(&mut self, _: &[Pair], _: &[Pair], _: Duration) -> anyhow::Result<()> {
+        anyhow::bail!("no")
+    }
+}
+
+#[test]
+fn who_waits_for_pairs_the_kernel_does_not_take_is_told_so() {
+    let (denied, ear) = shared();
+    let timeout = Duration::from_secs(60);
+    let hooks = hooks(|_| false);
+    let server = Server { denied: Arc::clone(&denied), ear, sets: Wall, hooks, timeout };
+    std::thread::scope(|scope| {
+        scope.spawn(|| server.run());
+        let pair = ["10.0.0.2", "192.0.2.1"].map(|text| text.parse().unwrap());
+        assert!(!denied.refuse_pairs(vec![pair.into()]));
+        denied.stop();
+    });
+}
