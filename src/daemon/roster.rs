@@ -254,13 +254,17 @@ impl Keeper {
             self.memory.set(&networks.containers);
             self.order_networks(networks);
         }
+        let are_new = owners.is_some();
+        if let Some(owners) = owners {
+            let answers = self.shared.engine.set_owners(owners, clock::now());
+            self.shared.deliver(answers);
+        }
+        // Behind the owners: what is refused to one that is gone is noted no more once its notes are taken away.
         if !left.is_empty() {
             self.admitted.retain(|(src, _)| !left.contains(src));
             self.shared.orders.put_always(Order::Left(left));
         }
-        if let Some(owners) = owners {
-            let answers = self.shared.engine.set_owners(owners, clock::now());
-            self.shared.deliver(answers);
+        if are_new {
             if let Some(library) = self.shared.library.get() {
                 library.put_always(library::Note::Owners);
             }
