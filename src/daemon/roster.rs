@@ -1,6 +1,7 @@
 //! The thread that keeps the books on containers, and passes on what follows: owners to the engine, networks and policies
 //! to the kernel, names to what was judged before its container was known.
 
+mod admitted;
 mod follow;
 mod memory;
 mod note;
@@ -26,10 +27,13 @@ use crate::docker;
 use crate::engine::container::Change;
 use crate::engine::event::Body;
 use crate::engine::inventory::{Effects, Inventory};
+use crate::engine::lists::Lists;
+use crate::engine::owner::Owner;
 use crate::engine::policy::Policy;
 use crate::engine::{Mono, Net};
 use crate::host;
-use follow::{Admitted, Ground};
+use admitted::Admitted;
+use follow::Ground;
 use memory::Memory;
 use note::{Ear, UNNAMED_MAX};
 pub use note::{Note, Notes, Unnamed, notes};
@@ -45,9 +49,6 @@ const SEARCH_EVERY: Duration = Duration::from_millis(100);
 /// takes some milliseconds; without an engine it is known at once that there is none. Where systemd listens for an engine
 /// that waits for us, nobody answers, and all of this passes.
 const FIRST_PATIENCE: Duration = Duration::from_secs(1);
-/// Pairs of a container and a blocked address that it may reach by a name of its own, at most.
-const ADMITTED_MAX: usize = 4096;
-
 /// The running thread, and the watch on the engine, if there is to be one.
 pub struct Roster {
     shared: Arc<Shared>,
@@ -64,6 +65,10 @@ struct Keeper {
     base: Policy,
     waiting: VecDeque<Unnamed>,
     admitted: BTreeSet<Admitted>,
+    /// Containers that may reach something by name.
+    named: Vec<(IpAddr, Arc<Owner>)>,
+    /// The lists that were passed on last.
+    lists: Option<Arc<Lists>>,
     networks: Option<Networks>,
     memory: Memory,
     /// Bridges that were told to lead out.
@@ -98,6 +103,8 @@ impl Roster {
             base: config.policies.base.clone(),
             waiting: VecDeque::new(),
             admitted: BTreeSet::new(),
+            named: Vec::new(),
+            lists: None,
             networks: None,
             memory,
             uplinks: BTreeSet::new(),
@@ -180,6 +187,7 @@ impl Keeper {
                         self.waiting.push_back(*unnamed);
                     }
                     Note::Unnamed(unnamed) => self.shared.tell(*unnamed),
+                    Note::Lists(lists) => self.pass_on(lists),
                     Note::Admitted(pair) => self.admit(pair),
                     Note::Stop => {
                         self.hand_over();
@@ -271,6 +279,10 @@ impl Keeper {
             if treated {
                 self.shared.denied.look_again();
             }
+            let named = self.shared.engine.owners().with_domains().to_vec();
+            if named != std::mem::replace(&mut self.named, named.clone()) {
+                self.find_admitted(&self.shared.engine.lists());
+            }
             self.follow_policies();
         }
         for news in news {
@@ -314,24 +326,6 @@ impl Keeper {
         }
         let tenants = books(&self.shared).tenants().clone();
         self.shared.tenants.set(tenants);
-    }
-
-    fn admit(&mut self, pair: Admitted) {
-        if self.admitted.len() < ADMITTED_MAX && self.admitted.insert(pair) {
-            self.follow_policies();
-        }
-    }
-
-    fn follow_policies(&mut self) {
-        let owners = self.shared.engine.owners();
-        // What a container may reach by name ends with the policy that names it.
-        let registry = self.shared.engine.registry();
-        self.admitted.retain(|(src, dst)| owners.admits(*src, *dst, registry));
-        let policies = follow::policies(&owners, &self.base, &self.admitted);
-        if policies != self.policies {
-            self.policies = policies.clone();
-            self.shared.orders.put_always(Order::Policies(Arc::new(policies)));
-        }
     }
 
     /// Tells what has its name by now, or has waited long enough.

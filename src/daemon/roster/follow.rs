@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use super::admitted::Admitted;
 use crate::config::RuleConfig;
 use crate::daemon::policies::{Networks, Policies};
 use crate::engine::container::Network;
@@ -14,9 +15,6 @@ use crate::engine::policy::Policy;
 use crate::engine::wish::Treatment;
 use crate::host::InterfaceAddress;
 use crate::nftables::Bridge;
-
-/// A container and an address that it may reach by a name.
-pub type Admitted = (IpAddr, IpAddr);
 
 /// What decides where containers are, beside the books.
 pub struct Ground<'a> {
