@@ -227,13 +227,10 @@ impl Keeper {
     }
 
     fn stop(mut self, keep: bool) -> Result<()> {
-        if keep {
-            return self.rules.keep();
-        }
         // Who has an address tomorrow is to have no freedom of today's.
         self.policies = Arc::default();
         self.load_policies();
-        self.rules.restore()
+        if keep { self.rules.keep() } else { self.rules.restore() }
     }
 
     fn wait(&self, until: Instant) {

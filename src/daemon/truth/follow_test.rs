@@ -277,6 +277,21 @@ fn the_users_own_rules_come_back_without_policies_and_go_on_judging_the_networks
     });
 }
 
+#[test]
+#[ignore = "needs root: `make test-netns` runs it"]
+fn rules_that_are_kept_have_no_policies_either() {
+    in_netns(|| {
+        let mut bench = Bench::start();
+        bench.order(Order::Policies(policies()));
+        wait_for(&POLICIES);
+        bench.truth.take().unwrap().stop(true).unwrap();
+        assert!(nftables::read().unwrap().is_some_and(|kept| !kept.is_owned()));
+        for (set, _) in POLICIES {
+            assert!(members(&[set])[0].is_empty(), "{set}");
+        }
+    });
+}
+
 fn flows() -> usize {
     conntrack().end_flows(|_| true).unwrap().seen
 }
