@@ -45,6 +45,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often bridges are looked for while the engine was never heard. It makes them a few hundred milliseconds before
 /// the first process of a container runs.
 const SEARCH_EVERY: Duration = Duration::from_millis(100);
+/// How often bridges of others and default routes are looked for from then on: nobody tells of those.
+const LOOK_AROUND_EVERY: Duration = Duration::from_secs(2);
 /// How long a start waits for the engine's first word, so that containers that run are known before their packets. It
 /// takes some milliseconds; without an engine it is known at once that there is none. Where systemd listens for an engine
 /// that waits for us, nobody answers, and all of this passes.
@@ -62,6 +64,10 @@ struct Keeper {
     shared: Arc<Shared>,
     notes: Notes,
     rules: RuleConfig,
+    /// Gateways of this host.
+    gateways: Vec<IpAddr>,
+    /// When this host's addresses and gateways are looked at next; never where no engine is asked.
+    look_at: Option<Mono>,
     base: Policy,
     waiting: VecDeque<Unnamed>,
     admitted: BTreeSet<Admitted>,
@@ -100,6 +106,8 @@ impl Roster {
             shared: Arc::clone(shared),
             notes: Arc::clone(&shared.roster),
             rules: config.rules.clone(),
+            gateways: host::gateways(),
+            look_at: config.docker.is_some().then(|| clock::mono()),
             base: config.policies.base.clone(),
             waiting: VecDeque::new(),
             admitted: BTreeSet::new(),
@@ -132,7 +140,8 @@ impl Roster {
     /// What the rules are to be at start, by what is known of networks.
     pub fn rules(&self, config: &Config) -> RuleConfig {
         let (remembered, gateways) = (&self.remembered, host::gateways());
-        let ground = Ground { rules: &config.rules, remembered, gateways: &gateways };
+        let (gateways, uplinks) = (&gateways, &BTreeSet::new());
+        let ground = Ground { rules: &config.rules, remembered, gateways, uplinks };
         let Networks { containers, bridges } = ground.networks(&books(&self.shared));
         RuleConfig { containers, bridges, ..config.rules.clone() }
     }
@@ -202,17 +211,32 @@ impl Keeper {
         }
     }
 
-    /// Until the engine is heard for the first time: it makes its bridges, and starts containers on them, before it answers.
+    /// Looks for bridges and gateways that came or went without a word of the engine. Until it is heard for the first time
+    /// it makes its bridges, and starts containers on them, before it answers.
     fn search(&mut self) {
-        if !self.searches {
+        let now = clock::mono();
+        if self.look_at.is_none_or(|at| at > now) {
             return;
         }
-        let Ok(host) = host::addresses() else { return };
-        if host != self.rules.host {
-            self.rules.host = host;
-            let (networks, _) = self.networks(&books(&self.shared));
+        let pause = if self.searches { SEARCH_EVERY } else { LOOK_AROUND_EVERY };
+        self.look_at = Some(now + pause);
+        if self.look_around() {
+            let (networks, uplinks) = self.networks(&books(&self.shared));
+            self.tell_uplinks(uplinks);
+            if !self.searches {
+                self.memory.set(&networks.containers);
+            }
             self.order_networks(networks);
         }
+    }
+
+    /// Whether this host's addresses or gateways are others than at the last look.
+    fn look_around(&mut self) -> bool {
+        let host = host::addresses().unwrap_or_else(|_| self.rules.host.clone());
+        let gateways = host::gateways();
+        let differs = (&host, &gateways) != (&self.rules.host, &self.gateways);
+        (self.rules.host, self.gateways) = (host, gateways);
+        differs
     }
 
     fn order_networks(&mut self, networks: Networks) {
@@ -224,11 +248,12 @@ impl Keeper {
 
     fn wait(&self) {
         let mut descriptors = [PollFd::new(self.notes.as_fd(), PollFlags::POLLIN)];
-        let patience = match (self.waiting.is_empty(), self.searches) {
-            (false, _) => PollTimeout::try_from(LOOK_EVERY).unwrap_or(PollTimeout::MAX),
-            (true, true) => PollTimeout::try_from(SEARCH_EVERY).unwrap_or(PollTimeout::MAX),
-            (true, false) => PollTimeout::NONE,
-        };
+        let look = self.look_at.map(|at| at.since(clock::mono()));
+        let name = (!self.waiting.is_empty()).then_some(LOOK_EVERY);
+        let patience = look.into_iter().chain(name).min().map_or(PollTimeout::NONE, |patience| {
+            // A little late rather than a little early, and then again.
+            PollTimeout::try_from(patience + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        });
         // An interrupted wait is a short wait.
         let _ = poll(&mut descriptors, patience);
     }
@@ -246,6 +271,9 @@ impl Keeper {
 
     /// Passes on what a change led to; `all` if it was everything there is.
     fn follow(&mut self, effects: Effects, all: bool) {
+        if all || effects.networks {
+            self.look_around();
+        }
         let inventory = books(&self.shared);
         // A network whose containers are still to come tells which addresses wait for a name.
         let owners = (effects.owners || effects.networks).then(|| inventory.owners());
@@ -296,9 +324,8 @@ impl Keeper {
 
     /// Where containers are now, and the bridges that lead out.
     fn networks(&self, books: &Inventory) -> (Networks, BTreeSet<Arc<str>>) {
-        let gateways = host::gateways();
-        let remembered = self.memory.nets();
-        let ground = Ground { rules: &self.rules, remembered, gateways: &gateways };
+        let Keeper { rules, gateways, uplinks, memory, .. } = self;
+        let ground = Ground { rules, remembered: memory.nets(), gateways, uplinks };
         let uplinks = ground.uplinks(books).map(|network| Arc::clone(&network.name)).collect();
         (ground.networks(books), uplinks)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::admitted::Admitted;
 use crate::config::RuleConfig;
@@ -24,6 +25,8 @@ pub struct Ground<'a> {
     pub remembered: &'a [Net],
     /// Gateways of this host.
     pub gateways: &'a [IpAddr],
+    /// Bridges that led out before: their default route may be away for a moment.
+    pub uplinks: &'a BTreeSet<Arc<str>>,
 }
 
 impl Ground<'_> {
@@ -57,7 +60,7 @@ impl Ground<'_> {
 
     fn leads_out(&self, network: &Network) -> bool {
         let within = |gateway: &IpAddr| network.subnets.iter().any(|net| net.contains(*gateway));
-        self.gateways.iter().any(within)
+        self.gateways.iter().any(within) || self.uplinks.contains(&network.name)
     }
 }
 
