@@ -260,11 +260,15 @@ impl Keeper {
 
     fn down(&mut self, why: &str) {
         self.first = None;
-        let nets: Vec<String> = self.rules.containers.iter().map(ToString::to_string).collect();
-        let known = match books(&self.shared).is_heard() {
-            true => "what it told before still holds".to_owned(),
-            false => format!("containers have no names, and {} is judged", nets.join(", ")),
+        let inventory = books(&self.shared);
+        let known = if inventory.is_heard() {
+            "what it told before still holds".to_owned()
+        } else {
+            let judged = self.networks(&inventory).0.containers;
+            let nets: Vec<String> = judged.iter().map(ToString::to_string).collect();
+            format!("containers have no names, and {} is judged", nets.join(", "))
         };
+        drop(inventory);
         let message = format!("the container engine is not heard: {why}; {known}");
         self.shared.report_docker(false, message);
     }
