@@ -28,6 +28,8 @@ mod sets;
 mod shared;
 mod tell;
 mod tenants;
+#[cfg(test)]
+mod testing;
 mod truth;
 mod wants;
 mod watch;

@@ -1,47 +1,15 @@
 //! Rules of a run that a person makes theirs while it runs, in a network namespace of the test's own. Needs root.
 
-use std::thread;
-
-use nix::sched::{CloneFlags, unshare};
-
 use super::*;
-use crate::nftables::{DnsRedirect, LocalPolicy, Posture, Refuse};
+use crate::daemon::testing::{self, in_netns};
 
 /// More single addresses than a set has room for unless told otherwise.
 const MANY: usize = 70_000;
 
-fn in_netns(test: impl FnOnce() + Send + 'static) {
-    let thread = thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).expect("needs root");
-        test();
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-fn config() -> RuleConfig {
-    RuleConfig {
-        containers: vec!["172.16.0.0/12".parse().unwrap()],
-        containers_named: false,
-        bridges: Vec::new(),
-        allow_spoofing: false,
-        queue_num: 0,
-        queues: 1,
-        posture: Posture::Open,
-        refuse: Refuse::Reset,
-        dry_run: false,
-        dns_redirect: DnsRedirect::Off,
-        refuse_dot: false,
-        local_policy: LocalPolicy::Allow,
-        host: Vec::new(),
-    }
-}
-
 /// What `synhold rules install` puts in with a queue of its own.
 fn persons(queue_num: u16) -> Ruleset {
     let queue_via = nftables::probe().unwrap();
-    Ruleset::new(&Options { queue_num, ..config().options(queue_via) })
+    Ruleset::new(&Options { queue_num, ..testing::rules().options(queue_via) })
 }
 
 fn install(wanted: &Ruleset) {
@@ -60,7 +28,7 @@ fn roomy(rules: &Ruleset) -> Ruleset {
 #[ignore = "needs root: `make test-netns` runs it"]
 fn what_a_person_installed_is_left_alone_by_a_list_that_grows_and_by_the_stop() {
     in_netns(|| {
-        let mut rules = Rules::install(&config(), Mode::Enforce, 0).unwrap();
+        let mut rules = Rules::install(&testing::rules(), Mode::Enforce, 0).unwrap();
         install(&persons(7));
         assert!(rules.make_room(MANY).unwrap());
         assert_kernel_has(&roomy(&persons(7)));
@@ -82,7 +50,7 @@ fn what_is_put_back_for_a_person_has_no_mark_and_no_copies() {
         in_netns(move || {
             // Their own rules, which the run changes in place and remembers.
             before.into_iter().for_each(|queue| install(&persons(queue)));
-            let mut rules = Rules::install(&config(), Mode::Enforce, 0).unwrap();
+            let mut rules = Rules::install(&testing::rules(), Mode::Enforce, 0).unwrap();
             assert_ne!(nftables::read().unwrap().unwrap(), persons(0), "there are notes");
             install(&persons(0));
             assert_eq!(rules.drift().unwrap(), None);
@@ -100,7 +68,7 @@ fn what_is_put_back_for_a_person_has_no_mark_and_no_copies() {
 #[ignore = "needs root: `make test-netns` runs it"]
 fn a_command_is_known_by_what_it_leaves() {
     in_netns(|| {
-        let mut rules = Rules::install(&config(), Mode::Enforce, 0).unwrap();
+        let mut rules = Rules::install(&testing::rules(), Mode::Enforce, 0).unwrap();
         let mut emptied = persons(0);
         emptied.chains.iter_mut().for_each(|chain| chain.rules.clear());
         install(&emptied);

@@ -33,14 +33,14 @@ impl Keeper {
             return;
         }
         match self.sets.doubt(deep, |pair| self.shared.denied.has(pair)) {
-            Ok(0) => {}
-            Ok(added) => {
-                let loaded = Loaded { added, ..Loaded::default() };
+            Ok(Loaded { added: 0, removed: 0, .. }) => {}
+            Ok(loaded) => {
                 self.report(false, put_back(loaded, 0, true));
                 self.report(true, "the list sets are what the lists say again".to_owned());
             }
             Err(error) => return tracing::warn!("cannot read the list sets: {error:#}"),
         }
+        self.changed |= self.sets.is_wary();
         if self.sets.is_unsure(&self.wants) {
             self.mend_sets(mended);
         }
