@@ -1,5 +1,7 @@
 //! The rules while the daemon runs: brought to what is wanted at start, and at stop to what they were.
 
+mod left;
+
 use anyhow::Result;
 
 use super::policies::Networks;
@@ -10,6 +12,8 @@ use crate::nftables::ruleset::Set;
 use crate::nftables::{
     self, Channel, Family, HOSTS_SIZE_DEFAULT, Options, QueueVia, Ruleset, names, restorable,
 };
+
+pub use left::Left;
 
 /// The rules in the kernel, and what to do about them at stop. Dropped without a word, they are restored.
 pub struct Rules {
@@ -24,6 +28,7 @@ pub struct Rules {
     options: Options,
     /// What others' rules are put back to.
     previous: Option<Ruleset>,
+    left: Left,
     /// By which they are changed while the daemon runs, so that it knows its own changes.
     channel: Channel,
     armed: bool,
@@ -50,11 +55,11 @@ const FOLLOW_TRIES: u32 = 3;
 
 impl Rules {
     /// Puts the rules in, marked as ours, if there are none or those there are a killed run's; else changes those
-    /// that are there in place.
+    /// that are there in place. `left` is what the last run left in them.
     ///
     /// # Errors
     /// If the kernel does not take them; nothing is changed then.
-    pub fn install(config: &RuleConfig, mode: Mode, hosts: usize) -> Result<Rules> {
+    pub fn install(config: &RuleConfig, mode: Mode, hosts: usize, left: Left) -> Result<Rules> {
         let queue_via = nftables::probe()?;
         let current = nftables::read()?;
         let own = current.as_ref().is_none_or(Ruleset::is_owned);
@@ -68,7 +73,8 @@ impl Rules {
         let wanted = Ruleset::new(&options);
         // A killed run may have left the user's rules changed; what they were stands beside them.
         let before = current.as_ref().map(|now| now.remembered().unwrap_or_else(|| now.clone()));
-        let back = before.filter(|_| !own).map(|before| restorable(&before, &wanted));
+        let before = before.filter(|_| !own).map(|before| left.users_of(before));
+        let back = before.map(|before| restorable(&before, &wanted));
         for what in back.iter().flat_map(|back| &back.discarded) {
             tracing::warn!("table inet synhold is synhold's alone: {what} was taken out for good");
         }
@@ -84,7 +90,7 @@ impl Rules {
         let mut channel = Channel::open()?;
         nftables::apply_by(&mut channel, &applied, current.as_ref())?;
         let (theirs, armed) = (None, true);
-        Ok(Rules { queue_via, own, applied, theirs, options, previous, channel, armed })
+        Ok(Rules { queue_via, own, applied, theirs, options, previous, left, channel, armed })
     }
 
     /// How the kernel differs from what was put in, or was made of it by command, in some words; `None` if it does not.
@@ -235,6 +241,7 @@ impl Rules {
             let followed = Options { containers: nets.collect(), ..self.options.clone() };
             let left = previous.judging_also(&Ruleset::new(&followed));
             nftables::apply(&left, Some(&current))?;
+            self.left.note(&left, previous);
         }
         Ok(())
     }

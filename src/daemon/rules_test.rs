@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::daemon::testing::{self, in_netns};
+use crate::nftables::Bridge;
 
 /// More single addresses than a set has room for unless told otherwise.
 const MANY: usize = 70_000;
@@ -10,6 +11,10 @@ const MANY: usize = 70_000;
 fn persons(queue_num: u16) -> Ruleset {
     let queue_via = nftables::probe().unwrap();
     Ruleset::new(&Options { queue_num, ..testing::rules().options(queue_via) })
+}
+
+fn run(left: Left) -> Rules {
+    Rules::install(&testing::rules(), Mode::Enforce, 0, left).unwrap()
 }
 
 fn install(wanted: &Ruleset) {
@@ -28,7 +33,7 @@ fn roomy(rules: &Ruleset) -> Ruleset {
 #[ignore = "needs root: `make test-netns` runs it"]
 fn what_a_person_installed_is_left_alone_by_a_list_that_grows_and_by_the_stop() {
     in_netns(|| {
-        let mut rules = Rules::install(&testing::rules(), Mode::Enforce, 0).unwrap();
+        let mut rules = run(Left::default());
         install(&persons(7));
         assert!(rules.make_room(MANY).unwrap());
         assert_kernel_has(&roomy(&persons(7)));
@@ -50,7 +55,7 @@ fn what_is_put_back_for_a_person_has_no_mark_and_no_copies() {
         in_netns(move || {
             // Their own rules, which the run changes in place and remembers.
             before.into_iter().for_each(|queue| install(&persons(queue)));
-            let mut rules = Rules::install(&testing::rules(), Mode::Enforce, 0).unwrap();
+            let mut rules = run(Left::default());
             assert_ne!(nftables::read().unwrap().unwrap(), persons(0), "there are notes");
             install(&persons(0));
             assert_eq!(rules.drift().unwrap(), None);
@@ -68,7 +73,7 @@ fn what_is_put_back_for_a_person_has_no_mark_and_no_copies() {
 #[ignore = "needs root: `make test-netns` runs it"]
 fn a_command_is_known_by_what_it_leaves() {
     in_netns(|| {
-        let mut rules = Rules::install(&testing::rules(), Mode::Enforce, 0).unwrap();
+        let mut rules = run(Left::default());
         let mut emptied = persons(0);
         emptied.chains.iter_mut().for_each(|chain| chain.rules.clear());
         install(&emptied);
@@ -83,5 +88,39 @@ fn a_command_is_known_by_what_it_leaves() {
         install(&persons(0));
         assert_eq!(rules.adopt().unwrap(), Command::Restored);
         assert_eq!(rules.drift().unwrap(), None);
+    });
+}
+
+#[test]
+#[ignore = "needs root: `make test-netns` runs it"]
+fn networks_that_are_gone_leave_the_users_rules_with_the_next_run() {
+    in_netns(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let left = || Left::load(folder.path(), false);
+        let follow = |rules: &mut Rules, nets: &[&str]| {
+            let nets: Vec<crate::engine::Net> =
+                nets.iter().map(|net| net.parse().unwrap()).collect();
+            let bridge = |net| Bridge { interface: "br-a".to_owned(), nets: vec![net] };
+            let bridges = nets.iter().copied().map(bridge).collect();
+            rules.follow(&Networks { containers: nets, bridges }).unwrap();
+        };
+        let judged = || {
+            let now = nftables::read().unwrap().unwrap();
+            let set = now.set(names::CONTAINERS.v4).unwrap();
+            let elements = set.elements.iter().flatten();
+            elements.map(ToString::to_string).collect::<Vec<String>>()
+        };
+        let users = persons(7);
+        install(&users);
+        for net in ["10.9.0.0/16", "10.8.0.0/16"] {
+            let mut rules = run(left());
+            follow(&mut rules, &[net]);
+            rules.restore().unwrap();
+            assert_eq!(judged(), [net, "172.16.0.0/12"], "those of now alone");
+        }
+        let mut rules = run(left());
+        follow(&mut rules, &[]);
+        rules.restore().unwrap();
+        assert_kernel_has(&users);
     });
 }

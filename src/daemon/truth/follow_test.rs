@@ -70,7 +70,7 @@ impl Bench {
             Disposition::Refuse,
             0,
         ));
-        let rules = Rules::install(&rules(), Mode::Enforce, 0).unwrap();
+        let rules = Rules::install(&rules(), Mode::Enforce, 0, Default::default()).unwrap();
         let (tell, told) = channel();
         let truth = Truth::start(rules, &shared, Ear(tell)).unwrap();
         let bench = Bench { truth: Some(truth), shared, told, _writer: writer };
