@@ -12,9 +12,8 @@ use super::roster::{Note, books};
 use super::shared::Shared;
 use super::truth::Order;
 use crate::dns::{self, Answer, SpawnConfig, Stop};
-use crate::engine::event::{Body, RecordBody};
+use crate::engine::event::{Body, Event, RecordBody};
 use crate::engine::health::{Batch, SourceHealth};
-use crate::engine::registry::Inserted;
 use crate::engine::{Record, Verdict, Wall};
 
 /// The running readers.
@@ -126,7 +125,9 @@ impl dns::Sink for Reader {
     }
 
     fn answer(&mut self, answer: Answer<'_>) {
-        let now = clock::wall();
+        // One reading of the clock for all that follows: a replay puts packets and records in this order.
+        let at = clock::now();
+        let now = at.wall;
         let history = !self.was_up;
         let undated = history && answer.logged.is_none();
         let Some(mut record) = answer.to_record(now) else { return };
@@ -136,7 +137,7 @@ impl dns::Sink for Reader {
         if late && self.was_another(&record, asked) {
             record.client = None;
         }
-        let recorded = self.shared.engine.record(&record, clock::now());
+        let recorded = self.shared.engine.record(&record, at);
         self.shared.deliver(recorded.released);
         let accepted = |(src, dst)| {
             self.shared.engine.outlook(src, dst, clock::now()) == Some(Verdict::Accept)
@@ -151,8 +152,9 @@ impl dns::Sink for Reader {
                 self.shared.roster.put(Note::Admitted((container, record.address)));
             }
         }
-        if recorded.inserted == Inserted::New {
-            self.shared.event(Body::Record(RecordBody::from(&record)));
+        if recorded.is_news {
+            let body = Body::Record(RecordBody::from(&record));
+            self.shared.events.send(Event { time: now, body });
         }
     }
 
