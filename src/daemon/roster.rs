@@ -107,7 +107,7 @@ impl Roster {
             notes: Arc::clone(&shared.roster),
             rules: config.rules.clone(),
             gateways: host::gateways(),
-            look_at: config.docker.is_some().then(|| clock::mono()),
+            look_at: config.docker.is_some().then(clock::mono),
             base: config.policies.base.clone(),
             waiting: VecDeque::new(),
             admitted: BTreeSet::new(),

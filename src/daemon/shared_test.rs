@@ -39,6 +39,8 @@ fn refusal(owner: Option<Arc<Owner>>) -> Decision {
     Decision {
         flow: Flow { proto: Proto::Tcp, src, dst: "192.0.2.1:443".parse().unwrap() },
         lane: 0,
+        at: Default::default(),
+        bound: Duration::ZERO,
         verdict: Verdict::Drop,
         reason: Reason::NeverResolved,
         grade: Grade::Never,
