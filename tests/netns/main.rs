@@ -39,6 +39,7 @@ mod hits;
 mod inbound;
 mod lab;
 mod lab_test;
+mod learning;
 mod lifecycle;
 mod lists;
 mod modes;
