@@ -121,9 +121,13 @@ impl Keeper {
 
     /// Saves if something changed. True if everything that was known at the call is on disk.
     pub fn save(&mut self, shared: &Arc<Shared>) -> bool {
-        let gone = shared.engine.registry().make_room(clock::wall()).total();
-        if gone > 0 {
-            let message = format!("{gone} addresses of the asker with the most made room");
+        let vacated = shared.engine.registry().make_room(clock::wall());
+        // What is too old to be kept goes without a word.
+        let (excess, others) = (vacated.over_quota, vacated.for_room);
+        if excess + others > 0 {
+            let message = format!(
+                "{excess} addresses of askers over their share made room, and {others} that were not needed lately"
+            );
             shared.report_health("registry", false, message);
         }
         let Some(path) = &self.path else { return false };

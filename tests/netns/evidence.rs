@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::lab::dns::{Over, dns_ask, dnsmasq, qtype, reverse_name, upstream, zone};
 use super::lab::net::connect;
@@ -63,6 +63,52 @@ fn our_own_dnsmasq_serves_containers_and_its_log_releases_them() {
         SOON,
     );
     assert_eq!(record["chain"][0], "web.example", "{record}");
+    daemon.stop();
+}
+
+#[test]
+fn a_public_name_with_an_inside_address_is_told_once_and_is_no_evidence() {
+    let lab = Lab::new("rebind");
+    let inside = Ipv4Addr::new(192, 168, 77, 1);
+    let _upstream = upstream(
+        &lab,
+        [
+            zone::host("rebind.example", inside),
+            zone::host("nas.lan", inside),
+            zone::host("ads.example", Ipv4Addr::UNSPECIFIED),
+            zone::host("web.example", SRV4),
+        ],
+    );
+    let upstream = DNS4.to_string();
+    let daemon = start_on(&lab, "spawn", &[&HOLD[..], &["--dns-upstream", &upstream]].concat());
+    daemon.ready();
+    let names = ["rebind.example", "rebind.example", "ads.example", "nas.lan", "web.example"];
+    for name in names {
+        dns_ask(&lab.ct, at(CT4, 0), at(GW4, 53), name, qtype::A, Over::Udp).expect("answered");
+    }
+    let alert = daemon.expect_event("alert", |e| e["event"] == "alert", SOON);
+    assert_eq!(
+        (&alert["alert"], &alert["name"], &alert["address"], &alert["client"], &alert["count"]),
+        (
+            &"rebinding".into(),
+            &"rebind.example".into(),
+            &inside.to_string().into(),
+            &CT4.to_string().into(),
+            &1.into()
+        ),
+        "{alert}"
+    );
+    // By the last record, all before it are through.
+    let last = |e: &serde_json::Value| e["event"] == "record" && e["name"] == "web.example";
+    daemon.expect_event("record", last, SOON);
+    let events = daemon.events();
+    assert_eq!(events.iter().filter(|e| e["event"] == "alert").count(), 1);
+    let recorded: Vec<&str> = events
+        .iter()
+        .filter(|e| e["event"] == "record")
+        .filter_map(|e| e["name"].as_str())
+        .collect();
+    assert_eq!(recorded, ["nas.lan", "web.example"]);
     daemon.stop();
 }
 
