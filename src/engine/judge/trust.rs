@@ -1,6 +1,6 @@
 //! Whether the absence of a record proves anything: the health of the evidence, and what follows where it does not.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -73,6 +73,16 @@ impl<T> Engine<T> {
         let until = now + ESTABLISHED_FOR;
         let established = (!pairs.is_empty()).then(|| Arc::new(Established { pairs, until }));
         self.trust.established.store(established);
+    }
+
+    /// Forgets what clients asked for and had open: the next one to have such an address is not to inherit it.
+    pub fn forget_clients(&self, clients: &BTreeSet<IpAddr>) {
+        self.registry.forget_askers(clients);
+        self.trust.established.rcu(|known| {
+            let known = known.as_ref()?;
+            let pairs = known.pairs.iter().filter(|(src, _)| !clients.contains(src)).copied();
+            Some(Arc::new(Established { pairs: pairs.collect(), until: known.until }))
+        });
     }
 
     pub(super) fn is_established(&self, src: IpAddr, dst: IpAddr, now: Mono) -> bool {
