@@ -9,6 +9,7 @@ use netlink_packet_core::{
     Emitable, NLA_F_NESTED, NetlinkBuffer, NetlinkHeader, Nla, NlasIterator,
 };
 use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
 
 /// Bytes of a netlink header.
 pub const HEADER_LEN: usize = 16;
@@ -17,7 +18,7 @@ pub const GENMSG_LEN: usize = 4;
 
 /// Bytes from the kernel that are not what they should be; where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the kernel's answer makes no sense ({0})")]
+#[error("the kernel's answer makes no sense ({0}): please report it, with the kernel's version")]
 pub struct Garbled(pub &'static str);
 
 /// A netlink attribute to be sent.
@@ -174,6 +175,13 @@ impl<'a> Message<'a> {
     /// Attributes behind the netfilter header.
     pub fn attrs(&self) -> Result<Attrs<'a>, Garbled> {
         Attrs::parse(self.payload.get(GENMSG_LEN..).ok_or(Garbled("netfilter header"))?)
+    }
+
+    /// The code of an answer or of a dump's end; `None` is yes.
+    pub fn errno(&self) -> Result<Option<Errno>, Garbled> {
+        let code = self.payload.first_chunk::<4>().ok_or(Garbled("error code"))?;
+        let code = i32::from_ne_bytes(*code);
+        Ok((code < 0).then(|| Errno::from_raw(code.saturating_neg())))
     }
 }
 

@@ -44,16 +44,8 @@ pub(super) struct AddArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct BlockArgs {
-    /// Address, network (192.0.2.0/24), range (192.0.2.1-192.0.2.9), or domain with everything under it
-    #[arg(
-        required_unless_present = "container",
-        conflicts_with = "container",
-        value_name = "ENTRY"
-    )]
-    entries: Vec<String>,
-    /// Refuse everything new from this container, and end what is open
-    #[arg(long, value_name = "NAME|ID|ADDRESS")]
-    container: Option<String>,
+    #[command(flatten)]
+    what: What,
     #[command(flatten)]
     how: How,
     /// Block it even if this host is cut off by it
@@ -74,18 +66,22 @@ pub(super) struct RemoveArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct UnblockArgs {
-    /// The entry, as it is in the list
-    #[arg(
-        required_unless_present = "container",
-        conflicts_with = "container",
-        value_name = "ENTRY"
-    )]
-    entries: Vec<String>,
-    /// Let this container out of quarantine
-    #[arg(long, value_name = "NAME|ID|ADDRESS")]
-    container: Option<String>,
+    #[command(flatten)]
+    what: What,
     #[command(flatten)]
     place: Place,
+}
+
+/// What is blocked, or let go.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// Address, network (192.0.2.0/24), range (192.0.2.1-192.0.2.9), or domain with everything under it
+    #[arg(value_name = "ENTRY")]
+    entries: Vec<String>,
+    /// Quarantine of this container, in which all new flows are refused and open ones ended
+    #[arg(long, value_name = "NAME|ID|ADDRESS")]
+    container: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -99,13 +95,13 @@ struct How {
 }
 
 pub(super) fn block(args: &BlockArgs) -> Result<Answer> {
-    let BlockArgs { entries, container, how, force, place } = args;
-    match container {
+    let BlockArgs { what, how, force, place } = args;
+    match &what.container {
         Some(container) => {
             let named = containers::to_confine(place, container)?;
             edit(place, Action::Quarantine, &[named.entry], Some(how), false, &named.about)
         }
-        None => edit(place, Action::Block, &parsed(entries)?, Some(how), *force, &[]),
+        None => edit(place, Action::Block, &parsed(&what.entries)?, Some(how), *force, &[]),
     }
 }
 
@@ -114,13 +110,13 @@ pub(super) fn allow(args: &AddArgs) -> Result<Answer> {
 }
 
 pub(super) fn unblock(args: &UnblockArgs) -> Result<Answer> {
-    let place = &args.place;
-    match &args.container {
+    let UnblockArgs { what, place } = args;
+    match &what.container {
         Some(container) => {
             let named = containers::to_release(place, container)?;
             edit(place, Action::Release, &[named.entry], None, false, &named.about)
         }
-        None => edit(place, Action::Unblock, &parsed(&args.entries)?, None, false, &[]),
+        None => edit(place, Action::Unblock, &parsed(&what.entries)?, None, false, &[]),
     }
 }
 

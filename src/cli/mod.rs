@@ -44,7 +44,7 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
         #[command(flatten)]
-        options: Options,
+        options: Box<Options>,
     },
     /// Install, remove, show or check the rules in the kernel
     Rules {
@@ -62,7 +62,7 @@ enum Command {
     Sets(sets::SetsArgs),
     /// Refuse addresses, networks or domains, or a container
     Block(lists::BlockArgs),
-    /// Take entries out of block.txt and auto.txt, or a container out of quarantine
+    /// Take entries out of block.txt and auto.txt, as they stand there, or a container out of quarantine
     Unblock(lists::UnblockArgs),
     /// Accept addresses, networks or domains, whatever else is said about them
     Allow(lists::AddArgs),
@@ -82,7 +82,7 @@ pub fn main() -> ExitCode {
     log_diagnostics();
     let answer = match cli.command {
         Command::Run { config, options } => {
-            run::run(config.as_deref(), options).map(|()| Answer::Fine)
+            run::run(config.as_deref(), *options).map(|()| Answer::Fine)
         }
         Command::Rules { action, config } => rules::run(&action, config.as_deref()),
         Command::Status(args) => status::run(&args),

@@ -6,7 +6,7 @@ use clap::Args;
 use super::lists::Place;
 use super::table::{Align, Table};
 use super::{Answer, say, say_json, words};
-use crate::control::{Container, Docker, DockerState, Question, Refusal, Status};
+use crate::control::{Container, Docker, DockerState, LearningState, Question, Refusal, Status};
 use crate::daemon::clock;
 use crate::daemon::control::Asker;
 use crate::engine::{Mode, Wall};
@@ -31,7 +31,7 @@ pub(super) fn run(args: &StatusArgs) -> Result<Answer> {
         }
         return Ok(Answer::No);
     };
-    let status: Status = asker.ask(&Question::Status)?;
+    let status: Status = asker.ask(&Question::Status {})?;
     if place.json {
         say_json(&status)?;
     } else {
@@ -58,9 +58,9 @@ fn tell(status: &Status, now: Wall) -> String {
 fn daemon(status: &Status, now: Wall) -> String {
     let daemon = &status.daemon;
     let mode = match status.mode {
-        Mode::Enforce => "enforcing",
-        Mode::DryRun => "in a dry run",
-        Mode::Learn => "learning",
+        Mode::Enforce => "enforcing".to_owned(),
+        Mode::DryRun => "in a dry run".to_owned(),
+        Mode::Learn => status.learning.as_ref().map_or_else(|| "learning".to_owned(), learning),
     };
     let rules = match status.rules.as_deref() {
         Some("absent") => "NO RULES IN THE KERNEL".to_owned(),
@@ -74,6 +74,16 @@ fn daemon(status: &Status, now: Wall) -> String {
         daemon.pid,
         words::span(now.0.saturating_sub(daemon.since.0) / 1000),
         status.posture
+    )
+}
+
+/// `learning for another 23 h (enforcing would have refused 12 first packets so far)`
+fn learning(learning: &LearningState) -> String {
+    let left = learning.until.0.saturating_sub(clock::wall().0) / 1000;
+    let refused = learning.refused;
+    format!(
+        "learning for another {} (enforcing would have refused {refused} first packets so far)",
+        words::span(left)
     )
 }
 

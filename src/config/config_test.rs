@@ -4,7 +4,7 @@ use clap::Args as _;
 
 use super::file::parse;
 use super::*;
-use crate::engine::Scope;
+use crate::engine::{EvidenceRules, OnUnhealthy, Scope, Weight};
 
 fn options(text: &str) -> Options {
     parse(text).unwrap()
@@ -12,7 +12,7 @@ fn options(text: &str) -> Options {
 
 fn resolved(text: &str) -> Result<Config> {
     let given = parse(text)?;
-    resolve(given.daemon.clone(), resolve_rules(&given.rules)?)
+    resolve(given.daemon.clone(), resolve_rules(&given.rules)?, given.evidence.clone().resolve()?)
 }
 
 #[test]
@@ -51,6 +51,17 @@ fn every_flag_of_run_is_a_key_of_the_file() {
         keep-rules = true
         events = "/tmp/e"
         log-format = "json"
+        on-unhealthy = "hold"
+        learn = "24h"
+        hold-fixed = true
+        local-domain = ["corp.example"]
+        registry-size = 5000
+        registry-max-age = "180d"
+        evidence-max-age = "30d"
+        evidence-refresh = true
+        evidence-stale = "refuse"
+        evidence-static = "refuse"
+        evidence-grace = "1m"
     "#;
     let command = Options::augment_args(clap::Command::new("run"));
     for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
@@ -66,6 +77,20 @@ fn every_flag_of_run_is_a_key_of_the_file() {
     assert!(config.rules.allow_spoofing);
     assert_eq!(config.engine.bounds.hold, Duration::from_millis(500));
     assert!(config.memory_only && config.keep_rules);
+    let wanted = EvidenceRules {
+        max_age: Some(Duration::from_secs(30 * 86_400)),
+        refresh: true,
+        stale: Weight::Refuse,
+        fixed: Weight::Refuse,
+        on_unhealthy: Some(OnUnhealthy::Hold),
+        grace: Duration::from_secs(60),
+        adaptive: false,
+    };
+    assert_eq!(config.engine.evidence, wanted);
+    let evidence = &config.evidence;
+    assert_eq!((evidence.size, evidence.learn), (5_000, Duration::from_secs(86_400)));
+    assert_eq!(evidence.keep, Some(Duration::from_secs(180 * 86_400)));
+    assert_eq!(evidence.local_domains.len(), 1);
     let (v4, v6) = (Some([10, 1, 0, 53].into()), Some("fd00:1::53".parse().unwrap()));
     assert_eq!(config.rules.dns_redirect, DnsRedirect::To { v4, v6 });
     assert_eq!(config.rules.local_policy, LocalPolicy::Judge);

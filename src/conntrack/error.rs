@@ -32,15 +32,8 @@ pub enum Error {
     #[error("netlink to conntrack failed: {0}")]
     Io(io::Error),
     /// The answer cannot be read.
-    #[error("{0}: please report it, with the kernel's version")]
-    Garbled(Garbled),
-}
-
-// Not `#[from]`, which would make it a source too: printed as a chain, the sentence would come twice.
-impl From<Garbled> for Error {
-    fn from(garbled: Garbled) -> Error {
-        Error::Garbled(garbled)
-    }
+    #[error(transparent)]
+    Garbled(#[from] Garbled),
 }
 
 impl Error {

@@ -1,4 +1,4 @@
-//! Conntrack adapter: ends flows that stand, whatever rules would now say to their first packet.
+//! Conntrack adapter: reads flows, and ends those that stand, whatever rules would now say to their first packet.
 //!
 //! Rules see first packets only, so a flow let through before its destination was blocked would go on for as long as
 //! both ends like. Without its entry in conntrack its next packet is a first one again.
@@ -56,6 +56,26 @@ impl Channel {
             }
         }
         Err(Error::Busy)
+    }
+
+    /// At most `most` of the flows there are, of those that `wanted` says.
+    ///
+    /// # Errors
+    /// If the table cannot be read.
+    pub fn flows(
+        &mut self,
+        most: usize,
+        wanted: impl Fn(&Flow) -> bool,
+    ) -> Result<Vec<Flow>, Error> {
+        let mut flows = Vec::new();
+        // Torn or not, what it gave was there; an entry that moved is not worth a second walk.
+        self.walker.dump(|entry: Entry| {
+            if flows.len() < most && wanted(&entry.flow) {
+                flows.push(entry.flow);
+            }
+            Ok(())
+        })?;
+        Ok(flows)
     }
 
     /// Once through the table; whether it was rebuilt meanwhile, so that some flows may not have been seen.

@@ -7,7 +7,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::entry::Entry;
 use super::error::Error;
-use crate::netlink::{self, Attr, GENMSG_LEN, Garbled, Message};
+use crate::netlink::{self, Attr, GENMSG_LEN, Garbled};
 
 // linux/netfilter/nfnetlink.h and nfnetlink_conntrack.h.
 const CTNETLINK: u32 = 1;
@@ -71,7 +71,7 @@ impl Socket {
                 torn |= message.flags & NLM_F_DUMP_INTR != 0;
                 match message.kind {
                     NLMSG_DONE | NLMSG_ERROR => {
-                        return code(&message)?.map_or(Ok(torn), |errno| Err(Error::code(errno)));
+                        return message.errno()?.map_or(Ok(torn), |errno| Err(Error::code(errno)));
                     }
                     kind if kind == entry => each(Entry::read(&message)?)?,
                     _ => {}
@@ -98,7 +98,7 @@ impl Socket {
             for message in netlink::messages(&bytes)?.iter().filter(|m| m.kind == NLMSG_ERROR) {
                 let place = usize::try_from(message.seq.wrapping_sub(first)).unwrap_or(usize::MAX);
                 if let (Some(answer), Some(entry)) = (answers.get_mut(place), entries.get(place)) {
-                    *answer = Some(meaning(code(message)?, entry));
+                    *answer = Some(meaning(message.errno()?, entry));
                 }
             }
         }
@@ -141,11 +141,4 @@ fn meaning(errno: Option<Errno>, entry: &Entry) -> Deleted {
             Deleted::Failed(Error::Refused { flow, errno: errno.desc() })
         }
     }
-}
-
-/// The error code of an answer, `None` for zero.
-fn code(message: &Message<'_>) -> Result<Option<Errno>, Garbled> {
-    let code = message.payload.first_chunk::<4>().ok_or(Garbled("error code"))?;
-    let code = i32::from_ne_bytes(*code);
-    Ok((code < 0).then(|| Errno::from_raw(code.saturating_neg())))
 }

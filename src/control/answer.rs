@@ -39,6 +39,9 @@ pub struct Status {
     pub daemon: Daemon,
     /// Whether refusals are carried out.
     pub mode: Mode,
+    /// The learning period, while it lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning: Option<LearningState>,
     /// What happens to new flows while nobody answers: `open` or `closed`.
     pub posture: String,
     /// Whether the rules are in the kernel: `enforcing`, `dry-run`, `dormant` or `absent`; nothing if it does not say.
@@ -55,6 +58,16 @@ pub struct Status {
     pub containers: Vec<Container>,
     /// Containers that are not known because there are too many.
     pub left_out: u64,
+}
+
+/// The learning period.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LearningState {
+    /// When it ends.
+    #[serde(with = "when::text")]
+    pub until: Wall,
+    /// First packets that enforcing would have refused so far.
+    pub refused: u64,
 }
 
 /// What is known about the container engine.

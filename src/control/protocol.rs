@@ -14,14 +14,14 @@ pub const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// Characters of a foreign word that a fault repeats.
 const SHOWN_MAX: usize = 40;
 
-/// What can be asked.
+/// What can be asked. Those that take nothing have braces all the same: for variants without, serde lets any field pass.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Question {
     /// Who answers.
-    Daemon,
+    Daemon {},
     /// Everything on one screen.
-    Status,
+    Status {},
     /// What would become of a first packet, and why.
     Explain {
         /// Where it would go.
@@ -183,8 +183,8 @@ mod tests {
     fn every_question_is_read_as_it_is_written() {
         let container = Some("web".to_owned());
         for question in [
-            Question::Daemon,
-            Question::Status,
+            Question::Daemon {},
+            Question::Status {},
             Question::Explain { address: "192.0.2.1".parse().unwrap(), container: None },
             Question::Explain {
                 address: "2001:db8::1".parse().unwrap(),
@@ -196,7 +196,7 @@ mod tests {
             assert!(line.ends_with(b"}\n"));
             assert_eq!(parse(&line), Ok(question));
         }
-        assert_eq!(parse(br#"{"v":1,"ask":"status"}"#), Ok(Question::Status));
+        assert_eq!(parse(br#"{"v":1,"ask":"status"}"#), Ok(Question::Status {}));
     }
 
     #[test]
@@ -211,10 +211,20 @@ mod tests {
         assert_eq!(kind(r#"{"v":1,"ask":7}"#), FaultKind::UnknownQuestion);
         assert_eq!(kind(r#"{"v":1,"ask":"explain"}"#), FaultKind::Malformed);
         assert_eq!(kind(r#"{"v":1,"ask":"explain","address":"x"}"#), FaultKind::Malformed);
-        let misspelt = r#"{"v":1,"ask":"explain","address":"192.0.2.1","contaner":"web"}"#;
-        assert_eq!(kind(misspelt), FaultKind::Malformed);
         let fault = parse(br#"{"v":1,"ask":"block"}"#).unwrap_err();
         assert!(fault.message.contains("daemon, status, explain, containers"), "{fault}");
+    }
+
+    #[test]
+    fn a_field_that_does_not_belong_to_the_question_is_named() {
+        for question in
+            [r#""daemon""#, r#""status""#, r#""containers""#, r#""explain","address":"192.0.2.1""#]
+        {
+            let line = format!(r#"{{"v":1,"ask":{question},"contaner":"web"}}"#);
+            let fault = parse(line.as_bytes()).unwrap_err();
+            assert_eq!(fault.kind, FaultKind::Malformed, "{question}");
+            assert!(fault.message.starts_with("unknown field `contaner`, "), "{fault}");
+        }
     }
 
     #[test]

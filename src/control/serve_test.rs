@@ -23,7 +23,7 @@ fn bench() -> Bench {
     let answerer = move |question| {
         let asked = count.fetch_add(1, Ordering::SeqCst) + 1;
         Ok(match question {
-            Question::Status => Value::String("x".repeat(4 << 20)),
+            Question::Status {} => Value::String("x".repeat(4 << 20)),
             _ => Value::from(asked),
         })
     };
@@ -56,7 +56,7 @@ fn several_questions_have_their_answers_in_order() {
     let bench = bench();
     let mut line = bench.line();
     for n in 1..=40_u64 {
-        assert_eq!(line.ask::<u64>(&Question::Daemon).unwrap(), n);
+        assert_eq!(line.ask::<u64>(&Question::Daemon {}).unwrap(), n);
     }
     let stream = bench.raw();
     (&stream).write_all(&b"{\"v\":1,\"ask\":\"daemon\"}\n".repeat(100)).unwrap();
@@ -70,7 +70,7 @@ fn several_questions_have_their_answers_in_order() {
 #[test]
 fn a_large_answer_arrives_whole() {
     let bench = bench();
-    let text: String = bench.line().ask(&Question::Status).unwrap();
+    let text: String = bench.line().ask(&Question::Status {}).unwrap();
     assert_eq!(text.len(), 4 << 20);
 }
 
@@ -106,25 +106,25 @@ fn clients_that_hang_hurt_nobody_and_are_let_go() {
     for stream in &deaf {
         (&*stream).write_all(&b"{\"v\":1,\"ask\":\"status\"}\n".repeat(50)).unwrap();
     }
-    assert!(bench.line().ask::<u64>(&Question::Daemon).is_ok());
+    assert!(bench.line().ask::<u64>(&Question::Daemon {}).is_ok());
     assert!(begun.elapsed() < PATIENCE, "answered while all the others hang");
     for stream in mute.iter().chain(&half) {
         assert_eq!(rest(stream), "");
     }
     assert!(begun.elapsed() >= PATIENCE);
-    assert!(bench.line().ask::<u64>(&Question::Daemon).is_ok());
+    assert!(bench.line().ask::<u64>(&Question::Daemon {}).is_ok());
 }
 
 #[test]
 fn more_clients_than_are_served_are_told_so() {
     let bench = bench();
     let waiting: Vec<UnixStream> = (0..CONNECTIONS_MAX).map(|_| bench.raw()).collect();
-    let refused = bench.line().ask::<u64>(&Question::Daemon);
+    let refused = bench.line().ask::<u64>(&Question::Daemon {});
     assert!(matches!(&refused, Err(ClientError::Fault(fault)) if fault.kind == FaultKind::Busy));
     drop(waiting);
     let answered = (0..100).any(|_| {
         std::thread::yield_now();
-        bench.line().ask::<u64>(&Question::Daemon).is_ok()
+        bench.line().ask::<u64>(&Question::Daemon {}).is_ok()
     });
     assert!(answered, "there is room again");
 }

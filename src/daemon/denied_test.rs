@@ -48,6 +48,7 @@ fn decision(dst: &str, reason: Reason) -> Decision {
         domain: None,
         mode: crate::engine::Mode::Enforce,
         owner: None,
+        again: false,
     }
 }
 

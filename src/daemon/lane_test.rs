@@ -55,7 +55,7 @@ impl Bench {
         source.count(Batch { lines: 1, ..Batch::default() }, Wall(1));
         let bounds = Bounds { hold: Duration::from_millis(hold_ms), budget: 2, total: 8 };
         let engine = Engine::new(Settings { mode, bounds, ..Settings::default() }, vec![source]);
-        engine.record(&record(1), clock::mono());
+        engine.record(&record(1), clock::now());
         let mailboxes = vec![Mailbox::new().unwrap()];
         let shared = {
             let denied = Arc::new(crate::daemon::denied::Denied::new().0);
@@ -131,7 +131,7 @@ fn enforcing_accepts_holds_joins_and_refuses() {
     let lane = one(Mode::Enforce, 900, mixed());
     use Disposition::{Accept, Drop, Refuse};
     assert_eq!(lane.answers(0, 4), [(1, Accept), (3, Drop), (4, Refuse), (6, Refuse)]);
-    let released = lane.shared.engine.record(&record(2), clock::mono()).released;
+    let released = lane.shared.engine.record(&record(2), clock::now()).released;
     lane.shared.deliver(released);
     let mut late = lane.answers(0, 6).split_off(4);
     late.sort_by_key(|(id, _)| *id);
@@ -192,7 +192,7 @@ fn panics_are_survived_and_nothing_held_is_forgotten() {
     let lane = one(Mode::Enforce, 900, arrivals);
     assert_eq!(lane.answers(0, 1), [(2, Disposition::Accept)]);
     assert_eq!(lane.shared.totals().panics, 1);
-    let released = lane.shared.engine.record(&record(2), clock::mono()).released;
+    let released = lane.shared.engine.record(&record(2), clock::now()).released;
     lane.shared.deliver(released);
     assert_eq!(lane.answers(0, 2)[1], (1, Disposition::Accept));
     lane.stop();
@@ -222,6 +222,7 @@ fn a_dead_socket_is_replaced_and_a_late_answer_does_not_hit_a_packet_of_the_new_
         crate::engine::packet::parse(&syn(1, 2)).unwrap(),
         0,
         Verdict::Accept,
+        clock::now(),
     );
     let late = Ticket { generation: 0, packet: 1 };
     lane.shared.deliver(vec![Answer { ticket: late, decision }]);
@@ -243,7 +244,7 @@ fn an_answer_still_on_its_way_from_a_reader_is_waited_for() {
         std::thread::yield_now();
     }
     // The reader has taken the packet out of the hold and not yet delivered its answer.
-    let released = lane.shared.engine.record(&record(2), clock::mono()).released;
+    let released = lane.shared.engine.record(&record(2), clock::now()).released;
     lane.shared.set_phase(Phase::Drain);
     lane.answers(0, 0);
     assert!(lane.drained.try_recv().is_err(), "the packet is not answered yet");

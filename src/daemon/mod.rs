@@ -13,6 +13,7 @@ mod inbox;
 pub mod inspect;
 mod lane;
 mod lanes;
+mod learn;
 mod library;
 mod lock;
 mod marks;
@@ -30,6 +31,7 @@ mod tell;
 mod tenants;
 mod truth;
 mod wants;
+mod warm;
 mod watch;
 
 use std::sync::Arc;
@@ -54,6 +56,7 @@ use background::{Background, Running};
 use denied::{Denied, Ear};
 use evidence::{Readers, SourceState};
 use lanes::Lanes;
+use learn::Learning;
 use lock::Lock;
 pub use lock::{is_running, tell_rules_command};
 use marks::{ContainerLogs, Marks};
@@ -87,6 +90,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     let (shared, ear) = share(config, &sources, &writer)?;
     let shared = Arc::new(shared);
     let keeper = Keeper::load(&config.state_dir, config.memory_only, &shared)?;
+    begin(config, &shared);
     let marks = Arc::new(Marks::load(config, shared.engine.registry().is_empty()));
     let saver = Saver::start(keeper, Arc::clone(&marks), Arc::clone(&shared))?;
     let background = Background::open(config, &shared, ear)?;
@@ -110,6 +114,9 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
         tracing::warn!("{error:#}");
     }
     shared.event(Body::Ready(ready));
+    if let Some(learning) = shared.learning.get().filter(|learning| learning.lasts()) {
+        shared.event(Body::Learn(learning.body(false)));
+    }
     notify(&[sd_notify::NotifyState::Ready]);
 
     let served = runtime.block_on(serve(
@@ -131,9 +138,26 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     drop(readers);
     drop(roster);
     drop(saver);
+    if let Some(learning) = shared.learning.get() {
+        learning.stop(clock::wall());
+    }
     shared.event(Body::Stop(Stop { mode: config.engine.mode, totals: shared.totals() }));
     drop(writer);
     served.and(restored.context("the rules are not as they should be; run `synhold rules remove`"))
+}
+
+/// A first start: what runs resolved what it needs before we could see it.
+fn begin(config: &Config, shared: &Shared) {
+    let now = clock::now();
+    if shared.engine.registry().is_empty() {
+        shared.engine.begin_grace(now.mono);
+        shared.engine.set_established(warm::established(&config.rules.containers), now.mono);
+    }
+    if let Some(learning) = Learning::load(config, now.wall) {
+        shared.engine.set_learning(learning.lasts());
+        // Nobody else sets it.
+        let _ = shared.learning.set(learning);
+    }
 }
 
 /// Signals and the look at the kernel's counters, until it is time to stop.
@@ -153,6 +177,9 @@ async fn serve(
         tokio::select! {
             _ = tick.tick() => {
                 watch.look(shared, config.rules.queues);
+                if let Some(learning) = shared.learning.get() {
+                    learning.look(shared, clock::wall());
+                }
                 if lanes.any_ended() {
                     break Err(anyhow::anyhow!("a verdict thread ended, so its queue is not served"));
                 }
@@ -278,7 +305,7 @@ fn await_dnsmasq(config: &Config, changes: &Receiver<SourceState>) -> Result<()>
 fn ready(config: &Config, wanted: &RuleConfig, shared: &Shared, rules: &Rules) -> Ready {
     let word = |debug: String| debug.to_lowercase();
     Ready {
-        mode: config.engine.mode,
+        mode: shared.present_mode(),
         posture: word(format!("{:?}", config.rules.posture)),
         refuse: word(format!("{:?}", config.rules.refuse)),
         queue_via: match rules.queue_via {

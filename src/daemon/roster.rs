@@ -23,11 +23,11 @@ use super::shared::Shared;
 use super::truth::Order;
 use crate::config::{Config, RuleConfig};
 use crate::docker;
-use crate::engine::Mono;
 use crate::engine::container::Change;
 use crate::engine::event::Body;
 use crate::engine::inventory::{Effects, Inventory};
 use crate::engine::policy::Policy;
+use crate::engine::{Mono, Net};
 use crate::host;
 use follow::{Admitted, Ground};
 use memory::Memory;
@@ -51,6 +51,8 @@ const ADMITTED_MAX: usize = 4096;
 /// The running thread, and the watch on the engine, if there is to be one.
 pub struct Roster {
     shared: Arc<Shared>,
+    /// Networks that an earlier run heard of; none where no engine is asked, as nobody would take them away again.
+    remembered: Vec<Net>,
     watch: Option<docker::Watch>,
     thread: Option<JoinHandle<()>>,
 }
@@ -84,6 +86,11 @@ impl Roster {
     /// If the system gives no thread.
     pub fn start(config: &Config, shared: &Arc<Shared>) -> Result<Roster> {
         let (first, heard) = channel();
+        let memory = Memory::load(&config.state_dir, config.memory_only);
+        let remembered = match config.docker {
+            Some(_) => memory.nets().to_vec(),
+            None => Vec::new(),
+        };
         let keeper = Keeper {
             shared: Arc::clone(shared),
             notes: Arc::clone(&shared.roster),
@@ -92,7 +99,7 @@ impl Roster {
             waiting: VecDeque::new(),
             admitted: BTreeSet::new(),
             networks: None,
-            memory: Memory::load(&config.state_dir, config.memory_only),
+            memory,
             uplinks: BTreeSet::new(),
             policies: Policies::default(),
             new_tenants: BTreeSet::new(),
@@ -100,7 +107,8 @@ impl Roster {
             searches: config.docker.is_some(),
             first: Some(first),
         };
-        let mut roster = Roster { shared: Arc::clone(shared), watch: None, thread: None };
+        let mut roster =
+            Roster { shared: Arc::clone(shared), remembered, watch: None, thread: None };
         let thread = std::thread::Builder::new()
             .name("containers".to_owned())
             .spawn(move || keeper.run())
@@ -116,15 +124,9 @@ impl Roster {
 
     /// What the rules are to be at start, by what is known of networks.
     pub fn rules(&self, config: &Config) -> RuleConfig {
-        let memory = Memory::load(&config.state_dir, config.memory_only);
-        let gateways = host::gateways();
-        let ground =
-            Ground { rules: &config.rules, remembered: memory.nets(), gateways: &gateways };
-        // Without an engine that is asked, nobody would take them away again.
-        let Networks { containers, bridges } = match config.docker {
-            Some(_) => ground.networks(&books(&self.shared)),
-            None => Ground { remembered: &[], ..ground }.networks(&books(&self.shared)),
-        };
+        let (remembered, gateways) = (&self.remembered, host::gateways());
+        let ground = Ground { rules: &config.rules, remembered, gateways: &gateways };
+        let Networks { containers, bridges } = ground.networks(&books(&self.shared));
         RuleConfig { containers, bridges, ..config.rules.clone() }
     }
 

@@ -7,6 +7,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::clock;
 use super::denied::Denied;
+use super::learn::Learning;
 use super::library;
 use super::roster::{Note, Notes, Unnamed};
 use super::tenants::TenantBook;
@@ -62,6 +63,8 @@ pub struct Shared {
     pub inventory: Mutex<Inventory>,
     /// The way to the thread that reads the lists, once there is one.
     pub library: OnceLock<library::Notes>,
+    /// The learning period, if there is one.
+    pub learning: OnceLock<Learning>,
     /// Whether the container engine answers.
     pub docker: Mutex<Docker>,
     /// Counters since start.
@@ -185,6 +188,7 @@ impl Shared {
             inventory: Mutex::new(inventory),
             tenants,
             library: OnceLock::new(),
+            learning: OnceLock::new(),
             docker: Mutex::new(unheard()),
             tally,
             queue_stats,
@@ -225,11 +229,19 @@ impl Shared {
         self.engine.settings().mode
     }
 
+    /// The same, but for a learning period that lasts.
+    pub fn present_mode(&self) -> Mode {
+        if self.engine.is_learning() { Mode::Learn } else { self.mode() }
+    }
+
     /// Counts and reports a verdict.
     pub fn report(&self, decision: Decision) {
         self.tally.count(&decision);
         if decision.mode == Mode::Enforce {
             self.denied.refused(&decision);
+        }
+        if let Some(learning) = self.learning.get() {
+            learning.count(&decision);
         }
         let now = clock::now();
         if let Some(owner) = &decision.owner {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::docker::testing::{Engine, container, event, link, network};
+use crate::docker::testing::{Engine, State, container, event, link, network};
 
 /// The way out of overlay networks, with these containers on it.
 fn gateway(attached: &[(&str, &str)]) -> Value {
@@ -17,11 +17,10 @@ fn gateway(attached: &[(&str, &str)]) -> Value {
 fn the_way_out_of_an_overlay_network_is_told_with_what_brings_it_about() {
     let engine = Engine::listening();
     let (_watch, heard) = watching(&engine);
-    up(&heard);
-    assert_eq!(next(&heard), "all ");
+    up_with(&heard, "");
     engine.wait_subscribed();
     engine.set(|state| {
-        state.containers.insert("a1".into(), container("a1", "one", "10.1.0.5"));
+        state.run_a1();
         let mut overlay = network(&[("a1", "10.1.0.5")]);
         overlay["Driver"] = "overlay".into();
         state.networks.insert("net1".into(), overlay);
@@ -59,7 +58,7 @@ fn the_lists_tell_who_is_on_the_way_out_of_overlay_networks() {
         let mut ended = container("b2", "two", "10.1.0.6");
         ended["State"] = "exited".into();
         state.containers.insert("b2".into(), ended);
-        state.containers.insert("a1".into(), container("a1", "one", "10.1.0.5"));
+        state.run_a1();
         let on_it = [("a1", "172.18.0.3"), ("b2", "172.18.0.4")];
         state.networks.insert("docker_gwbridge".into(), gateway(&on_it));
     });
@@ -79,13 +78,9 @@ fn the_lists_tell_who_is_on_the_way_out_of_overlay_networks() {
 #[test]
 fn nobody_asks_for_a_way_out_where_all_networks_are_bridges() {
     let engine = Engine::listening();
-    engine.set(|state| {
-        state.containers.insert("a1".into(), container("a1", "one", "10.1.0.5"));
-        state.networks.insert("net1".into(), network(&[("a1", "10.1.0.5")]));
-    });
+    engine.set(State::attach_a1);
     let (_watch, heard) = watching(&engine);
-    up(&heard);
-    assert_eq!(next(&heard), "all a1");
+    up_with(&heard, "a1");
     engine.wait_subscribed();
     engine.tell(&[link("connect", "a1", LATER), event("start", "a1", LATER + 1)]);
     assert_eq!(next(&heard), "attached a1 [10.1.0.5]");

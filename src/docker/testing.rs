@@ -162,6 +162,17 @@ fn serve(mut connection: UnixStream, shared: &(Mutex<State>, Condvar)) {
 }
 
 impl State {
+    /// Container `a1` runs.
+    pub(super) fn run_a1(&mut self) {
+        self.containers.insert("a1".into(), container("a1", "one", "10.1.0.5"));
+    }
+
+    /// Container `a1` runs, and network `net` shows nobody but it.
+    pub(super) fn attach_a1(&mut self) {
+        self.run_a1();
+        self.networks.insert("net1".into(), network(&[("a1", "10.1.0.5")]));
+    }
+
     fn answer(&self, path: &str) -> (u16, String) {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         match path {

@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
-use crate::docker::testing::{Engine, PATIENCE, container, event, link, network};
+use crate::docker::testing::{Engine, PATIENCE, State, container, event, link, network};
 use crate::engine::container::{Change, Dated};
 
 use super::*;
@@ -43,6 +43,7 @@ fn watching(engine: &Engine) -> (Watch, Receiver<Heard>) {
 }
 
 /// The next thing heard, in short: `All a1,b2`, `+a1 10.1.0.5`, `attached a1 10.1.0.5`, `died a1`.
+#[track_caller]
 fn next(heard: &Receiver<Heard>) -> String {
     match heard.recv_timeout(PATIENCE).expect("something is heard") {
         Heard::Up(version) => format!("up {version}"),
@@ -75,15 +76,23 @@ fn short(change: Change) -> String {
     }
 }
 
+#[track_caller]
 fn up(heard: &Receiver<Heard>) {
     assert_eq!(next(heard), "up Docker Engine 99.1, API 1.52");
+}
+
+/// Up, and these containers are all there are.
+#[track_caller]
+fn up_with(heard: &Receiver<Heard>, ids: &str) {
+    up(heard);
+    assert_eq!(next(heard), format!("all {ids}"));
 }
 
 #[test]
 fn what_happens_while_the_lists_are_made_is_told_after_them() {
     let engine = Engine::listening();
     engine.set(|state| {
-        state.containers.insert("a1".into(), container("a1", "one", "10.1.0.5"));
+        state.run_a1();
         state.networks.insert("net1".into(), network(&[("a1", "10.1.0.5"), ("b2", "10.1.0.6")]));
         state.held = vec!["/containers/json".into()];
     });
@@ -93,8 +102,7 @@ fn what_happens_while_the_lists_are_made_is_told_after_them() {
     // The list was asked for: these are in the stream only.
     engine.tell(&[link("connect", "b2", LATER), event("die", "a1", LATER + 1)]);
     engine.set(|state| state.held.clear());
-    up(&heard);
-    assert_eq!(next(&heard), "all a1");
+    up_with(&heard, "a1");
     assert_eq!(next(&heard), "attached b2 [10.1.0.6]");
     assert_eq!(next(&heard), "died a1");
     let asked = engine.state().asked.clone();
@@ -112,12 +120,8 @@ fn a_life_is_told_in_order_with_the_moments_of_its_events() {
         state.networks.insert("net1".into(), network(&[]));
     });
     let (_watch, heard) = watching(&engine);
-    up(&heard);
-    assert_eq!(next(&heard), "all ");
-    engine.set(|state| {
-        state.containers.insert("a1".into(), container("a1", "one", "10.1.0.5"));
-        state.networks.insert("net1".into(), network(&[("a1", "10.1.0.5")]));
-    });
+    up_with(&heard, "");
+    engine.set(State::attach_a1);
     engine.wait_subscribed();
     engine.tell(&[
         event("create", "a1", LATER),
@@ -157,15 +161,13 @@ fn what_the_lists_show_too_late_is_told_from_the_events_before_them() {
     let engine = Engine::listening();
     engine.set(|state| {
         // Both died just before; one of them runs again, and the list still shows the other.
-        state.containers.insert("a1".into(), container("a1", "one", "10.1.0.5"));
+        state.attach_a1();
         state.containers.insert("b2".into(), container("b2", "two", "10.1.0.6"));
-        state.networks.insert("net1".into(), network(&[("a1", "10.1.0.5")]));
         state.backlog =
             vec![event("die", "a1", 1), event("die", "b2", 2), link("connect", "a1", 3)];
     });
     let (_watch, heard) = watching(&engine);
-    up(&heard);
-    assert_eq!(next(&heard), "all a1,b2");
+    up_with(&heard, "a1,b2");
     // Whether the end of the one that runs again is told as well depends on when the engine sends it.
     let mut told = vec![next(&heard)];
     while told.last().is_some_and(|last| last != "attached a1 [10.1.0.5]") {
@@ -180,17 +182,13 @@ fn what_the_lists_show_too_late_is_told_from_the_events_before_them() {
 fn a_stream_that_is_cut_is_taken_up_with_new_lists() {
     let engine = Engine::listening();
     let (_watch, heard) = watching(&engine);
-    up(&heard);
-    assert_eq!(next(&heard), "all ");
-    engine.set(|state| {
-        state.containers.insert("a1".into(), container("a1", "one", "10.1.0.5"));
-    });
+    up_with(&heard, "");
+    engine.set(State::run_a1);
     engine.wait_subscribed();
     engine.cut();
     let down = next(&heard);
     assert!(down.starts_with("down unix:///"), "{down}");
-    up(&heard);
-    assert_eq!(next(&heard), "all a1");
+    up_with(&heard, "a1");
 }
 
 #[test]
@@ -200,8 +198,7 @@ fn an_engine_that_goes_and_comes_back_is_found_again_and_said_once() {
     let down = next(&heard);
     assert!(down.ends_with("no engine listens there (no such socket)"), "{down}");
     engine.listen();
-    up(&heard);
-    assert_eq!(next(&heard), "all ");
+    up_with(&heard, "");
     engine.wait_subscribed();
     engine.close();
     let mut downs = Vec::new();
@@ -211,8 +208,7 @@ fn an_engine_that_goes_and_comes_back_is_found_again_and_said_once() {
     assert!(downs.len() <= 3, "{downs:?}");
     engine.listen();
     let back = Instant::now();
-    up(&heard);
-    assert_eq!(next(&heard), "all ");
+    up_with(&heard, "");
     assert!(back.elapsed() < PAUSES.1 * 5, "{:?}", back.elapsed());
 }
 
@@ -241,12 +237,11 @@ fn who_is_no_engine_or_says_no_is_down_with_its_words() {
 fn what_is_not_understood_is_passed_over_and_counted() {
     let engine = Engine::listening();
     engine.set(|state| {
-        state.containers.insert("a1".into(), container("a1", "one", "10.1.0.5"));
+        state.run_a1();
         state.containers.insert("odd".into(), serde_json::json!({ "Id": null, "Ports": 7 }));
     });
     let (_watch, heard) = watching(&engine);
-    up(&heard);
-    assert_eq!(next(&heard), "all a1");
+    up_with(&heard, "a1");
     assert_eq!(next(&heard), "odd 1");
     engine.wait_subscribed();
     engine.tell(&[
@@ -265,13 +260,9 @@ fn what_is_not_understood_is_passed_over_and_counted() {
 fn thousands_of_events_are_told_in_order_with_few_questions() {
     const COUNT: u64 = 5_000;
     let engine = Engine::listening();
-    engine.set(|state| {
-        state.containers.insert("a1".into(), container("a1", "one", "10.1.0.5"));
-        state.networks.insert("net1".into(), network(&[("a1", "10.1.0.5")]));
-    });
+    engine.set(State::attach_a1);
     let (_watch, heard) = watching(&engine);
-    up(&heard);
-    assert_eq!(next(&heard), "all a1");
+    up_with(&heard, "a1");
     engine.wait_subscribed();
     let lines: Vec<String> = (0..COUNT)
         .map(|n| match n % 2 {
@@ -296,13 +287,9 @@ fn thousands_of_events_are_told_in_order_with_few_questions() {
 #[test]
 fn events_are_read_while_a_late_answer_is_awaited_and_told_behind_it() {
     let engine = Engine::listening();
-    engine.set(|state| {
-        state.containers.insert("a1".into(), container("a1", "one", "10.1.0.5"));
-        state.networks.insert("net1".into(), network(&[("a1", "10.1.0.5")]));
-    });
+    engine.set(State::attach_a1);
     let (_watch, heard) = watching(&engine);
-    up(&heard);
-    assert_eq!(next(&heard), "all a1");
+    up_with(&heard, "a1");
     engine.wait_subscribed();
     engine.set(|state| state.held = vec!["/networks/net1".into()]);
     engine.tell(&[link("connect", "a1", LATER)]);
@@ -338,8 +325,7 @@ fn a_panic_is_told_and_survived() {
     up(&heard);
     let down = next(&heard);
     assert!(down.contains("a fault to be caught"), "{down}");
-    up(&heard);
-    assert_eq!(next(&heard), "all ");
+    up_with(&heard, "");
 }
 
 #[test]

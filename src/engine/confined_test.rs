@@ -9,7 +9,7 @@ use crate::engine::judge::{Engine, Settings};
 use crate::engine::lists::Lists;
 use crate::engine::owner::Owner;
 use crate::engine::policy::Policies;
-use crate::engine::time::Mono;
+use crate::engine::time::Now;
 use crate::engine::verdict::{Reason, Verdict};
 use crate::engine::wish::Refusal;
 use crate::engine::{Flow, Kind, Proto, Record};
@@ -65,21 +65,23 @@ fn the_engine_follows_the_owner_before_anybody_placed_it_again() {
         chain: Vec::new(),
         time: Wall(1),
     };
-    engine.record(&record, Mono(0));
+    engine.record(&record, Now::default());
     let before = owners(&[("10.0.0.2", "web", "enforce")]);
     let lists = Lists { confined: confined().placed(&before), ..Lists::default() };
-    engine.set_owners(before, Mono(0));
-    engine.set_lists(Arc::new(lists), Mono(0));
+    engine.set_owners(before, Now::default());
+    engine.set_lists(Arc::new(lists), Now::default());
     let verdict = |src: &str| {
         let flow = Flow::new(Proto::Tcp, (src.parse().unwrap(), 1), (dst, 443));
-        let decision = engine.quick(flow, 0, engine.owner(flow.src.ip())).unwrap();
+        let decision = engine.quick(flow, 0, engine.owner(flow.src.ip()), Now::default()).unwrap();
         (decision.verdict, decision.reason)
     };
     let refused = (Verdict::Drop, Reason::Blocklisted);
     assert_eq!(verdict("10.0.0.2"), refused);
     // It restarted elsewhere and another has its address; a mode of `off` does not let it out.
-    engine
-        .set_owners(owners(&[("10.0.0.2", "db", "enforce"), ("10.0.0.7", "web", "off")]), Mono(0));
+    engine.set_owners(
+        owners(&[("10.0.0.2", "db", "enforce"), ("10.0.0.7", "web", "off")]),
+        Now::default(),
+    );
     assert_eq!(verdict("10.0.0.7"), refused);
     assert_eq!(verdict("10.0.0.2"), (Verdict::Accept, Reason::Resolved));
 }

@@ -94,7 +94,14 @@ proptest! {
             match action {
                 Action::Packet { src, port, dst, lane } => {
                     let flow = flow(src, port, dst);
-                    let got = hold.park(Arrival { flow, lane: lane.into(), ticket, owner: None }, now);
+                    let got = hold.park(Arrival {
+                        flow,
+                        lane: lane.into(),
+                        ticket,
+                        owner: None,
+                        mode: Mode::Enforce,
+                        hold: BOUNDS.hold,
+                    }, now);
                     prop_assert_eq!(got, model.park(flow, lane.into(), ticket, now));
                 }
                 Action::Record { dst, only_src } => {

@@ -23,3 +23,9 @@ impl Inquiry<'_> {
         self.max_age.is_none_or(|most| age() <= most)
     }
 }
+
+/// For tests that care about neither time nor age.
+#[cfg(test)]
+pub(crate) fn asked(clients: &[IpAddr]) -> Inquiry<'_> {
+    Inquiry { clients, at: Wall(0), max_age: None }
+}

@@ -299,3 +299,7 @@ mod tests;
 #[cfg(test)]
 #[path = "judge_owner_test.rs"]
 mod owner_tests;
+
+#[cfg(test)]
+#[path = "judge/trust_test.rs"]
+mod trust_tests;

@@ -1,9 +1,11 @@
 //! Tests of the engine: verdicts, the hold's ways out, and the interleavings of packet and record.
 
+use std::time::Duration;
+
 use super::*;
 use crate::engine::health::Batch;
 use crate::engine::lists::Side;
-use crate::engine::{Kind, Name, Net, Proto, Wall};
+use crate::engine::{Grade, Kind, Name, Net, Proto, Wall};
 
 pub(super) fn engine(scope: Scope) -> Engine<u32> {
     let source = healthy_source();
@@ -20,10 +22,6 @@ pub(super) fn healthy_source() -> Arc<SourceHealth> {
 
 pub(super) fn flow(src: &str, dst: &str) -> Flow {
     Flow { proto: Proto::Tcp, src: src.parse().unwrap(), dst: dst.parse().unwrap() }
-}
-
-fn arrival(flow: Flow, lane: u16, ticket: u32) -> Arrival<u32> {
-    Arrival { flow, lane, ticket, owner: None }
 }
 
 pub(super) fn web() -> Flow {
@@ -48,10 +46,8 @@ pub(super) fn at(ms: u64) -> Now {
 #[test]
 fn a_known_destination_is_accepted_at_once() {
     let engine = engine(Scope::Global);
-    engine.record(&record("172.17.0.9"), at(0).mono);
-    let Step::Decided(decision) = engine.packet(web(), 0, 1, at(1).mono) else {
-        panic!("not decided")
-    };
+    engine.record(&record("172.17.0.9"), at(0));
+    let Step::Decided(decision) = engine.packet(web(), 0, 1, at(1)) else { panic!("not decided") };
     assert_eq!(
         (decision.verdict, decision.reason, decision.grade),
         (Verdict::Accept, Reason::Resolved, Grade::Other)
@@ -62,7 +58,7 @@ fn a_known_destination_is_accepted_at_once() {
 #[test]
 fn an_unknown_destination_is_held_then_refused_at_the_bound() {
     let engine = engine(Scope::Global);
-    assert_eq!(engine.packet(web(), 0, 7, at(0).mono), Step::Hold(Mode::Enforce));
+    assert_eq!(engine.packet(web(), 0, 7, at(0)), Step::Hold(Mode::Enforce));
     assert_eq!(engine.next_deadline(0), Some(at(750).mono));
     assert!(engine.expire(0, at(749)).is_empty());
     let answers = engine.expire(0, at(751));
@@ -76,13 +72,13 @@ fn an_unknown_destination_is_held_then_refused_at_the_bound() {
 fn the_record_releases_every_packet_to_its_address_and_no_other() {
     let engine = engine(Scope::Global);
     let other = flow("172.17.0.2:40000", "203.0.113.10:443");
-    assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold(Mode::Enforce));
+    assert_eq!(engine.packet(web(), 0, 1, at(0)), Step::Hold(Mode::Enforce));
     assert_eq!(
-        engine.packet(flow("172.17.0.3:1", "203.0.113.9:80"), 1, 2, at(0).mono),
+        engine.packet(flow("172.17.0.3:1", "203.0.113.9:80"), 1, 2, at(0)),
         Step::Hold(Mode::Enforce)
     );
-    assert_eq!(engine.packet(other, 0, 3, at(0).mono), Step::Hold(Mode::Enforce));
-    let mut answers = engine.record(&record("172.17.0.2"), at(5).mono).released;
+    assert_eq!(engine.packet(other, 0, 3, at(0)), Step::Hold(Mode::Enforce));
+    let mut answers = engine.record(&record("172.17.0.2"), at(5)).released;
     answers.sort_by_key(|answer| answer.ticket);
     let seen: Vec<_> = answers
         .iter()
@@ -102,11 +98,11 @@ fn the_record_releases_every_packet_to_its_address_and_no_other() {
 fn a_record_between_look_up_and_parking_still_releases() {
     let engine = engine(Scope::Global);
     // The verdict thread looks and finds nothing ...
-    assert_eq!(engine.quick(web(), 0, None), None);
+    assert_eq!(engine.quick(web(), 0, None, at(0)), None);
     // ... the reader takes the record in and finds nobody waiting ...
-    assert!(engine.record(&record("172.17.0.2"), at(1).mono).released.is_empty());
+    assert!(engine.record(&record("172.17.0.2"), at(1)).released.is_empty());
     // ... and only then the verdict thread parks.
-    let Step::Decided(decision) = engine.park(arrival(web(), 0, 1), at(2).mono) else {
+    let Step::Decided(decision) = engine.park(web(), 0, 1, None, at(2)) else {
         panic!("the wake-up was lost")
     };
     assert_eq!((decision.verdict, decision.reason), (Verdict::Accept, Reason::ResolvedAfterHold));
@@ -125,11 +121,11 @@ fn packets_and_records_racing_on_two_threads_lose_nobody() {
             let (engine, barrier) = (Arc::clone(&engine), Arc::clone(&barrier));
             std::thread::spawn(move || {
                 barrier.wait();
-                engine.record(&record, at(0).mono).released.len()
+                engine.record(&record, at(0)).released.len()
             })
         };
         barrier.wait();
-        let step = engine.packet(flow, 0, round, at(0).mono);
+        let step = engine.packet(flow, 0, round, at(0));
         let released = reader.join().unwrap();
         match step {
             Step::Decided(decision) => {
@@ -145,16 +141,16 @@ fn packets_and_records_racing_on_two_threads_lose_nobody() {
 #[test]
 fn a_copy_joins_while_the_first_waits_and_shortly_after_it_was_let_through() {
     let engine = engine(Scope::Global);
-    assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold(Mode::Enforce));
-    assert_eq!(engine.packet(web(), 1, 2, at(100).mono), Step::Copy(Mode::Enforce));
-    let answers = engine.record(&record("172.17.0.2"), at(200).mono).released;
+    assert_eq!(engine.packet(web(), 0, 1, at(0)), Step::Hold(Mode::Enforce));
+    assert_eq!(engine.packet(web(), 1, 2, at(100)), Step::Copy(Mode::Enforce));
+    let answers = engine.record(&record("172.17.0.2"), at(200)).released;
     assert_eq!((answers.len(), answers[0].decision.copies), (1, 1));
     assert_eq!(
-        engine.packet(web(), 1, 3, at(201).mono),
+        engine.packet(web(), 1, 3, at(201)),
         Step::Copy(Mode::Enforce),
         "a copy queued behind the first"
     );
-    let Step::Decided(later) = engine.packet(web(), 0, 4, at(2_000).mono) else {
+    let Step::Decided(later) = engine.packet(web(), 0, 4, at(2_000)) else {
         panic!("the flow may come back")
     };
     assert_eq!(later.reason, Reason::Resolved);
@@ -163,9 +159,9 @@ fn a_copy_joins_while_the_first_waits_and_shortly_after_it_was_let_through() {
 #[test]
 fn a_refused_flow_is_judged_anew_when_it_tries_again() {
     let engine = engine(Scope::Global);
-    assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold(Mode::Enforce));
+    assert_eq!(engine.packet(web(), 0, 1, at(0)), Step::Hold(Mode::Enforce));
     assert_eq!(engine.expire(0, at(800)).len(), 1);
-    assert_eq!(engine.packet(web(), 0, 2, at(801).mono), Step::Hold(Mode::Enforce));
+    assert_eq!(engine.packet(web(), 0, 2, at(801)), Step::Hold(Mode::Enforce));
 }
 
 #[test]
@@ -174,16 +170,16 @@ fn one_source_over_its_budget_does_not_touch_its_neighbour() {
     let budget = engine.settings().bounds.budget;
     for port in 0..u16::try_from(budget).unwrap() {
         assert_eq!(
-            engine.packet(flow(&format!("172.17.0.2:{port}"), "203.0.113.10:1"), 0, 0, at(0).mono),
+            engine.packet(flow(&format!("172.17.0.2:{port}"), "203.0.113.10:1"), 0, 0, at(0)),
             Step::Hold(Mode::Enforce)
         );
     }
-    let Step::Decided(over) = engine.packet(web(), 0, 0, at(0).mono) else {
+    let Step::Decided(over) = engine.packet(web(), 0, 0, at(0)) else {
         panic!("over budget must be decided")
     };
     assert_eq!((over.verdict, over.reason), (Verdict::Drop, Reason::HoldBudget));
     assert_eq!(
-        engine.packet(flow("172.17.0.3:1", "203.0.113.9:443"), 0, 0, at(0).mono),
+        engine.packet(flow("172.17.0.3:1", "203.0.113.9:443"), 0, 0, at(0)),
         Step::Hold(Mode::Enforce)
     );
 }
@@ -191,15 +187,15 @@ fn one_source_over_its_budget_does_not_touch_its_neighbour() {
 #[test]
 fn with_scope_container_only_the_containers_own_look_up_releases() {
     let engine = engine(Scope::Container);
-    assert_eq!(engine.packet(web(), 0, 1, at(0).mono), Step::Hold(Mode::Enforce));
-    assert!(engine.record(&record("172.17.0.9"), at(1).mono).released.is_empty());
+    assert_eq!(engine.packet(web(), 0, 1, at(0)), Step::Hold(Mode::Enforce));
+    assert!(engine.record(&record("172.17.0.9"), at(1)).released.is_empty());
     let answers = engine.expire(0, at(800));
     assert_eq!(
         (answers[0].decision.reason, answers[0].decision.grade),
         (Reason::OutOfScope, Grade::Other)
     );
-    assert_eq!(engine.packet(web(), 0, 2, at(900).mono), Step::Hold(Mode::Enforce));
-    assert_eq!(engine.record(&record("172.17.0.2"), at(901).mono).released.len(), 1);
+    assert_eq!(engine.packet(web(), 0, 2, at(900)), Step::Hold(Mode::Enforce));
+    assert_eq!(engine.record(&record("172.17.0.2"), at(901)).released.len(), 1);
 }
 
 /// The reason a packet is refused with that waited until `ms`, given what happened to the source.
@@ -208,7 +204,7 @@ fn reason(ms: u64, happens: impl Fn(&SourceHealth)) -> Reason {
     let source = healthy_source();
     happens(&source);
     let engine: Engine<u32> = Engine::new(Settings::default(), vec![source]);
-    assert_eq!(engine.packet(web(), 0, 1, at(ms - 750).mono), Step::Hold(Mode::Enforce));
+    assert_eq!(engine.packet(web(), 0, 1, at(ms - 750)), Step::Hold(Mode::Enforce));
     engine.expire(0, at(ms))[0].decision.reason
 }
 
@@ -250,7 +246,7 @@ fn while_the_evidence_is_unhealthy_nobody_is_accused() {
 fn a_flood_is_refused_in_batches_and_completely() {
     let engine = engine(Scope::Global);
     for port in 1..=200u16 {
-        engine.packet(flow(&format!("172.17.0.2:{port}"), "203.0.113.10:1"), 0, 0, at(0).mono);
+        engine.packet(flow(&format!("172.17.0.2:{port}"), "203.0.113.10:1"), 0, 0, at(0));
     }
     let batches: Vec<usize> =
         std::iter::repeat_with(|| engine.expire(0, at(800)).len()).take_while(|n| *n > 0).collect();
@@ -265,12 +261,12 @@ fn stopping_answers_everything_that_waits() {
             flow(&format!("172.17.0.2:{port}"), "203.0.113.10:1"),
             port % 2,
             u32::from(port),
-            at(0).mono,
+            at(0),
         );
     }
     let mut tickets: Vec<u32> = [0, 1]
         .iter()
-        .flat_map(|&lane| engine.drain(lane, Verdict::Drop, at(1).mono))
+        .flat_map(|&lane| engine.drain(lane, Verdict::Drop, at(1)))
         .inspect(|answer| assert_eq!(answer.decision.reason, Reason::Shutdown))
         .map(|answer| answer.ticket)
         .collect();
@@ -290,10 +286,10 @@ fn side(addresses: &[&str], names: &[&str]) -> Side {
 fn verdict_of(lists: Lists, records: &[(&str, &str)]) -> Option<(Verdict, Reason)> {
     let engine = engine(Scope::Global);
     for (client, asked) in records {
-        engine.record(&Record { name: name(asked), ..record(client) }, at(0).mono);
+        engine.record(&Record { name: name(asked), ..record(client) }, at(0));
     }
-    engine.set_lists(Arc::new(lists), at(0).mono);
-    match engine.packet(web(), 0, 1, at(1).mono) {
+    engine.set_lists(Arc::new(lists), at(0));
+    match engine.packet(web(), 0, 1, at(1)) {
         Step::Decided(decision) => Some((decision.verdict, decision.reason)),
         _ => None,
     }
@@ -347,10 +343,10 @@ fn a_neighbours_lookup_of_a_blocked_name_cuts_nobody_off_a_shared_address() {
 fn a_name_that_leads_to_a_blocked_one_is_blocked() {
     let engine = engine(Scope::Global);
     let chain = vec![name("t.evil.example")];
-    engine.record(&Record { chain, ..record(ME) }, at(0).mono);
+    engine.record(&Record { chain, ..record(ME) }, at(0));
     let lists = Lists { block: side(&[], &["evil.example"]), ..Lists::default() };
-    engine.set_lists(Arc::new(lists), at(0).mono);
-    let Step::Decided(decision) = engine.packet(web(), 0, 1, at(1).mono) else { panic!() };
+    engine.set_lists(Arc::new(lists), at(0));
+    let Step::Decided(decision) = engine.packet(web(), 0, 1, at(1)) else { panic!() };
     assert_eq!(
         (decision.reason, decision.domain),
         (Reason::Blocklisted, Some(name("evil.example")))
@@ -360,17 +356,17 @@ fn a_name_that_leads_to_a_blocked_one_is_blocked() {
 #[test]
 fn what_waits_is_decided_when_the_lists_change_or_a_blocked_name_arrives() {
     let engine = engine(Scope::Global);
-    assert_eq!(engine.packet(web(), 0, 7, at(0).mono), Step::Hold(Mode::Enforce));
+    assert_eq!(engine.packet(web(), 0, 7, at(0)), Step::Hold(Mode::Enforce));
     let allow = Lists { allow: side(&["203.0.113.9"], &[]), ..Lists::default() };
-    let answers = engine.set_lists(Arc::new(allow), at(5).mono);
+    let answers = engine.set_lists(Arc::new(allow), at(5));
     let [Answer { ticket: 7, decision }] = answers.as_slice() else { panic!("{answers:?}") };
     assert_eq!((decision.verdict, decision.reason), (Verdict::Accept, Reason::Allowlisted));
     assert_eq!(decision.held, Duration::from_millis(5));
 
     let block = Lists { block: side(&[], &["a.example"]), ..Lists::default() };
-    assert!(engine.set_lists(Arc::new(block), at(1000).mono).is_empty());
-    assert_eq!(engine.packet(web(), 0, 8, at(1000).mono), Step::Hold(Mode::Enforce));
-    let released = engine.record(&record(ME), at(1001).mono).released;
+    assert!(engine.set_lists(Arc::new(block), at(1000)).is_empty());
+    assert_eq!(engine.packet(web(), 0, 8, at(1000)), Step::Hold(Mode::Enforce));
+    let released = engine.record(&record(ME), at(1001)).released;
     let [Answer { ticket: 8, decision }] = released.as_slice() else { panic!("{released:?}") };
     assert_eq!((decision.verdict, decision.reason), (Verdict::Drop, Reason::Blocklisted));
     assert_eq!(engine.held(), 0);

@@ -12,6 +12,7 @@ pub mod inquiry;
 pub mod intervals;
 pub mod inventory;
 pub mod judge;
+pub mod learned;
 pub mod limits;
 pub mod lists;
 pub mod mark;

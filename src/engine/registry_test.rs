@@ -1,6 +1,7 @@
 //! Tests of the registry: grades, bounds, shares, and what comes back out.
 
 use super::*;
+use crate::engine::inquiry::asked;
 use crate::engine::limits::{ASKERS_PER_ADDRESS_MAX, NAMES_PER_ADDRESS_MAX};
 use crate::engine::record::Kind;
 use crate::engine::time::Wall;
@@ -25,10 +26,10 @@ fn grades_tell_own_other_static_and_never_apart() {
     let registry = Registry::default();
     registry.insert(&record("203.0.113.9", "a.example", Some("172.17.0.2"), Kind::Reply, 1));
     registry.insert(&record("203.0.113.10", "h.example", Some("172.17.0.2"), Kind::Hosts, 1));
-    assert_eq!(registry.grade(&[ip("172.17.0.2")], ip("203.0.113.9")), Grade::Own);
-    assert_eq!(registry.grade(&[ip("172.17.0.3")], ip("203.0.113.9")), Grade::Other);
-    assert_eq!(registry.grade(&[ip("172.17.0.2")], ip("203.0.113.10")), Grade::Static);
-    assert_eq!(registry.grade(&[ip("172.17.0.2")], ip("203.0.113.11")), Grade::Never);
+    assert_eq!(registry.grade(&asked(&[ip("172.17.0.2")]), ip("203.0.113.9")), Grade::Own);
+    assert_eq!(registry.grade(&asked(&[ip("172.17.0.3")]), ip("203.0.113.9")), Grade::Other);
+    assert_eq!(registry.grade(&asked(&[ip("172.17.0.2")]), ip("203.0.113.10")), Grade::Static);
+    assert_eq!(registry.grade(&asked(&[ip("172.17.0.2")]), ip("203.0.113.11")), Grade::Never);
 }
 
 #[test]
@@ -38,7 +39,11 @@ fn a_later_asker_does_not_take_the_grade_away_from_an_earlier_one() {
         registry.insert(&record("2001:db8::9", "a.example", Some(client), Kind::Reply, 1));
     }
     for client in ["172.17.0.2", "172.17.0.3", "172.17.0.4"] {
-        assert_eq!(registry.grade(&[ip(client)], ip("2001:db8::9")), Grade::Own, "{client}");
+        assert_eq!(
+            registry.grade(&asked(&[ip(client)]), ip("2001:db8::9")),
+            Grade::Own,
+            "{client}"
+        );
     }
 }
 
@@ -59,7 +64,7 @@ fn names_and_askers_of_one_address_are_bounded_and_the_latest_stay() {
     assert_eq!(names.len(), NAMES_PER_ADDRESS_MAX);
     assert_eq!(names[0].name.as_str(), "n999.example");
     assert!(names.iter().all(|seen| seen.last >= 984));
-    let (grade, known) = registry.look_up(&[ip("172.17.3.250")], ip("203.0.113.9"));
+    let (grade, known) = registry.look_up(&asked(&[ip("172.17.3.250")]), ip("203.0.113.9"));
     assert_eq!((grade, known.names.len(), known.more), (Grade::Own, 4, NAMES_PER_ADDRESS_MAX - 4));
     let askers = registry.entries.get(&Key::from(ip("203.0.113.9"))).unwrap();
     assert!(askers.askers.as_ref().unwrap().len() <= ASKERS_PER_ADDRESS_MAX);
@@ -150,7 +155,7 @@ fn a_full_registry_says_so_and_still_updates_what_it_has() {
     let more = Record { name: Name::new("more.example").unwrap(), ..random(1, "172.17.0.4") };
     assert_eq!(registry.insert(&more), Inserted::LeftOut);
     assert_eq!(registry.bytes.load(Relaxed) - REGISTRY_BYTES_MAX, booked(&registry).1 - before);
-    assert_eq!(registry.grade(&[ip("172.17.0.3")], ip("2001:db8::1")), Grade::Own);
+    assert_eq!(registry.grade(&asked(&[ip("172.17.0.3")]), ip("2001:db8::1")), Grade::Own);
 }
 
 #[test]
@@ -188,7 +193,11 @@ fn what_is_read_late_does_not_push_ahead_of_what_is_known_since() {
         row("a.example", 50, 50, "172.17.0.4"),
     ];
     assert_eq!(all(&registry), rows);
-    assert_eq!(registry.grade(&[ip("172.17.0.5")], ip("203.0.113.9")), Grade::Own, "it did ask");
+    assert_eq!(
+        registry.grade(&asked(&[ip("172.17.0.5")]), ip("203.0.113.9")),
+        Grade::Own,
+        "it did ask"
+    );
 }
 
 #[test]
@@ -229,7 +238,7 @@ proptest::proptest! {
         proptest::prop_assert!(times.is_sorted_by(|a, b| a > b));
         for client in 0..6 {
             let client = ip(&format!("172.17.0.{client}"));
-            let grade = |registry: &Registry| registry.grade(&[client], ip("203.0.113.9"));
+            let grade = |registry: &Registry| registry.grade(&asked(&[client]), ip("203.0.113.9"));
             proptest::prop_assert_eq!(grade(&straight), grade(&shuffled));
         }
         let (bytes, really) = booked(&shuffled);
@@ -246,8 +255,8 @@ fn the_next_tenant_of_an_address_inherits_no_look_up() {
     {
         registry.insert(&record("203.0.113.9", name, Some(client), Kind::Reply, 1));
     }
-    assert_eq!(registry.grade(&[ip("172.17.0.2")], ip("203.0.113.9")), Grade::Own);
+    assert_eq!(registry.grade(&asked(&[ip("172.17.0.2")]), ip("203.0.113.9")), Grade::Own);
     registry.forget_askers(&[ip("172.17.0.2")].into());
-    assert_eq!(registry.grade(&[ip("172.17.0.2")], ip("203.0.113.9")), Grade::Other);
-    assert_eq!(registry.grade(&[ip("172.17.0.3")], ip("203.0.113.9")), Grade::Own);
+    assert_eq!(registry.grade(&asked(&[ip("172.17.0.2")]), ip("203.0.113.9")), Grade::Other);
+    assert_eq!(registry.grade(&asked(&[ip("172.17.0.3")]), ip("203.0.113.9")), Grade::Own);
 }

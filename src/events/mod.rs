@@ -64,6 +64,7 @@ mod tests {
             reason,
             grade: if names.is_empty() { Grade::Never } else { Grade::Own },
             known: Known {
+                marks: Vec::new(),
                 names: names.iter().map(|name| Name::new(name).unwrap()).collect(),
                 more: 0,
             },
@@ -72,6 +73,7 @@ mod tests {
             domain: None,
             mode,
             owner: None,
+            again: false,
         };
         let evidence = Evidence { healthy: true, records: 1234, lag_us: 80, ..Evidence::default() };
         let body = Body::Verdict(VerdictBody::decided(decision, evidence, 0));

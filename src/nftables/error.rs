@@ -75,15 +75,8 @@ pub enum Error {
     #[error("netlink to nf_tables failed: {0}")]
     Io(io::Error),
     /// The answer cannot be read.
-    #[error("{0}: please report it, with the kernel's version")]
-    Garbled(Garbled),
-}
-
-// Not `#[from]`, which would make it a source too: printed as a chain, the sentence would come twice.
-impl From<Garbled> for Error {
-    fn from(garbled: Garbled) -> Error {
-        Error::Garbled(garbled)
-    }
+    #[error(transparent)]
+    Garbled(#[from] Garbled),
 }
 
 /// What a refused message was for; decides what its refusal means.

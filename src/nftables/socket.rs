@@ -189,11 +189,9 @@ pub(super) struct Refusal {
 
 /// Reads an answer; `None` is yes.
 pub(super) fn refusal_of(message: &Message<'_>) -> Result<Option<Refusal>, Garbled> {
-    let code = message.payload.first_chunk::<4>().ok_or(Garbled("error code"))?;
-    let code = i32::from_ne_bytes(*code);
-    Ok((code < 0).then(|| {
+    Ok(message.errno()?.map(|errno| {
         let (words, offset) = kernel_words(message);
-        Refusal { errno: Errno::from_raw(code.saturating_neg()), words, offset }
+        Refusal { errno, words, offset }
     }))
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::inquiry::asked;
 use crate::engine::registry::Seen;
 use crate::engine::{Grade, Kind, Name, Record};
 
@@ -47,7 +48,7 @@ fn what_is_saved_is_loaded() {
     assert_eq!(load(&path, &again, Wall(0)).unwrap(), Loaded { names: 3, skipped: 0 });
     assert_eq!(content(&again), content(&registry));
     for client in ["172.17.0.2", "172.17.0.3"] {
-        assert_eq!(again.grade(&[ip(client)], ip("203.0.113.9")), Grade::Own, "{client}");
+        assert_eq!(again.grade(&asked(&[ip(client)]), ip("203.0.113.9")), Grade::Own, "{client}");
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
 }

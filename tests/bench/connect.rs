@@ -242,7 +242,7 @@ fn guarded(synhold: &Path) -> Variant {
 /// Starts synhold as a service would, and waits for its ready event.
 pub fn start(lab: &Lab, synhold: &Path, source: &str, args: &[&str]) -> Proc {
     let mut command = lab.gw.command(synhold);
-    command.args(["run", "--state-dir"]).arg(lab.dir().join("state"));
+    command.args(["run", "--evidence-grace", "0s", "--state-dir"]).arg(lab.dir().join("state"));
     command.args(["--dns-source", source, "--events"]).arg(events(lab)).args(args);
     command.args(CONTAINER_NETS.iter().flat_map(|net| ["--container-net", net]));
     command.stdin(Stdio::null()).stdout(Stdio::null());

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use synhold::dns::{self, Answer, Sink, SpawnConfig, Spec, Stop};
 use synhold::engine::health::Batch;
-use synhold::engine::{Engine, Mono, Settings, Wall};
+use synhold::engine::{Engine, Now, Settings, Wall};
 
 use super::Size;
 use super::report::{Bar, Report};
@@ -47,7 +47,7 @@ impl Sink for Into {
 
     fn answer(&mut self, answer: Answer<'_>) {
         let record = answer.to_record(Wall(1_764_000_000_000_000)).expect("a record");
-        assert!(self.engine.record(&record, Mono(0)).released.is_empty());
+        assert!(self.engine.record(&record, Now::default()).released.is_empty());
     }
 
     fn lines(&mut self, batch: Batch) {

@@ -50,7 +50,9 @@ impl Stage {
         between();
 
         let mut command = lab.gw.command(synhold);
-        command.args(["run", "--no-docker", "--state-dir"]).arg(lab.dir().join("state"));
+        command
+            .args(["run", "--no-docker", "--evidence-grace", "0s", "--state-dir"])
+            .arg(lab.dir().join("state"));
         command.args(["--dns-upstream", &DNS4.to_string()]);
         command.args(CONTAINER_NETS.iter().flat_map(|net| ["--container-net", net]));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -130,9 +130,14 @@ fn what_cannot_be_is_an_error_and_changes_nothing() {
     state.fails(&["block", "203.0.113.77", "--for", "0s"], "over at once");
     state.fails(&["block", "--container", "web-1"], "no synhold runs on");
     assert!(!state.folder.path().join("lists").exists());
-    for args in
-        [&["block"][..], &["allow"], &["block", "203.0.113.77", "--container", "172.17.0.2"]]
-    {
+    for args in [
+        &["block"][..],
+        &["unblock"],
+        &["allow"],
+        &["block", "203.0.113.77", "--container", "172.17.0.2"],
+        &["unblock", "203.0.113.77", "--container", "172.17.0.2"],
+        &["block", "--container", "172.17.0.2", "--force"],
+    ] {
         assert_eq!(state.run(args).code, 2, "{args:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! The control socket of a running daemon: `status`, `explain`, hostile clients, and whose socket is whose.
 
+use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
@@ -144,4 +145,21 @@ fn a_daemon_that_writes_nothing_listens_beside_its_lock_and_a_dead_ones_socket_i
         synhold(&lab, &["explain", &at(SRV4, 1).ip().to_string(), "--state-dir", &state]);
     assert_eq!(code, 2);
     assert!(stderr.contains("no synhold runs on"), "{stderr}");
+}
+
+#[test]
+fn of_a_daemon_that_was_killed_the_lab_leaves_nothing_behind() {
+    let lab = Lab::new("ctlkill");
+    let mut log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+    log.write(STARTED);
+    let daemon = start(&lab, &log.path, &["--memory-only"]);
+    daemon.ready();
+    daemon.kill9();
+    let files = ["lock", "sock"].map(|kind| format!("/run/synhold/net-{}.{kind}", lab.gw.inode()));
+    let there = || files.iter().filter(|file| Path::new(file).exists()).count();
+    assert_eq!(there(), 2);
+    // Held, or another lab's namespace could be given its number.
+    let _gw = File::open(lab.gw.path()).unwrap();
+    drop(lab);
+    assert_eq!(there(), 0);
 }

@@ -146,7 +146,7 @@ impl Port {
 /// Starts the daemon with an engine to ask, without waiting for it.
 pub fn start(lab: &Lab, source: &str, host: &str, args: &[&str]) -> Daemon {
     let mut command = lab.gw.command(BIN);
-    command.args(["run", "--log-format", "json", "--dns-source", source]);
+    command.args(["run", "--log-format", "json", "--evidence-grace", "0s", "--dns-source", source]);
     command.arg("--state-dir").arg(lab.dir().join("state")).args(args);
     command.env("DOCKER_HOST", host);
     Daemon::start(&lab.gw, command)

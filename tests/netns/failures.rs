@@ -49,6 +49,8 @@ fn a_reader_that_never_reads_does_not_keep_the_daemon_from_stopping() {
         "json",
         "--hold-ms",
         "20",
+        "--evidence-grace",
+        "0s",
     ]);
     command.args(["--container-net", "172.31.7.0/24", "--dns-source"]);
     command.arg(format!("file:{}", log.path.display()));

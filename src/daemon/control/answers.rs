@@ -13,11 +13,12 @@ use serde_json::Value;
 use super::ask::absolute;
 use crate::config::Config;
 use crate::control::{
-    Container, Containers, Daemon, Explained, Fault, FaultKind, Named, Policy, Question, Refusal,
-    Status,
+    Container, Containers, Daemon, Explained, Fault, FaultKind, LearningState, Named, Policy,
+    Question, Refusal, Status,
 };
 use crate::daemon::clock;
 use crate::daemon::inspect::RulesState;
+use crate::daemon::learn::Learning;
 use crate::daemon::roster::books;
 use crate::daemon::shared::Shared;
 use crate::engine::flow::Proto;
@@ -82,8 +83,8 @@ impl Answers {
     /// [`Fault`], for whoever asked.
     pub fn to(&mut self, question: Question) -> Result<Value, Fault> {
         match question {
-            Question::Daemon => value(&self.daemon),
-            Question::Status => value(&self.status()),
+            Question::Daemon {} => value(&self.daemon),
+            Question::Status {} => value(&self.status()),
             Question::Explain { address, container } => {
                 value(&self.explain(address, container.as_deref())?)
             }
@@ -105,7 +106,8 @@ impl Answers {
         containers.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
         Status {
             daemon: self.daemon.clone(),
-            mode: shared.mode(),
+            mode: shared.present_mode(),
+            learning: shared.learning.get().and_then(learning),
             posture: self.posture.to_owned(),
             rules,
             evidence: shared.engine.evidence(clock::now()),
@@ -224,6 +226,10 @@ impl Answers {
         }
         Ok(Containers { containers, gaps })
     }
+}
+
+fn learning(learning: &Learning) -> Option<LearningState> {
+    learning.state().map(|(until, refused)| LearningState { until, refused })
 }
 
 fn unknown(text: &str) -> String {

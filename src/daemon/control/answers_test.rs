@@ -65,7 +65,7 @@ impl Bench {
         let mut books = books(&self.answers.shared);
         books.apply(Dated { at: Wall(1_000_000), change });
         let owners = books.owners();
-        self.answers.shared.engine.set_owners(owners, clock::mono());
+        self.answers.shared.engine.set_owners(owners, clock::now());
     }
 
     fn run(&self, name: &str, id: &str, net: &str, addresses: &[&str], labels: &[(&str, &str)]) {

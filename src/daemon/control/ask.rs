@@ -28,7 +28,7 @@ impl Asker {
         let Ok(path) = runtime_path() else { return Ok(None) };
         let Some(line) = open(&path)? else { return Ok(None) };
         let mut asker = Asker(line);
-        let daemon: Daemon = asker.ask(&Question::Daemon)?;
+        let daemon: Daemon = asker.ask(&Question::Daemon {})?;
         Ok((daemon.state_dir == absolute(state_dir)).then_some(asker))
     }
 
@@ -67,7 +67,7 @@ pub fn is_asked(state_dir: &Path) -> bool {
 pub fn names_here(state_dir: &Path) -> BTreeMap<IpAddr, String> {
     let ask = || -> Result<Option<Containers>> {
         let Some(mut asker) = Asker::find(state_dir)? else { return Ok(None) };
-        let daemon: Daemon = asker.ask(&Question::Daemon)?;
+        let daemon: Daemon = asker.ask(&Question::Daemon {})?;
         if std::fs::metadata("/proc/thread-self/ns/net")?.ino() != daemon.netns {
             return Ok(None);
         }

@@ -228,7 +228,7 @@ impl Drop for Lab {
         end_stragglers(&all.iter().map(|ns| ns.inode()).collect());
         for ns in all {
             // What a daemon that was killed could not remove itself; mostly there is none.
-            for kind in ["lock", "rules"] {
+            for kind in ["lock", "rules", "sock"] {
                 let _ = std::fs::remove_file(format!("/run/synhold/net-{}.{kind}", ns.inode()));
             }
         }

@@ -1,0 +1,169 @@
+//! The learning period of a first start: nothing is refused for want of evidence, and what would have been is kept.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::shared::Shared;
+use crate::config::Config;
+use crate::engine::Wall;
+use crate::engine::decision::Decision;
+use crate::engine::event::{Body, LearnBody, WouldRefuse};
+use crate::engine::learned::{LEARNED_MAX, Learned};
+use crate::engine::{Mode, Verdict};
+use crate::store::write_atomically;
+
+const FILE: &str = "learn.json";
+const VERSION: u64 = 1;
+/// Bytes of an entry at most: a container's name, an address, words, and what JSON puts around them.
+const ENTRY_BYTES_MAX: u64 = 512;
+/// How often the books are saved: what a crash loses is a minute of counts.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+/// Rows of the summary in the event; the file has the rest.
+const TOLD_MAX: usize = 50;
+
+/// The period and its books.
+#[derive(Debug)]
+pub struct Learning {
+    /// None if nothing may be written.
+    path: Option<PathBuf>,
+    since: Wall,
+    until: Wall,
+    books: Mutex<Books>,
+}
+
+#[derive(Debug)]
+struct Books {
+    learned: Learned,
+    over: bool,
+    saved: Wall,
+    saved_total: u64,
+}
+
+/// What stands in the file. Times are seconds since the Unix epoch.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Saved {
+    version: u64,
+    since: u64,
+    over: bool,
+    refused: u64,
+    would_refuse: Vec<WouldRefuse>,
+}
+
+impl Learning {
+    /// The period that `config` asks for, from the first start on that did; none if it asks for none. What is kept of an
+    /// earlier run goes on.
+    pub fn load(config: &Config, now: Wall) -> Option<Learning> {
+        let period = config.evidence.learn;
+        if period.is_zero() || config.engine.mode != Mode::Enforce {
+            return None;
+        }
+        let path = config.state_dir.join(FILE);
+        let saved = load(&path).unwrap_or_else(|error| {
+            tracing::warn!("{error:#}; learning starts anew");
+            None
+        });
+        // A clock that was wrong then must not make it endless.
+        let since = saved.as_ref().map_or(now, |saved| Wall(saved.since * 1_000_000)).min(now);
+        let until = since + period;
+        let over = saved.as_ref().is_some_and(|saved| saved.over) && now >= until;
+        let learned = saved.map(|saved| Learned::from_rows(saved.refused, saved.would_refuse));
+        let learned = learned.unwrap_or_default();
+        let saved_total = learned.total();
+        let books = Mutex::new(Books { learned, over, saved: Wall(0), saved_total });
+        let path = (!config.memory_only).then_some(path);
+        Some(Learning { path, since, until, books })
+    }
+
+    /// Whether the period has not been declared over.
+    pub fn lasts(&self) -> bool {
+        !self.books().over
+    }
+
+    /// Counts a verdict of the period.
+    pub fn count(&self, decision: &Decision) {
+        if decision.mode == Mode::Learn && decision.verdict == Verdict::Drop {
+            self.books().learned.count(decision);
+        }
+    }
+
+    /// When it ends, and how many first packets enforcing would have refused so far; nothing if it is over.
+    pub fn state(&self) -> Option<(Wall, u64)> {
+        let books = self.books();
+        (!books.over).then(|| (self.until, books.learned.total()))
+    }
+
+    /// Ends the period when it is time, and saves the books now and then.
+    pub fn look(&self, shared: &Shared, now: Wall) {
+        let ends = {
+            let mut books = self.books();
+            let ends = !books.over && now >= self.until;
+            books.over |= ends;
+            let due = now.0 >= (books.saved + SAVE_EVERY).0;
+            if ends || (due && (books.saved.0 == 0 || books.learned.total() != books.saved_total)) {
+                self.save(&mut books, now);
+            }
+            ends
+        };
+        if ends {
+            shared.engine.set_learning(false);
+            shared.event(Body::Learn(self.body(true)));
+        }
+    }
+
+    /// Saves the books at a stop.
+    pub fn stop(&self, now: Wall) {
+        let mut books = self.books();
+        self.save(&mut books, now);
+    }
+
+    /// The event that says how it stands.
+    pub fn body(&self, over: bool) -> LearnBody {
+        let books = self.books();
+        let mut would_refuse = books.learned.rows();
+        would_refuse.truncate(TOLD_MAX);
+        let until = self.until.0 / 1_000_000;
+        LearnBody { over, until, refused: books.learned.total(), would_refuse }
+    }
+
+    fn save(&self, books: &mut Books, now: Wall) {
+        (books.saved, books.saved_total) = (now, books.learned.total());
+        let Some(path) = &self.path else { return };
+        let saved = Saved {
+            version: VERSION,
+            since: self.since.0 / 1_000_000,
+            over: books.over,
+            refused: books.learned.total(),
+            would_refuse: books.learned.rows(),
+        };
+        let written = serde_json::to_vec(&saved).map_err(std::io::Error::from);
+        let written =
+            written.and_then(|bytes| write_atomically(path, |mut file| file.write_all(&bytes)));
+        if let Err(error) = written {
+            tracing::warn!("cannot save {}: {error}; a restart learns anew", path.display());
+        }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn load(path: &Path) -> Result<Option<Saved>> {
+    let what = || format!("cannot use {}", path.display());
+    let size = match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        found => found.with_context(what)?.len(),
+    };
+    let most = u64::try_from(LEARNED_MAX).unwrap_or(u64::MAX) * ENTRY_BYTES_MAX;
+    ensure!(size <= most, "cannot use {}: it has {size} bytes", path.display());
+    let saved: Saved =
+        serde_json::from_slice(&std::fs::read(path).with_context(what)?).with_context(what)?;
+    ensure!(saved.version == VERSION, "cannot use {}: version {}", path.display(), saved.version);
+    Ok(Some(saved))
+}
