@@ -9,8 +9,9 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 use super::Engine;
-use crate::engine::health::Evidence;
-use crate::engine::limits::{ESTABLISHED_FOR, ESTABLISHED_MAX};
+use crate::engine::health::{Evidence, SourceState};
+use crate::engine::limits::{ESTABLISHED_FOR, ESTABLISHED_MAX, EXPIRE_BATCH};
+use crate::engine::owner::Owner;
 use crate::engine::settings::OnUnhealthy;
 use crate::engine::time::{Mono, Now};
 
@@ -113,6 +114,13 @@ impl<T> Engine<T> {
         evidence
     }
 
+    /// Each source for people, as of a packet that waits as long as the host's settings say.
+    pub fn source_states(&self, now: Now) -> Vec<SourceState> {
+        let longest = self.settings.bounds.hold;
+        let hold = self.bound(longest, now.mono);
+        self.sources.iter().map(|source| source.state(longest, hold, now)).collect()
+    }
+
     /// What becomes of a packet that waits in vain while the evidence is not trusted.
     pub fn on_unhealthy(&self, now: Mono) -> OnUnhealthy {
         let by_default = || match self.trust.in_grace(now) {
@@ -120,6 +128,19 @@ impl<T> Engine<T> {
             false => OnUnhealthy::Refuse,
         };
         self.settings.evidence.on_unhealthy.unwrap_or_else(by_default)
+    }
+
+    /// Gives packets of `lane` whose time is up, but was cut short by what was measured, all the time they may have where
+    /// the evidence turns out not to be trusted: what was measured does not hold now.
+    pub(super) fn lengthen(&self, lane: u16, now: Now) {
+        if !self.settings.evidence.adaptive {
+            return;
+        }
+        let longer = |owner: Option<&Owner>, hold: Duration| {
+            let longest = self.policy_of(owner).hold;
+            (hold < longest && !self.evidence_for(hold, now).healthy).then_some(longest)
+        };
+        self.hold().lengthen(lane, now.mono, EXPIRE_BATCH, longer);
     }
 
     /// How long a packet is held that may be held for `hold`: no longer than the slowest source takes.
