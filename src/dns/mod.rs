@@ -12,16 +12,18 @@ mod stdin;
 mod stop;
 
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::engine::health::Batch;
+use crate::engine::health::{Batch, Disk};
 use crate::engine::limits::{REOPEN_PAUSE_MAX, REOPEN_PAUSE_MIN};
 
 pub use correlate::Answer;
 pub use outside::{Nowhere, Outside, Taker};
 pub use spawn::SpawnConfig;
+use stop::Ready;
 pub use stop::Stop;
 
 /// Bytes of a container's name. Docker sets no limit; a file named after it has 255 at the most.
@@ -122,6 +124,18 @@ pub trait Sink {
     fn up(&mut self);
     /// The source gives none, and why. May come again with another reason.
     fn down(&mut self, why: &str);
+    /// The reader looks whether there is anything to be read.
+    fn looking(&mut self) {}
+    /// Everything that was there when it began to look has been handed over.
+    fn looked(&mut self) {}
+    /// How long the reader may sleep before it looks again, if that matters.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+    /// Whether dnsmasq can write its log.
+    fn disk(&mut self, disk: Disk) {
+        let _ = disk;
+    }
     /// Something people may want to know about a source that is as it was.
     fn note(&mut self, what: &str) {
         let _ = what;
@@ -150,6 +164,27 @@ pub fn run(
         Spec::Stdin => stdin::run(std::io::stdin(), stop, sink),
         Spec::Docker(name) => outside::run(name, outside, stop, sink),
     }
+}
+
+/// Waits as [`Stop::poll`] does, no longer than the sink's patience, and tells the sink if there was nothing to read.
+fn wait(
+    stop: &Stop,
+    fds: &[BorrowedFd<'_>],
+    longest: Option<Duration>,
+    sink: &mut dyn Sink,
+) -> Ready {
+    sink.looking();
+    let ready = stop.poll(fds, Some(Duration::ZERO));
+    if ready != Ready::default() {
+        return ready;
+    }
+    sink.looked();
+    stop.poll(fds, nap(longest, sink))
+}
+
+/// The shorter of the source's own pause and the sink's.
+fn nap(longest: Option<Duration>, sink: &dyn Sink) -> Option<Duration> {
+    [longest, sink.patience()].into_iter().flatten().min()
 }
 
 /// The pause before the next attempt to open a source.

@@ -1,5 +1,7 @@
 //! A log that somebody else follows for us, line by line, each with its time: a container's.
 
+use std::time::Duration;
+
 use crate::engine::health::Skip;
 use crate::engine::{Mono, Wall};
 
@@ -34,6 +36,16 @@ impl Outside for Nowhere {
 pub trait Taker {
     /// The log is open. What it holds from `from` to `until` was logged before; [`Taker::up`] ends it.
     fn history(&mut self, from: Wall, until: Wall);
+    /// It is looked whether there is anything to be read.
+    fn looking(&mut self) {}
+    /// How long to sleep before that at most, if it matters.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+    /// Whoever keeps the log says that it lost so many lines.
+    fn lost(&mut self, count: u64) {
+        let _ = count;
+    }
     /// Bytes are there.
     fn behind(&mut self);
     /// A line less its end, and when it was logged; or why there is none.
@@ -108,6 +120,18 @@ impl Lines<'_> {
 }
 
 impl Taker for Lines<'_> {
+    fn looking(&mut self) {
+        self.sink.looking();
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.sink.patience()
+    }
+
+    fn lost(&mut self, count: u64) {
+        self.pump.lost(count);
+    }
+
     fn history(&mut self, from: Wall, until: Wall) {
         let now = self.outside.clock();
         let history =
