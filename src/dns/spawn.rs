@@ -16,6 +16,7 @@ use super::framing::Framing;
 use super::pump::{Pump, Read};
 use super::{Backoff, Sink, Status, Stop, wait};
 
+pub(super) use command::find;
 pub use command::{Fault, SpawnConfig};
 
 /// How often dnsmasq is looked at although its pipe says nothing: a child of its own may hold the pipe open.

@@ -121,6 +121,12 @@ impl<T> Engine<T> {
         self.sources.iter().map(|source| source.state(longest, hold, now)).collect()
     }
 
+    /// How long a packet is held now, as far as the host's settings say, in microseconds.
+    pub fn hold_now(&self, now: Mono) -> u64 {
+        let hold = self.bound(self.settings.bounds.hold, now);
+        u64::try_from(hold.as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// What becomes of a packet that waits in vain while the evidence is not trusted.
     pub fn on_unhealthy(&self, now: Mono) -> OnUnhealthy {
         let by_default = || match self.trust.in_grace(now) {
