@@ -3,6 +3,7 @@
 mod containers;
 mod explain;
 mod lists;
+mod paint;
 mod rules;
 mod run;
 mod sets;

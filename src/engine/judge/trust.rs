@@ -158,3 +158,7 @@ impl<T> Engine<T> {
         bounds.max().map_or(hold, |bound| bound.min(hold))
     }
 }
+
+#[cfg(test)]
+#[path = "adaptive_test.rs"]
+mod adaptive_tests;
