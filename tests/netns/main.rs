@@ -37,6 +37,7 @@ mod failures;
 mod grow;
 mod hits;
 mod inbound;
+mod journal;
 mod lab;
 mod lab_test;
 mod lifecycle;
