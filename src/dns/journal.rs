@@ -20,7 +20,7 @@ use super::framing::Framing;
 use super::outside::{self, Outside, Taker};
 use super::{Backoff, Sink, Stop};
 use command::{Begin, Tool};
-use entry::{Entry, What};
+use entry::{Entry, What, Whose};
 
 pub use command::unit;
 
@@ -76,8 +76,9 @@ fn with(
         loop {
             let before = place.clone();
             let why = tool().and_then(|tool| {
+                let whose = Whose::unit(unit);
                 let mut reading =
-                    Reading { unit, outside, stop, taker, place: &mut place, until: None };
+                    Reading { unit, outside, stop, taker, place: &mut place, until: None, whose };
                 reading.all(&tool, &left)
             });
             let Err(why) = why else { return };
@@ -104,6 +105,7 @@ struct Reading<'a> {
     place: &'a mut Option<Place>,
     /// The last entry of history, until it has been read.
     until: Option<Place>,
+    whose: Whose<'a>,
 }
 
 /// A journalctl that runs. Dropping it ends it.
@@ -153,11 +155,10 @@ impl Reading<'_> {
             match running.read(self.stop, &mut buffer, None)? {
                 Got::Bytes(count) => {
                     framing.feed(buffer.get(..count).unwrap_or_default(), &mut |line| {
-                        last = line
-                            .ok()
-                            .and_then(Entry::read)
-                            .map(|entry| entry.place())
-                            .or(last.take());
+                        if let Ok(Some(entry)) = line.map(Entry::read) {
+                            self.whose.has(&entry);
+                            last = Some(entry.place());
+                        }
                     });
                 }
                 Got::Nothing => {}
@@ -214,15 +215,19 @@ impl Reading<'_> {
             return;
         }
         let place = entry.place();
+        if !self.whose.has(&entry) {
+            return self.passed(place);
+        }
         match entry.what() {
             What::Line(text) => self.taker.line(entry.logged(), text.as_deref().map_err(|s| *s)),
             What::Lost(count) => self.taker.lost(count),
         }
-        if self
-            .until
-            .as_ref()
-            .is_some_and(|until| until.cursor == place.cursor || until.at < place.at)
-        {
+        self.passed(place);
+    }
+
+    fn passed(&mut self, place: Place) {
+        let last = |until: &Place| until.cursor == place.cursor || until.at < place.at;
+        if self.until.as_ref().is_some_and(last) {
             self.until = None;
         }
         *self.place = Some(place);

@@ -35,7 +35,7 @@ impl Outside for Kept {
 
 fn entry(n: u64, message: &str) -> String {
     format!(
-        "{{\"__CURSOR\":\"i={n};e\",\"__REALTIME_TIMESTAMP\":\"{}\",\"MESSAGE\":\"{message}\",\"_PID\":\"7\",\"SYSLOG_IDENTIFIER\":\"dnsmasq\"}}\n",
+        "{{\"__CURSOR\":\"i={n};e\",\"__REALTIME_TIMESTAMP\":\"{}\",\"MESSAGE\":\"{message}\",\"_PID\":\"7\",\"_SYSTEMD_UNIT\":\"dnsmasq.service\",\"SYSLOG_IDENTIFIER\":\"dnsmasq\"}}\n",
         1_000_000 + n
     )
 }
@@ -114,7 +114,7 @@ fn a_journalctl_that_ends_again_and_again_gives_each_entry_once() {
     // Nothing that a shell would take apart, and only what the unit or journald itself wrote.
     let id = "ab".repeat(16);
     let wanted = format!(
-        "_MACHINE_ID={id} _SYSTEMD_UNIT=dnsmasq.service + _MACHINE_ID={id} _TRANSPORT=driver OBJECT_SYSTEMD_UNIT=dnsmasq.service"
+        "_MACHINE_ID={id} _SYSTEMD_UNIT=dnsmasq.service + _MACHINE_ID={id} _TRANSPORT=driver OBJECT_SYSTEMD_UNIT=dnsmasq.service + _MACHINE_ID={id} _TRANSPORT=syslog SYSLOG_IDENTIFIER=dnsmasq"
     );
     assert!(calls[0].ends_with(&wanted), "{}", calls[0]);
 }

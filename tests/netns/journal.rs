@@ -50,7 +50,16 @@ impl Host {
         let state = self.lab.dir().join("state").display().to_string();
         let source = format!("journal:{}", self.journal.unit());
         let mut command: Command = self.journal.command(&self.lab.gw, BIN);
-        command.args(["run", "--no-docker", "--log-format", "json", "--config", "/dev/null"]);
+        command.args([
+            "run",
+            "--no-docker",
+            "--log-format",
+            "json",
+            "--config",
+            "/dev/null",
+            "--evidence-grace",
+            "0s",
+        ]);
         command.args(["--state-dir", &state, "--dns-source", &source]);
         command.args(CONTAINER_NETS.iter().flat_map(|net| ["--container-net", net]));
         command.args(more);
@@ -100,16 +109,21 @@ fn a_journal_is_read_from_its_past_on_followed_and_resumed_across_everything() {
 
     for n in 3..20 {
         host.ask(n, if n % 3 == 0 { Over::Tcp } else { Over::Udp });
-        connect(&host.lab.ct, at(server(n), PORT), SOON).expect("resolved");
+        if let Err(error) = connect(&host.lab.ct, at(server(n), PORT), SOON) {
+            panic!("{n} is resolved: {error}\n{}", daemon.story());
+        }
     }
     connect(&host.lab.ct, at(DEAD4, PORT), SOON).expect_err("nobody resolved it");
     let event = daemon.expect_event("verdict", |e| is_verdict_on(e, at(DEAD4, PORT)), SOON);
     assert_eq!(event["reason"], "never-resolved", "{event}");
 
     // Each line once, as the journal itself counts them.
-    let unit = format!("_SYSTEMD_UNIT={}", host.journal.unit());
-    let lines =
-        || host.journal.ask(&host.lab, &["--quiet", "-o", "cat", &unit]).lines().count() as u64;
+    let lines = || {
+        host.journal
+            .ask(&host.lab, &["--quiet", "-o", "cat", "SYSLOG_IDENTIFIER=dnsmasq"])
+            .lines()
+            .count() as u64
+    };
     let same = || host.source()["lines"].as_u64() == Some(lines());
     eventually("each line is read once", LATER, same);
     let delay = host.source()["delay"].clone();
@@ -173,8 +187,16 @@ fn what_journald_drops_is_lost_and_another_unit_is_no_evidence() {
     let host = Host::new("jloss", "RateLimitIntervalSec=1s\nRateLimitBurst=30");
     let daemon = host.daemon(&[]);
     // Not of the unit, whatever it calls itself.
-    let mut forger = host.journal.command(&host.lab.gw, "logger");
-    forger.args(["--socket", "/run/systemd/journal/dev-log", "--tag", "dnsmasq"]);
+    let mut forger = host.journal.command(&host.lab.gw, "setpriv");
+    forger.args([
+        "--reuid=12345",
+        "--clear-groups",
+        "logger",
+        "--socket",
+        "/run/systemd/journal/dev-log",
+        "--tag",
+        "dnsmasq",
+    ]);
     let forged = format!(
         "7 {CT4}/9 query[A] forged.example from {CT4}\n7 {CT4}/9 config forged.example is {DEAD4}\n"
     );

@@ -35,6 +35,7 @@ mod doors;
 mod evidence;
 mod failures;
 mod grow;
+mod health;
 mod hits;
 mod inbound;
 mod journal;

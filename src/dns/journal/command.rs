@@ -19,7 +19,7 @@ const ALWAYS: [&str; 6] = [
     "--no-pager",
     "--merge",
     "--output=json",
-    "--output-fields=MESSAGE,_PID,SYSLOG_IDENTIFIER,_SOURCE_REALTIME_TIMESTAMP,N_DROPPED,_TRANSPORT",
+    "--output-fields=MESSAGE,_PID,SYSLOG_IDENTIFIER,_SOURCE_REALTIME_TIMESTAMP,N_DROPPED,_TRANSPORT,_SYSTEMD_UNIT,_UID",
     "--system",
 ];
 
@@ -82,16 +82,22 @@ impl Tool {
         self.start(&["--lines=1".to_owned()], unit)
     }
 
-    /// The matches: what the unit's processes wrote, and what journald says it dropped of that. All are journald's own
-    /// fields, which no process can write, and none is a name a container could choose.
+    /// The matches: what the unit's processes wrote, what journald says it dropped of that, and what a dnsmasq wrote
+    /// whose unit journald came too late to find out (see [`super::entry`]). Fields that begin with a line are
+    /// journald's own, and no process can write them.
     fn matches(&self, unit: &str) -> Vec<String> {
         let machine = self.machine.as_ref().map(|id| format!("_MACHINE_ID={id}"));
-        let mut all: Vec<String> = machine.iter().cloned().collect();
-        all.push(format!("_SYSTEMD_UNIT={unit}"));
-        all.push("+".to_owned());
-        all.extend(machine);
-        all.push("_TRANSPORT=driver".to_owned());
-        all.push(format!("OBJECT_SYSTEMD_UNIT={unit}"));
+        let unit_wrote = [format!("_SYSTEMD_UNIT={unit}")];
+        let dropped = ["_TRANSPORT=driver".to_owned(), format!("OBJECT_SYSTEMD_UNIT={unit}")];
+        let orphans = ["_TRANSPORT=syslog".to_owned(), "SYSLOG_IDENTIFIER=dnsmasq".to_owned()];
+        let mut all = Vec::new();
+        for one in [&unit_wrote[..], &dropped, &orphans] {
+            if !all.is_empty() {
+                all.push("+".to_owned());
+            }
+            all.extend(machine.iter().cloned());
+            all.extend_from_slice(one);
+        }
         all
     }
 

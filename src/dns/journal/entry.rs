@@ -1,4 +1,8 @@
 //! One entry of the journal as journalctl writes it, made into the line that dnsmasq would have written to a file.
+//!
+//! journald looks up the unit of who logs by its process, and a process of dnsmasq that answers over TCP may have ended
+//! by then: its entries are of no unit. They are taken for the unit's if the user is that of the unit's own dnsmasq,
+//! which the kernel tells with the entry. Who is that user, or root, could do worse than forge a log.
 
 use serde::Deserialize;
 
@@ -30,6 +34,42 @@ pub(super) struct Entry {
     transport: Field,
     #[serde(rename = "N_DROPPED", default)]
     dropped: Field,
+    #[serde(rename = "_SYSTEMD_UNIT", default)]
+    unit: Field,
+    #[serde(rename = "_UID", default)]
+    uid: Field,
+}
+
+/// Whose entries are wanted.
+#[derive(Debug)]
+pub(super) struct Whose<'a> {
+    unit: &'a str,
+    /// The user its dnsmasq runs as, once that is known.
+    uid: Option<String>,
+}
+
+impl<'a> Whose<'a> {
+    /// The unit's, whose user is not known yet.
+    pub(super) fn unit(unit: &'a str) -> Whose<'a> {
+        Whose { unit, uid: None }
+    }
+
+    /// Whether an entry is the unit's. Those in which journald names it tell the user for those in which it does not.
+    pub(super) fn has(&mut self, entry: &Entry) -> bool {
+        if entry.transport.text() == "driver" {
+            return true;
+        }
+        let (unit, uid) = (entry.unit.text(), entry.uid.text());
+        if unit == self.unit {
+            if entry.identifier.text() == DNSMASQ && self.uid.as_deref() != Some(uid) {
+                self.uid = Some(uid.to_owned());
+            }
+            return true;
+        }
+        matches!(entry.unit, Field::None)
+            && entry.transport.text() == "syslog"
+            && self.uid.as_deref() == Some(uid)
+    }
 }
 
 /// A field's value: text, bytes that are none, nothing since it was too long, or several of these.
@@ -158,6 +198,26 @@ mod tests {
         ] {
             assert_eq!(line(&fields), Ok(wanted), "{fields}");
         }
+    }
+
+    #[test]
+    fn an_entry_without_a_unit_is_the_units_if_its_user_is() {
+        let mut whose = Whose::unit("dnsmasq.service");
+        let of = |unit: &str, uid: u32, transport: &str| {
+            let unit = match unit {
+                "" => String::new(),
+                unit => format!(r#""_SYSTEMD_UNIT":"{unit}","#),
+            };
+            entry(&format!(
+                r#"{unit}"_UID":"{uid}","_TRANSPORT":"{transport}","SYSLOG_IDENTIFIER":"dnsmasq","MESSAGE":"x""#
+            ))
+        };
+        assert!(!whose.has(&of("", 104, "syslog")), "whose user is not known");
+        assert!(whose.has(&of("dnsmasq.service", 104, "syslog")));
+        assert!(whose.has(&of("", 104, "syslog")));
+        assert!(!whose.has(&of("", 1000, "syslog")));
+        assert!(!whose.has(&of("", 104, "journal")));
+        assert!(!whose.has(&of("libvirtd.service", 104, "syslog")));
     }
 
     #[test]
