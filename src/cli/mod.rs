@@ -4,6 +4,7 @@ mod containers;
 mod explain;
 mod lists;
 mod paint;
+mod replay;
 mod rules;
 mod run;
 mod sets;
@@ -59,6 +60,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Tell what would become of a first packet to an address and why; exit 1 if it would be refused in the end
     Explain(explain::ExplainArgs),
+    /// Judge what happened once more from logs, offline, and tell what other settings would change
+    Replay(replay::ReplayArgs),
     /// Show what the kernel's sets hold, and ask what would become of an address
     Sets(sets::SetsArgs),
     /// Refuse addresses, networks or domains, or a container
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Rules { action, config } => rules::run(&action, config.as_deref()),
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Sets(args) => sets::run(&args),
         Command::Block(args) => lists::block(&args),
         Command::Unblock(args) => lists::unblock(&args),

@@ -5,6 +5,7 @@ mod evidence;
 mod file;
 mod lists;
 mod options;
+pub mod settings;
 mod values;
 
 use std::net::{IpAddr, SocketAddr};
@@ -21,8 +22,7 @@ pub use options::{AutoBlock, DaemonOptions, Fail, LocalAs, Options, RefuseBy, Ru
 
 use crate::dns::{self, SpawnConfig};
 use crate::docker;
-use crate::engine::hold::Bounds;
-use crate::engine::limits::{HELD_MAX, HOLD_BUDGET_DEFAULT, HOLD_DEFAULT, HOLD_MAX, QUEUES_MAX};
+use crate::engine::limits::QUEUES_MAX;
 use crate::engine::policy::{Policies, Section};
 use crate::engine::wish::Refusal;
 use crate::engine::{Mode, Settings};
@@ -198,14 +198,7 @@ fn found(host: &[InterfaceAddress]) -> Result<Vec<Net>> {
 }
 
 fn resolve(options: DaemonOptions, rules: RuleConfig, evidence: EvidenceConfig) -> Result<Config> {
-    let hold = options.hold_ms.map_or(HOLD_DEFAULT, Duration::from_millis);
-    ensure!(
-        hold <= HOLD_MAX && !hold.is_zero(),
-        "--hold-ms must be between 1 and {}: a SYN is sent again after one second",
-        HOLD_MAX.as_millis()
-    );
-    let budget = options.hold_budget.unwrap_or(HOLD_BUDGET_DEFAULT);
-    ensure!((1..=HELD_MAX).contains(&budget), "--hold-budget must be between 1 and {HELD_MAX}");
+    let bounds = settings::bounds(&options)?;
     let specs =
         if options.dns_source.is_empty() { vec!["spawn".to_owned()] } else { options.dns_source };
     let sources: Vec<dns::Spec> = specs
@@ -219,7 +212,6 @@ fn resolve(options: DaemonOptions, rules: RuleConfig, evidence: EvidenceConfig) 
     let auto_block_for =
         values::auto_block_for(options.auto_block_for.as_deref()).context("--auto-block-for")?;
     let mode = if rules.dry_run { Mode::DryRun } else { Mode::Enforce };
-    let bounds = Bounds { hold, budget, total: HELD_MAX };
     let scope = options.scope.unwrap_or_default();
     let engine = Settings { mode, scope, bounds, evidence: evidence.rules };
     let refuse = match rules.refuse {

@@ -49,6 +49,8 @@ fn decision(dst: &str, reason: Reason) -> Decision {
         mode: crate::engine::Mode::Enforce,
         owner: None,
         again: false,
+        at: Default::default(),
+        bound: Duration::ZERO,
     }
 }
 

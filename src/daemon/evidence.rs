@@ -12,10 +12,9 @@ use super::roster::{Note, books};
 use super::shared::Shared;
 use super::truth::Order;
 use crate::dns::{self, Answer, SpawnConfig, Stop};
-use crate::engine::event::{Body, RecordBody};
+use crate::engine::event::{Body, Event, RecordBody};
 use crate::engine::health::{Batch, Disk, SourceHealth};
 use crate::engine::limits::{DELAY_MAX, LOOK_TICK};
-use crate::engine::registry::Inserted;
 use crate::engine::{Mono, Record, Verdict, Wall};
 
 /// The running readers.
@@ -178,7 +177,9 @@ impl dns::Sink for Reader {
     }
 
     fn answer(&mut self, answer: Answer<'_>) {
-        let now = clock::wall();
+        // One reading of the clock for all that follows: a replay puts packets and records in this order.
+        let at = clock::now();
+        let now = at.wall;
         let history = !self.was_up;
         let undated = history && answer.logged.is_none();
         let logged = answer.logged;
@@ -189,7 +190,7 @@ impl dns::Sink for Reader {
         if late && self.was_another(&record, asked) {
             record.client = None;
         }
-        let recorded = self.shared.engine.record(&record, clock::now());
+        let recorded = self.shared.engine.record(&record, at);
         self.measure(logged, recorded.waited);
         self.shared.deliver(recorded.released);
         let accepted = |(src, dst)| {
@@ -205,8 +206,9 @@ impl dns::Sink for Reader {
                 self.shared.roster.put(Note::Admitted((container, record.address)));
             }
         }
-        if recorded.inserted == Inserted::New {
-            self.shared.event(Body::Record(RecordBody::from(&record)));
+        if recorded.is_news {
+            let body = Body::Record(RecordBody::from(&record));
+            self.shared.events.send(Event { time: now, body });
         }
     }
 

@@ -20,6 +20,7 @@ mod marks;
 mod persist;
 pub mod policies;
 mod protected;
+pub mod replay;
 mod reporter;
 mod revoke;
 mod roster;
@@ -314,6 +315,7 @@ fn ready(config: &Config, wanted: &RuleConfig, shared: &Shared, rules: &Rules) -
         },
         queue_num: config.rules.queue_num,
         queues: config.rules.queues,
+        settings: config::settings::describe(&config.engine),
         hold_ms: u64::try_from(config.engine.bounds.hold.as_millis()).unwrap_or(u64::MAX),
         containers: wanted.containers.iter().map(ToString::to_string).collect(),
         docker: shared.docker_heard(),

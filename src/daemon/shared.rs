@@ -263,8 +263,9 @@ impl Shared {
     /// Puts a verdict into the log.
     pub fn tell(&self, verdict: Unnamed) {
         let queue = self.queue_num + verdict.decision.lane;
+        let time = verdict.decision.at.wall;
         let body = VerdictBody::decided(verdict.decision, verdict.evidence, queue);
-        self.events.send(Event { time: verdict.now.wall, body: Body::Verdict(body) });
+        self.events.send(Event { time, body: Body::Verdict(body) });
     }
 
     /// Counts and reports a packet that cannot be read.

@@ -8,10 +8,15 @@ use super::name::Name;
 use super::owner::Owner;
 use super::registry::{Inserted, Known};
 use super::settings::Mode;
+use super::time::Now;
 use super::verdict::{Grade, Reason, Verdict};
 
 /// What to do with a queued packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every step is a decision, and a box would cost each packet an allocation"
+)]
 pub enum Step {
     /// It is decided.
     Decided(Decision),
@@ -39,6 +44,8 @@ pub struct Decision {
     pub known: Known,
     /// How long the packet waited.
     pub held: Duration,
+    /// How long it might have waited at most; zero if it was decided at once.
+    pub bound: Duration,
     /// Copies that joined it meanwhile.
     pub copies: u32,
     /// The domain of the user's lists that decided, where one did.
@@ -49,6 +56,8 @@ pub struct Decision {
     pub owner: Option<Arc<Owner>>,
     /// A refused packet goes in silence, so that its sender tries again.
     pub again: bool,
+    /// When it was decided.
+    pub at: Now,
 }
 
 impl Decision {
@@ -59,6 +68,7 @@ impl Decision {
         owner: Option<Arc<Owner>>,
         (verdict, reason): (Verdict, Reason),
         mode: Mode,
+        at: Now,
     ) -> Decision {
         Decision {
             flow,
@@ -68,11 +78,13 @@ impl Decision {
             grade: Grade::Never,
             known: Known::default(),
             held: Duration::ZERO,
+            bound: Duration::ZERO,
             copies: 0,
             domain: None,
             mode,
             owner,
             again: false,
+            at,
         }
     }
 
@@ -101,6 +113,8 @@ pub struct Recorded<T> {
     pub inserted: Inserted,
     /// What waited for it and is now decided.
     pub released: Vec<Answer<T>>,
+    /// The registry learned what may change a verdict: a name, or that this asker asked, or that it is fresh again.
+    pub is_news: bool,
     /// How long the longest of them waited, or one that was refused a moment ago since it came: the source took about
     /// that long.
     pub waited: Option<Duration>,

@@ -1,22 +1,25 @@
 //! What the event log says: plain data with the keys and words users rely on.
 
+mod ready;
+mod verdict;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::flow::Proto;
-use super::health::Evidence;
 use super::inventory::{News, What};
-use super::judge::{Decision, Mode, Scope};
-use super::mark::{Alarm, Mark};
+use super::judge::{Mode, Scope};
+use super::mark::Alarm;
 use super::name::Name;
-use super::owner::Owner;
-use super::packet::Malformed;
 use super::record::{Kind, Record};
 use super::time::Wall;
-use super::verdict::{Grade, Reason, Verdict};
+use super::verdict::Reason;
 use super::wish::Treatment;
+
+pub use ready::Ready;
+pub use verdict::VerdictBody;
 
 /// One line of the event log, with its time.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,90 +54,6 @@ pub enum Body {
     Reload(Reload),
     /// Everything held is answered and the queues are closed.
     Stop(Stop),
-}
-
-/// See [`Body::Ready`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Ready {
-    /// Enforce or dry-run.
-    pub mode: Mode,
-    /// `closed` or `open`.
-    pub posture: String,
-    /// `reset` or `drop`.
-    pub refuse: String,
-    /// How packets reach us: `queue` (native) or `compat` (the xtables target).
-    pub queue_via: String,
-    /// First queue number.
-    pub queue_num: u16,
-    /// Number of queues.
-    pub queues: u16,
-    /// How long a packet is held, in milliseconds.
-    pub hold_ms: u64,
-    /// Networks whose containers are judged.
-    pub containers: Vec<String>,
-    /// The container engine and its version; null if none is heard, or none is to be asked.
-    #[serde(default)]
-    pub docker: Option<String>,
-    /// DNS sources.
-    pub sources: Vec<String>,
-    /// Addresses the registry had at start.
-    pub records: u64,
-    /// True if this process put the rules in and takes them away when it stops.
-    pub own_rules: bool,
-    /// The version of synhold.
-    pub version: String,
-}
-
-/// See [`Body::Verdict`]. For a packet that cannot be read, what is not known is null.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct VerdictBody {
-    /// Enforce or dry-run.
-    pub mode: Mode,
-    /// Accept or drop.
-    pub verdict: Verdict,
-    /// False where the verdict is only what enforcing would have done.
-    pub enforced: bool,
-    /// Why.
-    pub reason: Reason,
-    /// How good the evidence was.
-    pub grade: Grade,
-    /// How long the packet waited, or would have, in microseconds.
-    pub held_us: u64,
-    /// Container name, where known.
-    pub container: Option<Arc<str>>,
-    /// Container id, where known.
-    pub container_id: Option<Arc<str>>,
-    /// Protocol.
-    pub proto: Option<Proto>,
-    /// Source address.
-    pub src: Option<IpAddr>,
-    /// Source port.
-    pub sport: Option<u16>,
-    /// Destination address.
-    pub dst: Option<IpAddr>,
-    /// Destination port.
-    pub dport: Option<u16>,
-    /// Names known for the destination, latest first, a few at most.
-    pub names: Vec<Name>,
-    /// Names beyond those.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub more_names: u64,
-    /// Copies (retransmissions) that joined the hold.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub copies: u64,
-    /// What is suspicious about the names.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub marks: Vec<Mark>,
-    /// The domain of the user's lists that decided, where one did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub domain: Option<Name>,
-    /// What exactly cannot be read, for `malformed`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
-    /// The state of the evidence at that moment.
-    pub evidence: Evidence,
-    /// Queue number.
-    pub queue: u16,
 }
 
 /// See [`Body::Block`]: one container and one destination, told at once and then from time to time.
@@ -202,6 +121,9 @@ pub struct ContainerBody {
     pub mode: Treatment,
     /// Whose look-ups count for it.
     pub scope: Scope,
+    /// How long its packets are held, in milliseconds.
+    #[serde(default)]
+    pub hold_ms: u64,
     /// What of its traffic is not judged under its name, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<String>,
@@ -340,79 +262,6 @@ pub struct Totals {
     pub events_shed: u64,
 }
 
-impl VerdictBody {
-    /// The event of a decision.
-    pub fn decided(decision: Decision, evidence: Evidence, queue: u16) -> VerdictBody {
-        let flow = decision.flow;
-        let blank = VerdictBody::blank(decision.reason, decision.mode, evidence, queue);
-        VerdictBody {
-            container: decision.owner.as_ref().map(|owner| Arc::clone(&owner.name)),
-            container_id: decision.owner.as_ref().map(|owner| Arc::clone(&owner.id)),
-            proto: Some(flow.proto),
-            src: Some(flow.src.ip()),
-            sport: Some(flow.src.port()),
-            dst: Some(flow.dst.ip()),
-            dport: Some(flow.dst.port()),
-            verdict: decision.verdict,
-            grade: decision.grade,
-            held_us: u64::try_from(decision.held.as_micros()).unwrap_or(u64::MAX),
-            names: decision.known.names,
-            marks: decision.known.marks,
-            more_names: u64::try_from(decision.known.more).unwrap_or(u64::MAX),
-            copies: decision.copies.into(),
-            domain: decision.domain,
-            ..blank
-        }
-    }
-
-    /// Puts the name in that became known later.
-    pub fn name(&mut self, owner: &Owner) {
-        self.container = Some(Arc::clone(&owner.name));
-        self.container_id = Some(Arc::clone(&owner.id));
-    }
-
-    /// The event of a packet that cannot be read.
-    pub fn malformed(
-        malformed: &Malformed,
-        mode: Mode,
-        evidence: Evidence,
-        queue: u16,
-    ) -> VerdictBody {
-        VerdictBody {
-            src: malformed.addresses.map(|(src, _)| src),
-            dst: malformed.addresses.map(|(_, dst)| dst),
-            detail: Some(malformed.why.to_string()),
-            ..VerdictBody::blank(Reason::Malformed, mode, evidence, queue)
-        }
-    }
-
-    fn blank(reason: Reason, mode: Mode, evidence: Evidence, queue: u16) -> VerdictBody {
-        VerdictBody {
-            mode,
-            verdict: Verdict::Drop,
-            enforced: mode == Mode::Enforce,
-            reason,
-            grade: Grade::Never,
-            held_us: 0,
-            container: None,
-            container_id: None,
-            proto: None,
-            src: None,
-            sport: None,
-            dst: None,
-            dport: None,
-            names: Vec::new(),
-            more_names: 0,
-            copies: 0,
-            marks: Vec::new(),
-            domain: None,
-            detail: None,
-            evidence,
-            queue,
-        }
-    }
-}
-
 impl From<News> for ContainerBody {
     fn from(News { what, owner, place, .. }: News) -> ContainerBody {
         ContainerBody {
@@ -424,6 +273,7 @@ impl From<News> for ContainerBody {
             networks: place.networks,
             mode: owner.policy.mode,
             scope: owner.policy.scope,
+            hold_ms: u64::try_from(owner.policy.hold.as_millis()).unwrap_or(u64::MAX),
             gaps: place.gaps,
             faults: owner.policy.faults.clone(),
         }
@@ -440,9 +290,4 @@ impl From<&Record> for RecordBody {
             chain: record.chain.clone(),
         }
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
-fn is_zero(count: &u64) -> bool {
-    *count == 0
 }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::flow::Flow;
 use super::health::SourceHealth;
 use super::hold::{Arrival, Hold, Left, Park};
+use super::inquiry::Inquiry;
 use super::limits::EXPIRE_BATCH;
 use super::lists::Lists;
 use super::owner::{Owner, Owners};
@@ -22,7 +23,7 @@ use super::rebind::Rebinding;
 use super::record::Record;
 use super::registry::{Inserted, Registry};
 use super::time::{Mono, Now};
-use super::verdict::{Reason, Verdict};
+use super::verdict::{Grade, Reason, Verdict};
 use super::wish::Refusal;
 use arc_swap::ArcSwap;
 use trust::Trust;
@@ -171,13 +172,15 @@ impl<T> Engine<T> {
     /// Takes a record in and lets go what waited for it.
     pub fn record(&self, record: &Record, now: Now) -> Recorded<T> {
         if let Some(inside) = self.rebinding.load().check(record) {
-            let (released, waited) = Default::default();
-            return Recorded { inserted: Inserted::Rejected(inside), released, waited };
+            let (released, is_news, waited) = Default::default();
+            return Recorded { inserted: Inserted::Rejected(inside), released, is_news, waited };
         }
+        let before = self.grade_for_asker(record, now);
         let inserted = self.registry.insert(record);
+        let is_news = inserted == Inserted::New || self.grade_for_asker(record, now) < before;
         fence(SeqCst);
         if self.flows.load(SeqCst) == 0 && self.refused.load(SeqCst) == 0 {
-            return Recorded { inserted, released: Vec::new(), waited: None };
+            return Recorded { inserted, released: Vec::new(), is_news, waited: None };
         }
         let decides = |client: IpAddr| self.decides(client, record.address, now);
         let (left, late) = self.with_hold(|hold| {
@@ -185,7 +188,15 @@ impl<T> Engine<T> {
         });
         let waited = left.iter().map(|left| left.held).chain(late).max();
         let released = left.into_iter().map(|left| self.release(left, now)).collect();
-        Recorded { inserted, released, waited }
+        Recorded { inserted, released, is_news, waited }
+    }
+
+    /// The grade of a record's address for whoever asked.
+    fn grade_for_asker(&self, record: &Record, now: Now) -> Grade {
+        let owners = self.owners.load();
+        let clients = record.client.as_ref().map_or(&[][..], |client| owners.clients(client));
+        let max_age = self.settings.evidence.max_age;
+        self.registry.grade(&Inquiry { clients, at: now.wall, max_age }, record.address)
     }
 
     /// Says which addresses no public name may answer with.
@@ -242,7 +253,7 @@ impl<T> Engine<T> {
 
     /// The decision about a packet that waits no longer, because its record came, or lists or owners changed.
     fn release(&self, left: Left<T>, now: Now) -> Answer<T> {
-        let (held, copies, mode) = (left.held, left.copies, left.mode);
+        let (held, copies, mode, bound) = (left.held, left.copies, left.mode, left.hold);
         // As it is treated by now, which is what decided.
         let present = self.owner(left.flow.src.ip());
         let same = |owner: &Arc<Owner>| present.as_ref().filter(|now| now.id == owner.id).cloned();
@@ -259,7 +270,7 @@ impl<T> Engine<T> {
         if decision.reason == Reason::Resolved {
             decision.reason = Reason::ResolvedAfterHold;
         }
-        (decision.held, decision.copies) = (held, copies);
+        (decision.held, decision.copies, decision.bound) = (held, copies, bound);
         Answer { ticket: left.ticket, decision: decision.waited(mode) }
     }
 
@@ -268,14 +279,15 @@ impl<T> Engine<T> {
         let Left { flow, lane, ticket, held, copies, owner, mode, hold } = left;
         let owner = owner.or_else(|| self.owner(flow.src.ip()));
         let decision = self.in_vain(flow, lane, owner, hold, now);
-        let decision = Decision { held, copies, ..decision };
+        let decision = Decision { held, copies, bound: hold, ..decision };
         Answer { ticket, decision: decision.waited(mode) }
     }
 
     fn refuse_left(&self, left: Left<T>, reason: Reason, now: Now) -> Answer<T> {
         let owner = left.owner.or_else(|| self.owner(left.flow.src.ip()));
         let decision = self.refuse(left.flow, left.lane, reason, owner, now);
-        let decision = Decision { held: left.held, copies: left.copies, ..decision };
+        let (held, copies, bound) = (left.held, left.copies, left.hold);
+        let decision = Decision { held, copies, bound, ..decision };
         Answer { ticket: left.ticket, decision: decision.waited(left.mode) }
     }
 

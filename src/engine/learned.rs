@@ -84,11 +84,12 @@ mod tests {
     use super::*;
     use crate::engine::flow::Flow;
     use crate::engine::judge::Mode;
+    use crate::engine::time::Now;
     use crate::engine::verdict::Verdict;
 
     fn decision(src: &str, dst: &str, reason: Reason) -> Decision {
         let flow = Flow { proto: Proto::Tcp, src: src.parse().unwrap(), dst: dst.parse().unwrap() };
-        Decision::new(flow, 0, None, (Verdict::Drop, reason), Mode::Learn)
+        Decision::new(flow, 0, None, (Verdict::Drop, reason), Mode::Learn, Now::default())
     }
 
     #[test]

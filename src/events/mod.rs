@@ -74,6 +74,8 @@ mod tests {
             mode,
             owner: None,
             again: false,
+            at: Default::default(),
+            bound: Default::default(),
         };
         let evidence = Evidence { healthy: true, records: 1234, lag_us: 80, ..Evidence::default() };
         let body = Body::Verdict(VerdictBody::decided(decision, evidence, 0));

@@ -47,6 +47,7 @@ mod modes;
 mod policies;
 mod quarantine;
 mod reopened;
+mod replay;
 mod revoke;
 mod rules;
 mod sequence;

@@ -39,7 +39,7 @@ impl<T> Engine<T> {
             true => self.settings.mode,
             false => self.mode_for(owner.as_deref(), reason),
         };
-        let decision = Decision::new(flow, lane, owner, (verdict, reason), mode);
+        let decision = Decision::new(flow, lane, owner, (verdict, reason), mode, now);
         Some(Decision { grade, known, domain, ..decision })
     }
 
@@ -93,11 +93,14 @@ impl<T> Engine<T> {
     /// What a first packet from `src` to `dst` would meet without being held: a verdict, or nothing that decides.
     pub fn outlook(&self, src: IpAddr, dst: IpAddr, now: Now) -> Option<Verdict> {
         let owner = self.owner(src);
-        let grade = {
-            let owners = self.owners.load();
-            self.registry.grade(&self.inquiry(&owners, &src, now), dst)
-        };
+        let grade = self.grade(src, dst, now);
         self.decide(src, dst, grade, owner.as_deref(), now).map(|(verdict, ..)| verdict)
+    }
+
+    /// The grade of the evidence for a first packet from `src` to `dst`.
+    pub fn grade(&self, src: IpAddr, dst: IpAddr, now: Now) -> Grade {
+        let owners = self.owners.load();
+        self.registry.grade(&self.inquiry(&owners, &src, now), dst)
     }
 
     /// What a first packet of `flow` would meet in the end if no record came: nothing is held, counted or told.
@@ -108,7 +111,7 @@ impl<T> Engine<T> {
         at_once.unwrap_or_else(|| {
             let hold = self.bound(self.policy_of(owner.as_deref()).hold, now.mono);
             let mut decision = self.in_vain(flow, 0, owner, hold, now);
-            decision.held = hold;
+            (decision.held, decision.bound) = (hold, hold);
             decision
         })
     }
@@ -150,7 +153,7 @@ impl<T> Engine<T> {
     ) -> Decision {
         let (grade, known) = self.look_up(flow.src.ip(), flow.dst.ip(), now);
         let mode = self.mode_for(owner.as_deref(), reason);
-        let decision = Decision::new(flow, lane, owner, (Verdict::Drop, reason), mode);
+        let decision = Decision::new(flow, lane, owner, (Verdict::Drop, reason), mode, now);
         Decision { grade, known, ..decision }
     }
 
@@ -169,7 +172,7 @@ impl<T> Engine<T> {
         self.registry.look_up(&self.inquiry(&owners, &src, now), dst)
     }
 
-    fn inquiry<'a>(&self, owners: &'a Owners, src: &'a IpAddr, now: Now) -> Inquiry<'a> {
+    pub(super) fn inquiry<'a>(&self, owners: &'a Owners, src: &'a IpAddr, now: Now) -> Inquiry<'a> {
         let max_age = self.settings.evidence.max_age;
         Inquiry { clients: owners.clients(src), at: now.wall, max_age }
     }

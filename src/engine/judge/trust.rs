@@ -24,6 +24,8 @@ pub(super) struct Trust {
     established: ArcSwapOption<Established>,
     troubles: Mutex<BTreeMap<&'static str, String>>,
     troubled: AtomicBool,
+    /// Longest hold in microseconds; 0 is none.
+    longest_us: AtomicU64,
 }
 
 /// Flows that were there at the first start, by source and destination.
@@ -143,14 +145,27 @@ impl<T> Engine<T> {
             return;
         }
         let longer = |owner: Option<&Owner>, hold: Duration| {
-            let longest = self.policy_of(owner).hold;
+            let longest = self.capped(self.policy_of(owner).hold);
             (hold < longest && !self.evidence_for(hold, now).healthy).then_some(longest)
         };
         self.hold().lengthen(lane, now.mono, EXPIRE_BATCH, longer);
     }
 
+    /// Holds no packet longer than this, whatever else is set: a replay does what was done then.
+    pub fn cap_hold(&self, longest: Option<Duration>) {
+        let us =
+            longest.map_or(0, |longest| u64::try_from(longest.as_micros()).unwrap_or(u64::MAX));
+        self.trust.longest_us.store(us, Relaxed);
+    }
+
+    fn capped(&self, hold: Duration) -> Duration {
+        let cap = self.trust.longest_us.load(Relaxed);
+        if cap == 0 { hold } else { hold.min(Duration::from_micros(cap)) }
+    }
+
     /// How long a packet is held that may be held for `hold`: no longer than the slowest source takes.
     pub fn bound(&self, hold: Duration, now: Mono) -> Duration {
+        let hold = self.capped(hold);
         if !self.settings.evidence.adaptive {
             return hold;
         }
