@@ -68,6 +68,17 @@
 //! 4. When it ends, its addresses are nobody's: its flows end, its refusals go, and whoever comes next is credited with no
 //!    look-up of it, not even after a restart of ours.
 //!
+//! # The life of evidence
+//!
+//! 1. A source's thread reads dnsmasq's lines, ties answers to their questions ([`dns::correlate`]) and hands a [`engine::Record`] over.
+//! 2. The engine refuses it if a public name answered with an address no public name has ([`engine::rebind`]); else the
+//!    [`engine::registry`] takes it in: names, askers, times, within shares that no container can outgrow.
+//! 3. A verdict asks for a [`engine::Grade`], with the container's addresses and the age that counts ([`engine::Inquiry`]), and the rules
+//!    weigh it ([`engine::EvidenceRules`]).
+//! 4. Before a packet that waited in vain is called hardcoded, `engine::judge::trust` looks at the health of the sources, at troubles
+//!    beside them, and at the grace of a first start.
+//! 5. [`daemon::replay`] runs the same engine in virtual time, over what events and logs tell.
+//!
 //! # Invariants
 //!
 //! Most say what does *not* happen; tests in `tests/` and beside the code hold them.
@@ -86,6 +97,7 @@
 //!   address is none.
 //! - **Nobody is accused on bad evidence.** While a source is down or late, what is refused is refused as
 //!   `unhealthy`, not as `never-resolved`.
+//! - **A first start cuts nobody off** for what it could not see: open flows, the grace, the learning period.
 //! - **Allow beats block**, in the rules, in the engine, and where a domain allows what an address blocks.
 //! - **The engine knows the lists before the kernel does**, so that a set being loaded, or taken away, opens nothing.
 //! - **No refusal outlives its record**: one noted in the kernel is looked at again after it was noted, and taken back

@@ -140,6 +140,9 @@ fn counts(columns: &[Column]) -> Vec<String> {
         }));
         table.row(cells);
     }
+    let mut held = vec!["held".to_owned(), "of all".to_owned(), words::dash()];
+    held.extend(columns.iter().map(|column| column.held.to_string()));
+    table.row(held);
     table.lines()
 }
 
@@ -151,8 +154,8 @@ fn changes(column: &Column) -> Vec<String> {
         ("CONTAINER", Align::Cut),
         ("DESTINATION", Align::Left),
         ("NAME", Align::Cut),
-        ("NOW", Align::Left),
-        ("THEN", Align::Left),
+        ("REPLAYED", Align::Left),
+        ("WITH IT", Align::Left),
         ("PACKETS", Align::Right),
     ]);
     for change in column.changes.iter().take(SHOWN_MAX) {

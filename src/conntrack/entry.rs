@@ -9,6 +9,7 @@ use crate::netlink::{Attr, Attrs, GENMSG_LEN, Garbled, Message};
 // linux/netfilter/nfnetlink_conntrack.h, which no package we use binds.
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_STATUS: u16 = 3;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_TUPLE_IP: u16 = 1;
@@ -20,6 +21,8 @@ const CTA_IP_V6_DST: u16 = 4;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
+// linux/netfilter/nf_conntrack_common.h: both sides have sent, and more than once.
+const IPS_ASSURED: u32 = 1 << 2;
 const NLA_F_NESTED: u16 = 1 << 15;
 
 /// A flow as whoever opened it sees it, before any address translation.
@@ -44,6 +47,8 @@ pub struct Flow {
 pub struct Entry {
     /// The flow.
     pub flow: Flow,
+    /// Whether both sides have taken part, so that it is no mere attempt.
+    pub assured: bool,
     family: u8,
     tuple: Vec<u8>,
     id: Vec<u8>,
@@ -62,6 +67,7 @@ impl Entry {
         }
         Ok(Entry {
             flow: flow(tuple, attrs.need(CTA_TUPLE_REPLY, "flow's reply tuple")?)?,
+            assured: attrs.be32(CTA_STATUS, "flow's status")?.unwrap_or(0) & IPS_ASSURED != 0,
             family,
             tuple: tuple.to_vec(),
             id: attrs.need(CTA_ID, "flow's id")?.to_vec(),

@@ -41,6 +41,7 @@ mod inbound;
 mod journal;
 mod lab;
 mod lab_test;
+mod learning;
 mod lifecycle;
 mod lists;
 mod modes;

@@ -75,6 +75,8 @@ pub struct Column {
     pub name: String,
     /// First packets by what became of them.
     pub counts: Vec<(Word, u64)>,
+    /// First packets that were held, whatever became of them.
+    pub held: u64,
     /// What it changes in comparison with the replay itself, most packets first.
     pub changes: Vec<Change>,
     /// Changes that are not listed.
@@ -172,6 +174,7 @@ impl Column {
     fn new(name: String, packets: &[&Packet], base: &[Option<Got>], got: &[Option<Got>]) -> Column {
         let mut counts: BTreeMap<Word, u64> = BTreeMap::new();
         got.iter().flatten().for_each(|got| *counts.entry(Word::of(got)).or_default() += 1);
+        let held = got.iter().flatten().filter(|got| !got.held.is_zero()).count();
         let mut changes: HashMap<_, Change> = HashMap::new();
         for (packet, (before, after)) in packets.iter().zip(base.iter().zip(got)) {
             let (Some(before), Some(after)) = (before, after) else { continue };
@@ -201,6 +204,8 @@ impl Column {
         });
         let more = changes.len().saturating_sub(LISTED_MAX);
         changes.truncate(LISTED_MAX);
-        Column { name, counts: counts.into_iter().collect(), changes, more }
+        let counts = counts.into_iter().collect();
+        let held = u64::try_from(held).unwrap_or(u64::MAX);
+        Column { name, counts, held, changes, more }
     }
 }
