@@ -53,6 +53,7 @@
 //! 1. A thread reads files and copies of feeds when they change, and compiles them ([`lists::compile`]).
 //! 2. The engine gets them first ([`engine::Engine::set_lists`]): from then on verdicts follow, and what waits and is
 //!    listed is decided.
+//!    Whoever knows the containers passes them on, behind what single ones may reach in spite of them.
 //! 3. The thread that keeps the kernel true sends the difference to the sets in one transaction, ends open flows that
 //!    are now refused, and tells. What others change in our table it notices by the number of transactions, and puts back.
 //! 4. Packets then meet the sets and reach no queue. The kernel counts whom it refused (`hits4/6`), and events tell.

@@ -54,6 +54,9 @@ fn welcome(config: &Config, ready: &Ready) -> String {
         text,
         "  A destination that no DNS answer named is held up to {hold} ms for its record, then {refused}."
     );
+    if let Some(exception) = exception(config, ready) {
+        let _ = writeln!(text, "  {exception}");
+    }
     for source in &config.sources {
         let _ = writeln!(text, "  DNS evidence: {}", evidence(source, config));
     }
@@ -66,6 +69,23 @@ fn welcome(config: &Config, ready: &Ready) -> String {
         None => write!(text, "  Containers are to ask the dnsmasq that writes this log."),
     };
     text
+}
+
+/// For how long that does not hold, where it does not.
+fn exception(config: &Config, ready: &Ready) -> Option<String> {
+    let rules = &config.engine.evidence;
+    if ready.mode == Mode::Learn {
+        let until = "until the learning period is over (--learn)";
+        return Some(format!("It passes all the same {until}, and the events tell."));
+    }
+    let grace = ready.records == 0 && !rules.grace.is_zero() && rules.on_unhealthy.is_none();
+    let enforces = config.engine.mode == Mode::Enforce;
+    (grace && enforces).then(|| {
+        let time = humantime::format_duration(rules.grace);
+        format!(
+            "For the first {time} it passes all the same: nothing is known yet (--evidence-grace)."
+        )
+    })
 }
 
 fn evidence(source: &Spec, config: &Config) -> String {

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub struct Accused(pub Flow);
 
 enum Note {
     Refused(Flow, Reason),
-    /// Nobody tried these; the sender is dropped once the kernel has them.
+    /// Nobody tried these; told once the kernel has them.
     Refuse(Vec<Pair>, SyncSender<()>),
     Resolved(IpAddr),
     /// Whoever has these from now on was refused nothing yet.
@@ -113,9 +113,9 @@ impl Denied {
     /// Puts pairs in that the lists refuse, as if each had been tried, and waits until the kernel has them; false if it
     /// has not for what this thread knows. What is accepted by then is left out.
     pub fn refuse_pairs(&self, pairs: Vec<Pair>) -> bool {
-        let (done, told) = sync_channel(0);
+        let (done, told) = sync_channel(1);
         self.notes.try_send(Note::Refuse(pairs, done)).is_ok()
-            && told.recv_timeout(REFUSE_WAIT) == Err(RecvTimeoutError::Disconnected)
+            && told.recv_timeout(REFUSE_WAIT) == Ok(())
     }
 
     /// Notes that a record for `address` is in the registry. What is `accepted` now leaves the kernel before this returns,
@@ -241,7 +241,7 @@ struct Work<'a> {
     count: &'a mut usize,
     out: Vec<Pair>,
     into: Vec<Pair>,
-    /// They wait until this is done.
+    /// They wait to hear that this is done.
     waiting: Vec<SyncSender<()>>,
 }
 
@@ -346,10 +346,8 @@ impl<'a> Work<'a> {
         self.denied.pairs.remove_if(&dst, |_, sources| sources.is_empty());
         let Some(until) = known else { return };
         *self.count -= 1;
-        if let Some(place) = self.into.iter().position(|put| *put == pair) {
-            // An earlier refusal may have put it in all the same.
-            self.into.swap_remove(place);
-        }
+        // An earlier refusal may have put it in all the same.
+        self.into.retain(|put| *put != pair);
         if until > clock::mono() && !(self.hooks.listed)(pair) {
             self.out.push(pair);
         }
@@ -370,10 +368,14 @@ impl<'a> Work<'a> {
     }
 
     fn done(self, sets: &mut impl Sets) -> anyhow::Result<()> {
-        if self.out.is_empty() && self.into.is_empty() {
-            return Ok(());
+        if !self.out.is_empty() || !self.into.is_empty() {
+            sets.change(&self.out, &self.into, self.timeout)?;
         }
-        sets.change(&self.out, &self.into, self.timeout)
+        for waiting in self.waiting {
+            // Room for one, or who waited has given up.
+            let _ = waiting.try_send(());
+        }
+        Ok(())
     }
 }
 

@@ -54,6 +54,17 @@ fn decision(dst: &str, reason: Reason) -> Decision {
     }
 }
 
+/// Asks and tells nobody; what is accepted is as `accepts` says.
+fn hooks(accepts: impl Fn(Pair) -> bool + Send + 'static) -> Hooks {
+    Hooks {
+        accepts: Box::new(accepts),
+        knows: Box::new(|_| false),
+        listed: Box::new(|_| false),
+        accused: Box::new(|_| {}),
+        forgiven: Box::new(|_| {}),
+    }
+}
+
 /// Runs `story` against a served [`Denied`] and returns what the kernel has once everything noted is done.
 fn after(accepted: &[&str], story: impl FnOnce(&Denied)) -> (HashSet<Pair>, usize, usize) {
     let (denied, ear) = shared();
@@ -210,4 +221,49 @@ fn who_comes_next_is_refused_nothing_of_before() {
     });
     let left: Vec<IpAddr> = kernel.into_iter().map(|(src, _)| src).collect();
     assert_eq!(left, ["10.0.0.3".parse::<IpAddr>().unwrap()]);
+}
+
+#[test]
+fn a_pair_noted_twice_before_its_record_is_left_nowhere() {
+    let (denied, _ear) = shared();
+    let (resolved, count) = (Arc::new(AtomicBool::new(false)), &mut 0);
+    let known = Arc::clone(&resolved);
+    let hooks = hooks(move |_| known.load(SeqCst));
+    let mut work = Work::new(&denied, &hooks, Duration::from_secs(60), count);
+    let [twice, once] = ["192.0.2.1:443", "192.0.2.2:443"]
+        .map(|dst| decision(dst, Reason::OutOfScope).flow)
+        .map(|flow| move || Note::Refused(flow, Reason::OutOfScope));
+    for note in [twice(), once(), twice()] {
+        work.take(note);
+    }
+    resolved.store(true, SeqCst);
+    work.take(Note::Resolved("192.0.2.1".parse().unwrap()));
+    let mut shelf = Shelf(Arc::default());
+    work.done(&mut shelf).unwrap();
+    let left: Vec<IpAddr> = shelf.0.lock().unwrap().kernel.iter().map(|(_, dst)| *dst).collect();
+    assert_eq!(left, ["192.0.2.2".parse::<IpAddr>().unwrap()]);
+}
+
+/// A kernel that takes nothing.
+#[derive(Debug)]
+struct Wall;
+
+impl Sets for Wall {
+    fn change(&mut self, _: &[Pair], _: &[Pair], _: Duration) -> anyhow::Result<()> {
+        anyhow::bail!("no")
+    }
+}
+
+#[test]
+fn who_waits_for_pairs_the_kernel_does_not_take_is_told_so() {
+    let (denied, ear) = shared();
+    let timeout = Duration::from_secs(60);
+    let hooks = hooks(|_| false);
+    let server = Server { denied: Arc::clone(&denied), ear, sets: Wall, hooks, timeout };
+    std::thread::scope(|scope| {
+        scope.spawn(|| server.run());
+        let pair = ["10.0.0.2", "192.0.2.1"].map(|text| text.parse().unwrap());
+        assert!(!denied.refuse_pairs(vec![pair.into()]));
+        denied.stop();
+    });
 }

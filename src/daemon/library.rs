@@ -18,9 +18,10 @@ use super::hits::Hit;
 use super::inbox::Inbox;
 use super::protected;
 use super::reporter::Reporter;
+use super::roster;
 use super::shared::Shared;
 use super::tell::Teller;
-use super::truth::{self, Held, Order};
+use super::truth::{self, Held};
 use crate::config::{AutoBlock, Config};
 use crate::engine::event::{Body, ListsReload, Reload};
 use crate::engine::lists::Lists;
@@ -167,7 +168,7 @@ impl Library {
         let lists = self.shared.engine.lists();
         // What the first reading found has been handed over by it.
         if *lists == Lists::default() {
-            self.shared.orders.put_always(Order::Lists(lists));
+            self.shared.roster.put_always(roster::Note::Lists(lists));
         }
         self.fetch();
         while !self.stop {
@@ -306,12 +307,12 @@ impl Library {
         }
     }
 
-    /// Engine first, kernel second; its thread starts with what the engine has by then.
+    /// Engine first, kernel second, by way of who knows what single containers may reach all the same.
     fn hand_out(&self, lists: Lists) {
         let lists = Arc::new(lists);
         let answers = self.shared.engine.set_lists(Arc::clone(&lists), clock::now());
         self.shared.deliver(answers);
-        self.shared.orders.put_always(Order::Lists(lists));
+        self.shared.roster.put_always(roster::Note::Lists(lists));
     }
 
     fn sources(&self) -> Vec<Source> {

@@ -30,6 +30,8 @@ mod sets;
 mod shared;
 mod tell;
 mod tenants;
+#[cfg(test)]
+mod testing;
 mod truth;
 mod wants;
 mod warm;
@@ -63,7 +65,7 @@ pub use lock::{is_running, tell_rules_command};
 use marks::{Logs, Marks};
 use persist::Keeper;
 use roster::Roster;
-use rules::Rules;
+use rules::{Left, Rules};
 use saver::Saver;
 use shared::{Mailbox, Shared};
 use tenants::TenantBook;
@@ -106,7 +108,8 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     let lanes = Lanes::start(config, &shared)?;
     // 7. Rules, and those who keep them. From here on nothing returns early.
     let wanted = roster.rules(config);
-    let rules = Rules::install(&wanted, config.engine.mode, shared.engine.lists().hosts())
+    let left = Left::load(&config.state_dir, config.memory_only);
+    let rules = Rules::install(&wanted, config.engine.mode, shared.engine.lists().hosts(), left)
         .context("cannot install the rules, so nothing is protected")?;
     let ready = ready(config, &wanted, &shared, &rules);
     let background = background.start(rules)?;

@@ -1,6 +1,7 @@
 //! The thread that keeps the books on containers, and passes on what follows: owners to the engine, networks and policies
 //! to the kernel, names to what was judged before its container was known.
 
+mod admitted;
 mod follow;
 mod memory;
 mod note;
@@ -26,10 +27,13 @@ use crate::docker;
 use crate::engine::container::Change;
 use crate::engine::event::Body;
 use crate::engine::inventory::{Effects, Inventory};
+use crate::engine::lists::Lists;
+use crate::engine::owner::Owner;
 use crate::engine::policy::Policy;
 use crate::engine::{Mono, Net};
 use crate::host;
-use follow::{Admitted, Ground};
+use admitted::Admitted;
+use follow::Ground;
 use memory::Memory;
 use note::{Ear, UNNAMED_MAX};
 pub use note::{Note, Notes, Unnamed, notes};
@@ -41,13 +45,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often bridges are looked for while the engine was never heard. It makes them a few hundred milliseconds before
 /// the first process of a container runs.
 const SEARCH_EVERY: Duration = Duration::from_millis(100);
+/// How often bridges of others and default routes are looked for from then on: nobody tells of those.
+const LOOK_AROUND_EVERY: Duration = Duration::from_secs(2);
 /// How long a start waits for the engine's first word, so that containers that run are known before their packets. It
 /// takes some milliseconds; without an engine it is known at once that there is none. Where systemd listens for an engine
 /// that waits for us, nobody answers, and all of this passes.
 const FIRST_PATIENCE: Duration = Duration::from_secs(1);
-/// Pairs of a container and a blocked address that it may reach by a name of its own, at most.
-const ADMITTED_MAX: usize = 4096;
-
 /// The running thread, and the watch on the engine, if there is to be one.
 pub struct Roster {
     shared: Arc<Shared>,
@@ -61,9 +64,17 @@ struct Keeper {
     shared: Arc<Shared>,
     notes: Notes,
     rules: RuleConfig,
+    /// Gateways of this host.
+    gateways: Vec<IpAddr>,
+    /// When this host's addresses and gateways are looked at next; never where no engine is asked.
+    look_at: Option<Mono>,
     base: Policy,
     waiting: VecDeque<Unnamed>,
     admitted: BTreeSet<Admitted>,
+    /// Containers that may reach something by name.
+    named: Vec<(IpAddr, Arc<Owner>)>,
+    /// The lists that were passed on last.
+    lists: Option<Arc<Lists>>,
     networks: Option<Networks>,
     memory: Memory,
     /// Bridges that were told to lead out.
@@ -95,9 +106,13 @@ impl Roster {
             shared: Arc::clone(shared),
             notes: Arc::clone(&shared.roster),
             rules: config.rules.clone(),
+            gateways: host::gateways(),
+            look_at: config.docker.is_some().then(clock::mono),
             base: config.policies.base.clone(),
             waiting: VecDeque::new(),
             admitted: BTreeSet::new(),
+            named: Vec::new(),
+            lists: None,
             networks: None,
             memory,
             uplinks: BTreeSet::new(),
@@ -125,7 +140,8 @@ impl Roster {
     /// What the rules are to be at start, by what is known of networks.
     pub fn rules(&self, config: &Config) -> RuleConfig {
         let (remembered, gateways) = (&self.remembered, host::gateways());
-        let ground = Ground { rules: &config.rules, remembered, gateways: &gateways };
+        let (gateways, uplinks) = (&gateways, &BTreeSet::new());
+        let ground = Ground { rules: &config.rules, remembered, gateways, uplinks };
         let Networks { containers, bridges } = ground.networks(&books(&self.shared));
         RuleConfig { containers, bridges, ..config.rules.clone() }
     }
@@ -180,6 +196,7 @@ impl Keeper {
                         self.waiting.push_back(*unnamed);
                     }
                     Note::Unnamed(unnamed) => self.shared.tell(*unnamed),
+                    Note::Lists(lists) => self.pass_on(lists),
                     Note::Admitted(pair) => self.admit(pair),
                     Note::Stop => {
                         self.hand_over();
@@ -194,17 +211,32 @@ impl Keeper {
         }
     }
 
-    /// Until the engine is heard for the first time: it makes its bridges, and starts containers on them, before it answers.
+    /// Looks for bridges and gateways that came or went without a word of the engine. Until it is heard for the first time
+    /// it makes its bridges, and starts containers on them, before it answers.
     fn search(&mut self) {
-        if !self.searches {
+        let now = clock::mono();
+        if self.look_at.is_none_or(|at| at > now) {
             return;
         }
-        let Ok(host) = host::addresses() else { return };
-        if host != self.rules.host {
-            self.rules.host = host;
-            let (networks, _) = self.networks(&books(&self.shared));
+        let pause = if self.searches { SEARCH_EVERY } else { LOOK_AROUND_EVERY };
+        self.look_at = Some(now + pause);
+        if self.look_around() {
+            let (networks, uplinks) = self.networks(&books(&self.shared));
+            self.tell_uplinks(uplinks);
+            if !self.searches {
+                self.memory.set(&networks.containers);
+            }
             self.order_networks(networks);
         }
+    }
+
+    /// Whether this host's addresses or gateways are others than at the last look.
+    fn look_around(&mut self) -> bool {
+        let host = host::addresses().unwrap_or_else(|_| self.rules.host.clone());
+        let gateways = host::gateways();
+        let differs = (&host, &gateways) != (&self.rules.host, &self.gateways);
+        (self.rules.host, self.gateways) = (host, gateways);
+        differs
     }
 
     fn order_networks(&mut self, networks: Networks) {
@@ -216,28 +248,36 @@ impl Keeper {
 
     fn wait(&self) {
         let mut descriptors = [PollFd::new(self.notes.as_fd(), PollFlags::POLLIN)];
-        let patience = match (self.waiting.is_empty(), self.searches) {
-            (false, _) => PollTimeout::try_from(LOOK_EVERY).unwrap_or(PollTimeout::MAX),
-            (true, true) => PollTimeout::try_from(SEARCH_EVERY).unwrap_or(PollTimeout::MAX),
-            (true, false) => PollTimeout::NONE,
-        };
+        let look = self.look_at.map(|at| at.since(clock::mono()));
+        let name = (!self.waiting.is_empty()).then_some(LOOK_EVERY);
+        let patience = look.into_iter().chain(name).min().map_or(PollTimeout::NONE, |patience| {
+            // A little late rather than a little early, and then again.
+            PollTimeout::try_from(patience + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        });
         // An interrupted wait is a short wait.
         let _ = poll(&mut descriptors, patience);
     }
 
     fn down(&mut self, why: &str) {
         self.first = None;
-        let nets: Vec<String> = self.rules.containers.iter().map(ToString::to_string).collect();
-        let known = match books(&self.shared).is_heard() {
-            true => "what it told before still holds".to_owned(),
-            false => format!("containers have no names, and {} is judged", nets.join(", ")),
+        let inventory = books(&self.shared);
+        let known = if inventory.is_heard() {
+            "what it told before still holds".to_owned()
+        } else {
+            let judged = self.networks(&inventory).0.containers;
+            let nets: Vec<String> = judged.iter().map(ToString::to_string).collect();
+            format!("containers have no names, and {} is judged", nets.join(", "))
         };
+        drop(inventory);
         let message = format!("the container engine is not heard: {why}; {known}");
         self.shared.report_docker(false, message);
     }
 
     /// Passes on what a change led to; `all` if it was everything there is.
     fn follow(&mut self, effects: Effects, all: bool) {
+        if all || effects.networks {
+            self.look_around();
+        }
         let inventory = books(&self.shared);
         // A network whose containers are still to come tells which addresses wait for a name.
         let owners = (effects.owners || effects.networks).then(|| inventory.owners());
@@ -254,18 +294,26 @@ impl Keeper {
             self.memory.set(&networks.containers);
             self.order_networks(networks);
         }
+        let are_new = owners.is_some();
+        if let Some(owners) = owners {
+            let answers = self.shared.engine.set_owners(owners, clock::now());
+            self.shared.deliver(answers);
+        }
+        // Behind the owners: what is refused to one that is gone is noted no more once its notes are taken away.
         if !left.is_empty() {
             self.admitted.retain(|(src, _)| !left.contains(src));
             self.shared.orders.put_always(Order::Left(left));
         }
-        if let Some(owners) = owners {
-            let answers = self.shared.engine.set_owners(owners, clock::now());
-            self.shared.deliver(answers);
+        if are_new {
             if let Some(library) = self.shared.library.get() {
                 library.put_always(library::Note::Owners);
             }
             if treated {
                 self.shared.denied.look_again();
+            }
+            let named = self.shared.engine.owners().with_domains().to_vec();
+            if named != std::mem::replace(&mut self.named, named.clone()) {
+                self.find_admitted(&self.shared.engine.lists());
             }
             self.follow_policies();
         }
@@ -280,9 +328,8 @@ impl Keeper {
 
     /// Where containers are now, and the bridges that lead out.
     fn networks(&self, books: &Inventory) -> (Networks, BTreeSet<Arc<str>>) {
-        let gateways = host::gateways();
-        let remembered = self.memory.nets();
-        let ground = Ground { rules: &self.rules, remembered, gateways: &gateways };
+        let Keeper { rules, gateways, uplinks, memory, .. } = self;
+        let ground = Ground { rules, remembered: memory.nets(), gateways, uplinks };
         let uplinks = ground.uplinks(books).map(|network| Arc::clone(&network.name)).collect();
         (ground.networks(books), uplinks)
     }
@@ -310,24 +357,6 @@ impl Keeper {
         }
         let tenants = books(&self.shared).tenants().clone();
         self.shared.tenants.set(tenants);
-    }
-
-    fn admit(&mut self, pair: Admitted) {
-        if self.admitted.len() < ADMITTED_MAX && self.admitted.insert(pair) {
-            self.follow_policies();
-        }
-    }
-
-    fn follow_policies(&mut self) {
-        let owners = self.shared.engine.owners();
-        // What a container may reach by name ends with the policy that names it.
-        let registry = self.shared.engine.registry();
-        self.admitted.retain(|(src, dst)| owners.admits(*src, *dst, registry));
-        let policies = follow::policies(&owners, &self.base, &self.admitted);
-        if policies != self.policies {
-            self.policies = policies.clone();
-            self.shared.orders.put_always(Order::Policies(Arc::new(policies)));
-        }
     }
 
     /// Tells what has its name by now, or has waited long enough.

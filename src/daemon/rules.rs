@@ -1,5 +1,7 @@
 //! The rules while the daemon runs: brought to what is wanted at start, and at stop to what they were.
 
+mod left;
+
 use anyhow::Result;
 
 use super::policies::Networks;
@@ -11,6 +13,8 @@ use crate::nftables::{
     self, Channel, Family, HOSTS_SIZE_DEFAULT, Options, QueueVia, Ruleset, names, restorable,
 };
 
+pub use left::Left;
+
 /// The rules in the kernel, and what to do about them at stop. Dropped without a word, they are restored.
 pub struct Rules {
     /// The expression packets reach us by.
@@ -18,13 +22,29 @@ pub struct Rules {
     /// True if this process (or one that was killed before it) put them in.
     pub own: bool,
     applied: Ruleset,
-    /// What that follows from.
+    /// What a person made of it by command, kept as it is.
+    theirs: Option<Ruleset>,
+    /// What `applied` follows from.
     options: Options,
     /// What others' rules are put back to.
     previous: Option<Ruleset>,
+    left: Left,
     /// By which they are changed while the daemon runs, so that it knows its own changes.
     channel: Channel,
     armed: bool,
+}
+
+/// What a command of a person did to the rules.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// It took them away.
+    Removed,
+    /// They are what was put in at start.
+    Restored,
+    /// They differ from that, in some words, and are kept like this.
+    Changed(String),
+    /// None of ours leaves them like this.
+    None,
 }
 
 /// Differences told at a time.
@@ -35,11 +55,11 @@ const FOLLOW_TRIES: u32 = 3;
 
 impl Rules {
     /// Puts the rules in, marked as ours, if there are none or those there are a killed run's; else changes those
-    /// that are there in place.
+    /// that are there in place. `left` is what the last run left in them.
     ///
     /// # Errors
     /// If the kernel does not take them; nothing is changed then.
-    pub fn install(config: &RuleConfig, mode: Mode, hosts: usize) -> Result<Rules> {
+    pub fn install(config: &RuleConfig, mode: Mode, hosts: usize, left: Left) -> Result<Rules> {
         let queue_via = nftables::probe()?;
         let current = nftables::read()?;
         let own = current.as_ref().is_none_or(Ruleset::is_owned);
@@ -53,7 +73,8 @@ impl Rules {
         let wanted = Ruleset::new(&options);
         // A killed run may have left the user's rules changed; what they were stands beside them.
         let before = current.as_ref().map(|now| now.remembered().unwrap_or_else(|| now.clone()));
-        let back = before.filter(|_| !own).map(|before| restorable(&before, &wanted));
+        let before = before.filter(|_| !own).map(|before| left.users_of(before));
+        let back = before.map(|before| restorable(&before, &wanted));
         for what in back.iter().flat_map(|back| &back.discarded) {
             tracing::warn!("table inet synhold is synhold's alone: {what} was taken out for good");
         }
@@ -68,29 +89,67 @@ impl Rules {
         };
         let mut channel = Channel::open()?;
         nftables::apply_by(&mut channel, &applied, current.as_ref())?;
-        Ok(Rules { queue_via, own, applied, options, previous, channel, armed: true })
+        let (theirs, armed) = (None, true);
+        Ok(Rules { queue_via, own, applied, theirs, options, previous, left, channel, armed })
     }
 
-    /// How the kernel differs from what was put in, in some words; `None` if it does not.
+    /// How the kernel differs from what was put in, or was made of it by command, in some words; `None` if it does not.
     ///
     /// # Errors
     /// If the kernel does not answer.
-    pub fn drift(&self) -> Result<Option<String>> {
-        let actual = nftables::read()?.map(|actual| actual.unmarked());
-        let drift = nftables::check(&self.applied.unmarked(), actual.as_ref());
-        let words: Vec<String> = drift.iter().take(DRIFT_SHOWN).map(ToString::to_string).collect();
-        let more = drift.len().saturating_sub(words.len());
-        let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
-        Ok((!words.is_empty()).then(|| words.join("; ") + &rest))
+    pub fn drift(&mut self) -> Result<Option<String>> {
+        let actual = nftables::read()?;
+        self.heed_marks(actual.as_ref());
+        Ok(differences(self.kept(), actual.as_ref()))
     }
 
-    /// Puts back what was put in.
+    /// Takes what is there now for what a command of a person has made of it, and keeps it from now on.
+    ///
+    /// # Errors
+    /// If the kernel does not answer, or does not make room in it for the lists.
+    pub fn adopt(&mut self) -> Result<Command> {
+        let Some(actual) = nftables::read()? else { return Ok(Command::Removed) };
+        if actual.chain(names::FORWARD).is_none_or(|chain| chain.rules.is_empty()) {
+            return Ok(Command::None);
+        }
+        self.heed_marks(Some(&actual));
+        // A command does not know how long our lists are.
+        let size = self.applied.set(names::BLOCKHOSTS.v4).map_or(0, |set| set.size);
+        let roomy = with_room(&actual, size);
+        nftables::apply_by(&mut self.channel, &roomy, Some(&actual))?;
+        let changed = differences(&self.applied, Some(&roomy));
+        self.theirs = changed.is_some().then_some(roomy);
+        Ok(changed.map_or(Command::Restored, Command::Changed))
+    }
+
+    /// Puts back what was put in, or made of it by command.
     ///
     /// # Errors
     /// If the kernel does not take it.
     pub fn mend(&mut self) -> Result<()> {
-        nftables::apply_by(&mut self.channel, &self.applied, nftables::read()?.as_ref())?;
+        let current = nftables::read()?;
+        self.heed_marks(current.as_ref());
+        let kept = self.theirs.as_ref().unwrap_or(&self.applied);
+        nftables::apply_by(&mut self.channel, kept, current.as_ref())?;
         Ok(())
+    }
+
+    fn kept(&self) -> &Ruleset {
+        self.theirs.as_ref().unwrap_or(&self.applied)
+    }
+
+    /// Whoever took our notes out of rules that are still there has made them the user's: the notes do not come back, and
+    /// what they say is not done at stop.
+    fn heed_marks(&mut self, current: Option<&Ruleset>) {
+        let Some(current) = current.filter(|now| now.chain(names::FORWARD).is_some()) else {
+            return;
+        };
+        let disowned = self.applied.is_owned() && !current.is_owned();
+        let forgotten = self.applied.remembered().is_some() && current.remembered().is_none();
+        if disowned || forgotten {
+            self.applied = self.applied.unmarked();
+            self.previous = None;
+        }
     }
 
     /// Makes the sets of single addresses large enough for `hosts`; true if they had to be made anew, and are empty.
@@ -99,17 +158,16 @@ impl Rules {
     /// If the kernel does not take it.
     pub fn make_room(&mut self, hosts: usize) -> Result<bool> {
         let size = size_for(hosts);
-        let small = |set: &Set| names::BLOCKHOSTS.has(&set.name) && set.size < size;
-        if !self.applied.sets.iter().any(small) {
+        if !self.applied.sets.iter().any(|set| is_small(set, size)) {
             return Ok(false);
         }
-        let mut wanted = self.applied.clone();
-        wanted.sets.iter_mut().filter(|set| small(set)).for_each(|set| set.size = size);
-        // Rules that a person took away are not put in because a list grew.
+        // Rules that a person took away, or changed, are not put in because a list grew.
         if let Some(current) = nftables::read()? {
-            nftables::apply_by(&mut self.channel, &wanted, Some(&current))?;
+            let roomy = with_room(&current, size);
+            nftables::apply_by(&mut self.channel, &roomy, Some(&current))?;
         }
-        self.applied = wanted;
+        self.applied = with_room(&self.applied, size);
+        self.theirs = self.theirs.take().map(|theirs| with_room(&theirs, size));
         Ok(true)
     }
 
@@ -134,6 +192,7 @@ impl Rules {
                 Err(error) => return Err(error.into()),
             }
         }
+        self.theirs = self.theirs.take().map(|theirs| theirs.with_networks_of(&wanted));
         self.applied = wanted;
         self.options = options;
         Ok(self.options.unnamed().map(str::to_owned).collect())
@@ -182,9 +241,31 @@ impl Rules {
             let followed = Options { containers: nets.collect(), ..self.options.clone() };
             let left = previous.judging_also(&Ruleset::new(&followed));
             nftables::apply(&left, Some(&current))?;
+            self.left.note(&left, previous);
         }
         Ok(())
     }
+}
+
+/// How rules differ from those wanted, whoever put them in, in some words.
+fn differences(wanted: &Ruleset, actual: Option<&Ruleset>) -> Option<String> {
+    let actual = actual.map(Ruleset::unmarked);
+    let drift = nftables::check(&wanted.unmarked(), actual.as_ref());
+    let words: Vec<String> = drift.iter().take(DRIFT_SHOWN).map(ToString::to_string).collect();
+    let more = drift.len().saturating_sub(words.len());
+    let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
+    (!words.is_empty()).then(|| words.join("; ") + &rest)
+}
+
+fn is_small(set: &Set, size: u32) -> bool {
+    names::BLOCKHOSTS.has(&set.name) && set.size < size
+}
+
+/// The same with room for that many single addresses.
+fn with_room(rules: &Ruleset, size: u32) -> Ruleset {
+    let mut roomy = rules.clone();
+    roomy.sets.iter_mut().filter(|set| is_small(set, size)).for_each(|set| set.size = size);
+    roomy
 }
 
 /// Room for this many single addresses, and for the list to grow.
@@ -204,3 +285,7 @@ impl Drop for Rules {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "rules_test.rs"]
+mod tests;

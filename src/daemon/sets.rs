@@ -1,6 +1,6 @@
 //! The list sets of the kernel: brought to what the lists say, by difference where it is known what they hold.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,8 @@ pub struct Sets {
     channel: Channel,
     /// By set; what is not there is not known.
     held: HashMap<&'static str, Want>,
+    /// Pairs that nobody here put in, as far as the last look could tell.
+    strange: HashSet<(&'static str, Key)>,
 }
 
 impl Sets {
@@ -51,7 +53,8 @@ impl Sets {
     /// # Errors
     /// If there is no netlink socket.
     pub fn open() -> Result<Sets> {
-        Ok(Sets { channel: Channel::open()?, held: HashMap::new() })
+        let (held, strange) = Default::default();
+        Ok(Sets { channel: Channel::open()?, held, strange })
     }
 
     /// Forgets what a set holds: somebody else changed it.
@@ -87,14 +90,14 @@ impl Sets {
     }
 
     /// Forgets what somebody may have changed: sets with another number of elements than they were given, those small
-    /// enough to be read each time, and with `deep` those that can be read now and then. Returns how many pairs were
-    /// put back or taken out at once: `refused` knows those that are there for a moment.
+    /// enough to be read each time, and with `deep` those that can be read now and then. Returns which pairs were put
+    /// back or taken out at once: `refused` knows those that are there for a moment.
     ///
     /// # Errors
     /// If the kernel does not answer.
-    pub fn doubt(&mut self, deep: bool, refused: impl Fn(Pair) -> bool) -> Result<u64> {
+    pub fn doubt(&mut self, deep: bool, refused: impl Fn(Pair) -> bool) -> Result<Loaded> {
         let now = clock::wall();
-        let pairs = self.put_back_pairs(now)? + self.take_out_pairs(refused)?;
+        let (added, removed) = (self.put_back_pairs(now)?, self.take_out_pairs(refused)?);
         let mut doubted = Vec::new();
         // The refusals of a moment ago come and go by another thread.
         let ours = self.held.values().filter(|held| !names::DENIED.has(held.set));
@@ -107,12 +110,18 @@ impl Sets {
             }
         }
         doubted.into_iter().for_each(|set| self.forget(set));
-        Ok(pairs)
+        Ok(Loaded { added, removed, ..Loaded::default() })
     }
 
-    /// Pairs that neither the lists nor the thread of refusals put in.
+    /// True if the next look tells whether some pair is to be taken out.
+    pub fn is_wary(&self) -> bool {
+        !self.strange.is_empty()
+    }
+
+    /// Pairs that neither the lists nor the thread of refusals put in. That thread forgets one a moment before the kernel
+    /// does, so that only what is found twice is a stranger's.
     fn take_out_pairs(&mut self, refused: impl Fn(Pair) -> bool) -> Result<u64> {
-        let mut strange = Vec::new();
+        let mut strange = HashSet::new();
         for held in self.held.values().filter(|held| names::DENIED.has(held.set)) {
             for found in dump(held.set, READ_MAX)?.0 {
                 let key = found.element.key;
@@ -120,14 +129,17 @@ impl Sets {
                     && !held.has(key)
                     && !refused((src, dst))
                 {
-                    strange.push((held.set, Element::new(key)));
+                    strange.insert((held.set, key));
                 }
             }
         }
+        let again = strange.extract_if(|one| self.strange.contains(one));
+        let again: Vec<(&'static str, Key)> = again.collect();
+        self.strange = strange;
         let mut taken = 0;
-        for (set, element) in strange {
+        for (set, key) in again {
             let mut bulk = Bulk::new();
-            bulk.remove(set, [element]);
+            bulk.remove(set, [Element::new(key)]);
             match self.channel.send_bulk(bulk) {
                 Ok(()) => taken += 1,
                 // The other thread was taking it out.
@@ -300,3 +312,7 @@ impl denied::Sets for DeniedSets {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "sets_test.rs"]
+mod tests;

@@ -237,7 +237,7 @@ impl Shared {
     /// Counts and reports a verdict.
     pub fn report(&self, decision: Decision) {
         self.tally.count(&decision);
-        if decision.mode == Mode::Enforce {
+        if decision.mode == Mode::Enforce && self.is_at_home(&decision) {
             self.denied.refused(&decision);
         }
         if let Some(learning) = self.learning.get() {
@@ -258,6 +258,14 @@ impl Shared {
         if let Err(Note::Unnamed(unnamed)) = self.roster.offer(Note::Unnamed(Box::new(unnamed))) {
             self.tell(*unnamed);
         }
+    }
+
+    /// False if the container that was judged is gone: its address may be the next one's, which was refused nothing.
+    fn is_at_home(&self, decision: &Decision) -> bool {
+        decision.owner.as_ref().is_none_or(|owner| {
+            let present = self.engine.owner(decision.flow.src.ip());
+            present.is_some_and(|present| present.id == owner.id)
+        })
     }
 
     /// Puts a verdict into the log.
@@ -345,3 +353,7 @@ impl Tally {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "shared_test.rs"]
+mod tests;

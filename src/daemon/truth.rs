@@ -156,14 +156,14 @@ struct Keeper {
     pending: Option<(Instant, Duration)>,
     /// Some rules changed somewhere since ours were compared.
     changed: bool,
-    /// When the rules were last made ours.
+    /// Commands of before this moment have changed no more than is wanted.
     applied_at: SystemTime,
     mends: VecDeque<Instant>,
     /// The rules were not as wanted at the last look.
     differs: bool,
     /// It was told that sets are left as somebody changed them.
     sets_left: bool,
-    /// A person changed the rules with `synhold rules`: they are theirs.
+    /// A person took the rules away with `synhold rules`.
     users: bool,
 }
 
@@ -181,6 +181,7 @@ impl Keeper {
             let now = Instant::now();
             self.follow_due(now);
             self.changed |= self.watch.look(&mut self.channel).unwrap_or(true);
+            self.note_calm();
             if self.changed && now.duration_since(compared) >= COMPARE_PAUSE {
                 self.changed = false;
                 self.compare(false);
@@ -226,13 +227,10 @@ impl Keeper {
     }
 
     fn stop(mut self, keep: bool) -> Result<()> {
-        if keep {
-            return self.rules.keep();
-        }
         // Who has an address tomorrow is to have no freedom of today's.
         self.policies = Arc::default();
         self.load_policies();
-        self.rules.restore()
+        if keep { self.rules.keep() } else { self.rules.restore() }
     }
 
     fn wait(&self, until: Instant) {

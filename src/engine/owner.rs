@@ -113,7 +113,7 @@ pub struct Owners {
     by_address: HashMap<IpAddr, Arc<Owner>>,
     /// All addresses of those that have several, by id.
     siblings: HashMap<Arc<str>, Vec<IpAddr>>,
-    /// Those with domains of their own to allow, few as a rule.
+    /// Those with domains of their own to allow, by address; few as a rule.
     with_domains: Vec<(IpAddr, Arc<Owner>)>,
     /// Where addresses of containers are.
     nets: Vec<Net>,
@@ -130,7 +130,9 @@ impl Owners {
         }
         siblings.retain(|_, addresses| addresses.len() > 1);
         let with_domains = by_address.iter().filter(|(_, owner)| names(owner));
-        let with_domains = with_domains.map(|(ip, owner)| (*ip, Arc::clone(owner))).collect();
+        let mut with_domains: Vec<(IpAddr, Arc<Owner>)> =
+            with_domains.map(|(ip, owner)| (*ip, Arc::clone(owner))).collect();
+        with_domains.sort_unstable_by_key(|(ip, _)| *ip);
         Owners { by_address, siblings, with_domains, nets }
     }
 
@@ -165,6 +167,11 @@ impl Owners {
             });
             named.unwrap_or(false)
         })
+    }
+
+    /// Those that may reach something by a name, by address.
+    pub fn with_domains(&self) -> &[(IpAddr, Arc<Owner>)] {
+        &self.with_domains
     }
 
     /// The addresses of containers that may reach the record's address by its name.

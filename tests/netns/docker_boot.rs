@@ -53,3 +53,23 @@ fn containers_that_start_with_their_engine_are_judged_from_their_first_packet() 
         .collect();
     assert_eq!(passed, [0, 0], "{}", daemon.story());
 }
+
+#[test]
+fn who_misses_the_engine_says_that_what_was_remembered_and_found_is_judged() {
+    let lab = Lab::new("dmissed");
+    let mut log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+    log.write(STARTED);
+    let state = lab.dir().join("state");
+    std::fs::create_dir_all(&state).expect("state directory");
+    let kept = json!({ "version": 1, "networks": ["10.77.0.0/16"] });
+    std::fs::write(state.join("networks.json"), kept.to_string()).expect("write");
+    lab.gw.ip("link add docker0 type bridge\naddr add 10.78.0.1/16 dev docker0\n");
+    let nobody = format!("unix://{}", lab.dir().join("nobody.sock").display());
+    let source = format!("file:{}", log.path.display());
+    let daemon = start(&lab, &source, &nobody, &["--container-net", "10.79.0.0/16"]);
+    daemon.ready();
+    let told = misses_the_engine(&daemon, 0)["message"].to_string();
+    for net in ["10.77.0.0/16", "10.78.0.0/16", "10.79.0.0/16"] {
+        assert!(told.contains(net), "{told}");
+    }
+}

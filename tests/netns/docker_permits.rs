@@ -77,3 +77,30 @@ fn a_label_beats_the_block_list_for_its_container_alone() {
     let spoken = port.far.count_settled(&port.lab, Side::Srv, |p| p.dst == at(server(90), PORT));
     assert!(spoken > 0);
 }
+
+#[test]
+fn a_name_that_was_asked_for_before_its_address_was_listed_still_leads_there() {
+    let mut port = Port::new("dpermitold", &["--hold-ms", "200", "--trust-labels"]);
+    port.run("named", &Run::new("named").label("synhold.allow", "web.example"));
+    let named = port.engine.place("named", "bridge").v4.into();
+    port.resolve(named, "web.example", server(90));
+    reaches(&port, "named", server(90), true);
+    let mark = port.daemon.feed().mark();
+    let lists = port.lab.dir().join("state/lists");
+    std::fs::write(lists.join("block.txt"), format!("{LISTED}\n")).unwrap();
+    let loaded = |e: &serde_json::Value| e["event"] == "reload" && e["what"] == "lists";
+    port.daemon.feed().wait_after(mark, loaded, LATER).expect("loaded");
+    reaches(&port, "named", server(90), true);
+
+    // Nor does it have to be asked for again by another run.
+    let Port { daemon, engine, far, log, servers, lab } = port;
+    assert!(daemon.stop().status.success());
+    let source = format!("file:{}", log.path.display());
+    let args = ["--hold-ms", "200", "--trust-labels"];
+    let daemon = super::docker_stand::start(&lab, &source, &engine.host(), &args);
+    daemon.ready();
+    super::docker_stand::knows_the_engine(&daemon, 0);
+    daemon.feed().wait_after(0, loaded, LATER).expect("loaded");
+    let port = Port { daemon, engine, far, log, servers, lab };
+    reaches(&port, "named", server(90), true);
+}

@@ -10,33 +10,79 @@ use super::lab::engine::run::Run;
 use super::lab::net::connect;
 use super::lab::serve::{Server, everywhere};
 use super::lab::wire::Seen;
-use super::lab::{DEAD4, Lab, Side, at, raw, raw::Raw, retry_until};
+use super::lab::{DEAD4, Lab, Side, at, eventually, raw, raw::Raw, retry_until};
 use super::stand::{DnsLog, LATER, PORT, SOON, STARTED, members};
 
-#[test]
-fn a_bridge_with_the_uplink_in_it_does_not_cut_the_host_off() {
-    let port = Port::new("uplink", &HOLD);
+/// Moves the way to the server onto a bridge.
+fn bridge_the_uplink(port: &Port) {
     port.lab.gw.ip(
         "link add br0 type bridge\nlink set br0 up\naddr flush dev srv\nlink set srv master br0\n\
-         addr add 192.0.2.1/28 dev br0\nroute replace default via 192.0.2.2 dev br0\n",
+         addr add 192.0.2.1/28 dev br0\n",
     );
-    let server = at(SERVERS[0], PORT);
-    connect(&port.lab.gw, server, SOON).expect("the host reaches the server by its bridge");
+}
+
+const UPLINK: &str = "route replace default via 192.0.2.2 dev br0\n";
+
+/// Makes a network of the engine on that bridge, and waits until its containers are judged.
+fn network_on_the_uplink(port: &Port) {
     let body = json!({
         "Name": "lan", "Driver": "bridge",
         "IPAM": { "Driver": "default", "Config": [{ "Subnet": "192.0.2.0/28", "Gateway": "192.0.2.1" }] },
         "Options": { "com.docker.network.bridge.name": "br0" },
     });
-    let mark = port.daemon.feed().mark();
     port.engine.call("POST", "/networks/create", Some(&body));
+    let judged = || members(&port.lab, "containers4").contains("192.0.2.0/28").then_some(());
+    retry_until(LATER, judged).expect("its containers are judged");
+}
+
+fn is_guarded(port: &Port, bridge: &str) -> bool {
+    members(&port.lab, "bridges").contains(&format!("\"{bridge}\""))
+}
+
+#[test]
+fn a_bridge_with_the_uplink_in_it_does_not_cut_the_host_off() {
+    let port = Port::new("uplink", &HOLD);
+    bridge_the_uplink(&port);
+    port.lab.gw.ip(UPLINK);
+    let server = at(SERVERS[0], PORT);
+    connect(&port.lab.gw, server, SOON).expect("the host reaches the server by its bridge");
+    let mark = port.daemon.feed().mark();
+    network_on_the_uplink(&port);
     let told = |e: &serde_json::Value| {
         e["event"] == "health" && e["message"].as_str().is_some_and(|m| m.contains("network lan"))
     };
     port.daemon.feed().wait_after(mark, told, LATER).expect("it is told");
-    let judged = || members(&port.lab, "containers4").contains("192.0.2.0/28").then_some(());
-    retry_until(LATER, judged).expect("its containers are judged");
     connect(&port.lab.gw, server, SOON).expect("the host still reaches the server");
-    assert!(!members(&port.lab, "bridges").contains("\"br0\""));
+    assert!(!is_guarded(&port, "br0"));
+}
+
+#[test]
+fn a_default_route_may_come_late_and_go_for_a_while() {
+    let port = Port::new("flap", &HOLD);
+    bridge_the_uplink(&port);
+    network_on_the_uplink(&port);
+    eventually("nobody knows better yet", LATER, || is_guarded(&port, "br0"));
+    port.lab.gw.ip(UPLINK);
+    eventually("it leads out", LATER, || !is_guarded(&port, "br0"));
+    connect(&port.lab.gw, at(SERVERS[0], PORT), SOON).expect("the host reaches the server");
+    port.lab.gw.ip("route del default\n");
+    // Something that has all networks looked at again.
+    port.engine.network("own", &OWN_NET);
+    let own = port.engine.interface("own");
+    eventually("the new one is known", LATER, || is_guarded(&port, &own));
+    assert!(!is_guarded(&port, "br0"), "it comes back");
+}
+
+#[test]
+fn bridges_of_another_engine_are_judged_as_they_come_and_go() {
+    let port = Port::new("others", &HOLD);
+    let judged = || members(&port.lab, "containers4").contains("10.88.0.0/16");
+    port.lab.gw.ip(
+        "link add podman7 type bridge\nlink set podman7 up\naddr add 10.88.0.1/16 dev podman7\n",
+    );
+    eventually("it is judged", LATER, judged);
+    port.lab.gw.ip("link del podman7\n");
+    eventually("it is no more", LATER, || !judged());
 }
 
 #[test]

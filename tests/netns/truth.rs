@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -179,4 +180,56 @@ fn what_was_opened_while_the_rules_were_gone_is_ended() {
     let (mut stream, _) = opened.expect("nobody refused it while there were no rules");
     eventually("it is cut", LATER, || stream.write_all(b"still here").is_err());
     assert_whole(&stand);
+}
+
+/// Runs `synhold rules WHAT` with the daemon's own networks.
+#[track_caller]
+fn rules(stand: &Stand, what: &str, options: &[&str]) {
+    let nets = super::lab::CONTAINER_NETS.iter().flat_map(|net| ["--container-net", net]);
+    let all: Vec<&str> = ["rules", what].into_iter().chain(nets).collect();
+    let (code, out, err) = synhold(&stand.lab, &[&all, options].concat());
+    assert_eq!(code, 0, "{what} {options:?}: {out}{err}\n{}", stand.daemon.story());
+}
+
+#[test]
+fn what_a_person_made_of_the_rules_is_kept_against_strangers_and_stays() {
+    let stand = stand("theirs");
+    let options = ["--refuse", "drop"];
+    let mark = stand.daemon.feed().mark();
+    rules(&stand, "install", &options);
+    stand.told(mark, "rules", &["`synhold rules` changed the rules", "synhold rules install"]);
+    for script in ["flush chain inet synhold forward\n", "flush ruleset\n"] {
+        let mark = stand.daemon.feed().mark();
+        stand.lab.gw.nft(script);
+        stand.told(mark, "rules", &["somebody changed the rules", "they are put back"]);
+        stand.told(mark, "rules", &["as they should be"]);
+        rules(&stand, "check", &options);
+    }
+    // More addresses than the set has room for: it is made anew, and the rest is not touched.
+    let line = |n: u32| format!("{}\n", std::net::Ipv4Addr::from(0x0900_0000 + 2 * n));
+    stand.list("block.txt", &(0..66_000).map(line).collect::<String>());
+    rules(&stand, "check", &options);
+    // Those of the daemon's own options are wanted again.
+    let mark = stand.daemon.feed().mark();
+    rules(&stand, "install", &[]);
+    stand.told(mark, "rules", &["as they should be"]);
+    assert!(stand.daemon.stop().status.success());
+    assert!(stand.lab.gw.ruleset().contains("synhold"), "they are the person's");
+}
+
+#[test]
+fn strangers_are_minded_again_once_a_command_that_changed_nothing_is_over() {
+    let stand = stand("nothing");
+    rules(&stand, "install", &[]);
+    // Nothing tells when what it announced is over: it has changed nothing.
+    std::thread::sleep(Duration::from_secs(11));
+    for script in ["flush chain inet synhold forward\n", "flush ruleset\n"] {
+        let mark = stand.daemon.feed().mark();
+        stand.lab.gw.nft(script);
+        stand.told(mark, "rules", &["somebody changed the rules", "they are put back"]);
+        stand.told(mark, "rules", &["as they should be"]);
+        assert_whole(&stand);
+    }
+    assert!(stand.daemon.stop().status.success());
+    assert!(stand.lab.gw.ruleset().contains("synhold"), "they are the person's");
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use super::admitted::Admitted;
 use crate::config::RuleConfig;
 use crate::daemon::policies::{Networks, Policies};
 use crate::engine::container::Network;
@@ -15,9 +17,6 @@ use crate::engine::wish::Treatment;
 use crate::host::InterfaceAddress;
 use crate::nftables::Bridge;
 
-/// A container and an address that it may reach by a name.
-pub type Admitted = (IpAddr, IpAddr);
-
 /// What decides where containers are, beside the books.
 pub struct Ground<'a> {
     /// What is configured.
@@ -26,6 +25,8 @@ pub struct Ground<'a> {
     pub remembered: &'a [Net],
     /// Gateways of this host.
     pub gateways: &'a [IpAddr],
+    /// Bridges that led out before: their default route may be away for a moment.
+    pub uplinks: &'a BTreeSet<Arc<str>>,
 }
 
 impl Ground<'_> {
@@ -59,7 +60,7 @@ impl Ground<'_> {
 
     fn leads_out(&self, network: &Network) -> bool {
         let within = |gateway: &IpAddr| network.subnets.iter().any(|net| net.contains(*gateway));
-        self.gateways.iter().any(within)
+        self.gateways.iter().any(within) || self.uplinks.contains(&network.name)
     }
 }
 

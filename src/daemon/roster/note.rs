@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::follow::Admitted;
+use super::admitted::Admitted;
 use crate::daemon::inbox::Inbox;
 use crate::docker::Listener;
 use crate::engine::Now;
 use crate::engine::container::Dated;
 use crate::engine::health::Evidence;
 use crate::engine::judge::Decision;
+use crate::engine::lists::Lists;
 use crate::engine::policy::Section;
 
 /// Verdicts that may wait for a name; more are told without one.
@@ -29,6 +30,8 @@ pub enum Note {
     Down(String),
     /// A verdict about a packet whose container is not known yet.
     Unnamed(Box<Unnamed>),
+    /// The lists from now on: the kernel's thread gets them once it has what containers may reach in spite of them.
+    Lists(Arc<Lists>),
     /// A container may reach a blocked address by a name that is allowed to it.
     Admitted(Admitted),
     /// End.

@@ -4,11 +4,9 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use nix::sched::{CloneFlags, unshare};
-
-use crate::config::RuleConfig;
 use crate::daemon::hits::Hit;
 use crate::daemon::policies::{Networks, Policies};
+use crate::daemon::testing::{in_netns, rules};
 use crate::daemon::truth::*;
 use crate::engine::inventory::Inventory;
 use crate::engine::net::{Family, Net};
@@ -16,24 +14,11 @@ use crate::engine::wish::Refusal;
 use crate::engine::{Engine, Settings, Verdict};
 use crate::events::{EventWriter, Outputs};
 use crate::nfq::Disposition;
-use crate::nftables::{
-    self, Bridge, Bulk, DnsRedirect, Element, Key, LocalPolicy, Posture, Refuse, Ruleset,
-};
+use crate::nftables::{self, Bridge, Bulk, Element, Key, Ruleset};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// For a million entries in a build that checks everything.
 const LOAD_PATIENCE: Duration = Duration::from_secs(120);
-
-/// Runs in a fresh network namespace, which goes with its threads.
-fn in_netns(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).expect("needs root");
-        test();
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
 
 #[derive(Debug, PartialEq)]
 enum Told {
@@ -55,24 +40,6 @@ impl Listener for Ear {
 
     fn left(&mut self, addresses: Vec<IpAddr>) {
         let _ = self.0.send(Told::Left(addresses));
-    }
-}
-
-fn config() -> RuleConfig {
-    RuleConfig {
-        containers: vec![net("172.16.0.0/12")],
-        containers_named: false,
-        bridges: Vec::new(),
-        allow_spoofing: false,
-        queue_num: 0,
-        queues: 1,
-        posture: Posture::Open,
-        refuse: Refuse::Reset,
-        dry_run: false,
-        dns_redirect: DnsRedirect::Off,
-        refuse_dot: false,
-        local_policy: LocalPolicy::Allow,
-        host: Vec::new(),
     }
 }
 
@@ -103,7 +70,7 @@ impl Bench {
             Disposition::Refuse,
             0,
         ));
-        let rules = Rules::install(&config(), Mode::Enforce, 0).unwrap();
+        let rules = Rules::install(&rules(), Mode::Enforce, 0, Default::default()).unwrap();
         let (tell, told) = channel();
         let truth = Truth::start(rules, &shared, Ear(tell)).unwrap();
         let bench = Bench { truth: Some(truth), shared, told, _writer: writer };
@@ -248,14 +215,13 @@ fn the_newest_networks_and_policies_hold_whatever_others_do() {
 fn the_users_own_rules_come_back_without_policies_and_go_on_judging_the_networks() {
     in_netns(|| {
         let queue_via = nftables::probe().unwrap();
-        let users =
-            Ruleset::new(&nftables::Options { queue_num: 7, ..config().options(queue_via) });
+        let users = Ruleset::new(&nftables::Options { queue_num: 7, ..rules().options(queue_via) });
         // As a run that was killed leaves them: with networks of its own.
         let options = nftables::Options {
             containers: vec![net("10.5.0.0/16")],
             bridges: vec![Bridge { interface: "br-k".to_owned(), nets: vec![net("10.5.0.0/16")] }],
             queue_num: 7,
-            ..config().options(queue_via)
+            ..rules().options(queue_via)
         };
         nftables::apply(&Ruleset::new(&options), None).unwrap();
         let mut bulk = Bulk::new();
@@ -268,9 +234,24 @@ fn the_users_own_rules_come_back_without_policies_and_go_on_judging_the_networks
         wait_for(&POLICIES);
         bench.stop();
         let followed = BRIDGES.iter().map(|(_, of)| net(of)).collect();
-        let followed = nftables::Options { containers: followed, ..config().options(queue_via) };
+        let followed = nftables::Options { containers: followed, ..rules().options(queue_via) };
         let users = users.judging_also(&Ruleset::new(&followed));
         assert_eq!(nftables::read().unwrap(), Some(users));
+        for (set, _) in POLICIES {
+            assert!(members(&[set])[0].is_empty(), "{set}");
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root: `make test-netns` runs it"]
+fn rules_that_are_kept_have_no_policies_either() {
+    in_netns(|| {
+        let mut bench = Bench::start();
+        bench.order(Order::Policies(policies()));
+        wait_for(&POLICIES);
+        bench.truth.take().unwrap().stop(true).unwrap();
+        assert!(nftables::read().unwrap().is_some_and(|kept| !kept.is_owned()));
         for (set, _) in POLICIES {
             assert!(members(&[set])[0].is_empty(), "{set}");
         }

@@ -4,10 +4,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Keeper;
 use crate::daemon::lock;
+use crate::daemon::rules::Command;
 use crate::daemon::sets::Loaded;
 
 /// Mends in a minute after which somebody else is at work: then only reports, until a minute is over.
 const MENDS_A_MINUTE: usize = 10;
+
+/// From a command's word that it comes to its change in the kernel at most.
+const COMMAND_SLACK: Duration = Duration::from_secs(10);
 
 impl Keeper {
     /// Compares rules and sets with what is wanted, and puts back what differs; `deep` looks into larger sets too.
@@ -29,14 +33,14 @@ impl Keeper {
             return;
         }
         match self.sets.doubt(deep, |pair| self.shared.denied.has(pair)) {
-            Ok(0) => {}
-            Ok(added) => {
-                let loaded = Loaded { added, ..Loaded::default() };
+            Ok(Loaded { added: 0, removed: 0, .. }) => {}
+            Ok(loaded) => {
                 self.report(false, put_back(loaded, 0, true));
                 self.report(true, "the list sets are what the lists say again".to_owned());
             }
             Err(error) => return tracing::warn!("cannot read the list sets: {error:#}"),
         }
+        self.changed |= self.sets.is_wary();
         if self.sets.is_unsure(&self.wants) {
             self.mend_sets(mended);
         }
@@ -58,13 +62,8 @@ impl Keeper {
             return false;
         };
         let already = std::mem::replace(&mut self.differs, true);
-        self.users |= lock::rules_commanded_since(self.applied_at);
-        if self.users {
-            if !already {
-                let advice = "`synhold rules install` with the same options puts them back";
-                let message = format!("`synhold rules` changed the rules: {drift}; {advice}");
-                self.report(false, message);
-            }
+        let commanded = self.users || lock::rules_commanded_since(self.applied_at);
+        if commanded && self.is_by_command(&drift, already) {
             return false;
         }
         if !self.may_mend() {
@@ -88,6 +87,47 @@ impl Keeper {
                 self.report(false, format!("the rules cannot be put back: {error:#}"));
                 false
             }
+        }
+    }
+
+    /// Whether a person made the rules what they are, by `synhold rules`; what there is of them is then kept as it is.
+    fn is_by_command(&mut self, drift: &str, already: bool) -> bool {
+        let advice = "`synhold rules install` with the same options puts them back";
+        let changed = |how: &str| format!("`synhold rules` changed the rules: {how}; {advice}");
+        match self.rules.adopt() {
+            Ok(Command::Removed) => {
+                self.users = true;
+                if !already {
+                    self.report(false, changed(drift));
+                }
+            }
+            Ok(Command::Changed(how)) => {
+                self.settle();
+                self.report(false, changed(&how));
+            }
+            Ok(Command::Restored) => {
+                self.settle();
+                self.report(true, "the rules are as they should be again".to_owned());
+            }
+            Ok(Command::None) => return self.users,
+            Err(error) => tracing::warn!("cannot read the rules: {error:#}"),
+        }
+        true
+    }
+
+    /// What a person did is what is wanted now; what comes next is another's doing.
+    fn settle(&mut self) {
+        (self.users, self.differs) = (false, false);
+        self.applied_at = SystemTime::now();
+    }
+
+    /// The rules are as they should be up to now: a command of before has done what it does.
+    pub(super) fn note_calm(&mut self) {
+        if let Some(past) = SystemTime::now().checked_sub(COMMAND_SLACK)
+            && !self.changed
+            && !self.differs
+        {
+            self.applied_at = self.applied_at.max(past);
         }
     }
 

@@ -1,0 +1,105 @@
+//! What becomes of a verdict beyond its packet.
+
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use super::*;
+use crate::daemon::denied::{Hooks, Pair, Server, Sets};
+use crate::daemon::truth::Truth;
+use crate::engine::owner::{Owner, Owners};
+use crate::engine::policy::{Policies, Policy};
+use crate::engine::wish::Refusal;
+use crate::engine::{Flow, Grade, Proto, Settings};
+use crate::events::{EventWriter, Outputs};
+
+const SRC: &str = "172.17.0.2";
+
+/// A kernel that takes everything and shows nothing.
+#[derive(Debug)]
+struct Anything;
+
+impl Sets for Anything {
+    fn change(&mut self, _: &[Pair], _: &[Pair], _: Duration) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+fn owner(id: &str) -> Arc<Owner> {
+    Arc::new(Owner {
+        id: id.into(),
+        name: "web".into(),
+        image: "nginx".into(),
+        policy: Arc::new(Policy::new(&Settings::default(), Refusal::Reset)),
+        tally: Arc::default(),
+    })
+}
+
+fn refusal(owner: Option<Arc<Owner>>) -> Decision {
+    let src = format!("{SRC}:4000").parse().unwrap();
+    Decision {
+        flow: Flow { proto: Proto::Tcp, src, dst: "192.0.2.1:443".parse().unwrap() },
+        lane: 0,
+        at: Default::default(),
+        bound: Duration::ZERO,
+        verdict: Verdict::Drop,
+        reason: Reason::NeverResolved,
+        grade: Grade::Never,
+        known: Default::default(),
+        held: Duration::ZERO,
+        copies: 0,
+        domain: None,
+        mode: Mode::Enforce,
+        owner,
+        again: false,
+    }
+}
+
+/// Whether a refusal to `judged` is noted while `present` has its address.
+fn is_noted(judged: Option<&str>, present: Option<&str>) -> bool {
+    let writer = EventWriter::start(Outputs { stdout: None, records: false, file: None }).unwrap();
+    let (denied, ear) = Denied::new();
+    let denied = Arc::new(denied);
+    let settings = Settings::default();
+    let shared = Shared::new(
+        Engine::new(settings, Vec::new()),
+        Vec::new(),
+        writer.sender(),
+        Arc::clone(&denied),
+        Truth::orders().unwrap(),
+        (
+            crate::daemon::roster::notes().unwrap(),
+            Inventory::new(Policies::new(&settings, Refusal::Reset)),
+            TenantBook::default(),
+        ),
+        Verdict::Accept,
+        Disposition::Refuse,
+        0,
+    );
+    let by_address = present.map(|id| (SRC.parse().unwrap(), owner(id)));
+    shared.engine.set_owners(Owners::new(by_address.into_iter().collect(), vec![]), clock::now());
+    shared.report(refusal(judged.map(owner)));
+    denied.stop();
+    let (tell, told) = channel();
+    let hooks = Hooks {
+        accepts: Box::new(|_| false),
+        knows: Box::new(|_| false),
+        listed: Box::new(|_| false),
+        accused: Box::new(move |_| tell.send(()).unwrap()),
+        forgiven: Box::new(|_| {}),
+    };
+    Server { denied, ear, sets: Anything, hooks, timeout: Duration::from_secs(60) }.run();
+    told.recv().is_ok()
+}
+
+#[test]
+fn what_is_refused_to_a_container_that_is_gone_is_not_held_against_its_address() {
+    for (judged, present, noted) in [
+        (Some("1"), Some("1"), true),
+        (None, None, true),
+        (None, Some("1"), true),
+        (Some("1"), None, false),
+        (Some("1"), Some("2"), false),
+    ] {
+        assert_eq!(is_noted(judged, present), noted, "{judged:?}, now {present:?}");
+    }
+}
