@@ -214,6 +214,28 @@ impl<T> Hold<T> {
         left
     }
 
+    /// Gives those of the first `limit` packets of `lane` whose time is up the time that `longer` says, counted from when
+    /// they came, given whose they are and how long they might wait.
+    pub fn lengthen(
+        &mut self,
+        lane: u16,
+        now: Mono,
+        limit: usize,
+        longer: impl Fn(Option<&Owner>, Duration) -> Option<Duration>,
+    ) {
+        let range = (lane, Mono(0), 0)..=(lane, now, u64::MAX);
+        let due: Vec<Flow> =
+            self.deadlines.range(range).take(limit).map(|(_, flow)| *flow).collect();
+        for flow in due {
+            let Some(waiting) = self.waiting.get_mut(&flow) else { continue };
+            let Some(hold) = longer(waiting.owner.as_deref(), waiting.hold) else { continue };
+            self.deadlines.remove(&(lane, waiting.deadline, waiting.seq));
+            waiting.hold = hold;
+            waiting.deadline = waiting.since + hold;
+            self.deadlines.insert((lane, waiting.deadline, waiting.seq), flow);
+        }
+    }
+
     fn remember_refused(&mut self, left: &[Left<T>], now: Mono) {
         while self.refused.front().is_some_and(|(came, _)| now.since(*came) > HOLD_MAX) {
             self.refused.pop_front();

@@ -221,6 +221,7 @@ impl<T> Engine<T> {
     /// is past. Whoever cannot trust the evidence accuses nobody: the
     /// reason is then [`Reason::Unhealthy`].
     pub fn expire(&self, lane: u16, now: Now) -> Vec<Answer<T>> {
+        self.lengthen(lane, now);
         let left = self.with_hold(|hold| hold.expire(lane, now.mono, EXPIRE_BATCH));
         if left.is_empty() {
             return Vec::new();

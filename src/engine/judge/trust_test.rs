@@ -112,6 +112,14 @@ fn whoever_had_a_flow_there_may_open_it_again_for_a_while_and_nobody_else() {
 }
 
 #[test]
+fn whoever_has_the_address_next_inherits_nothing_that_was_open() {
+    let (engine, _) = engine(EvidenceRules::default());
+    engine.set_established([(web().src.ip(), web().dst.ip())], at(0).mono);
+    engine.forget_clients(&[web().src.ip()].into());
+    assert_eq!(said(&in_the_end(&engine, at(1_000))), (Verdict::Drop, Reason::NeverResolved));
+}
+
+#[test]
 fn lists_beat_what_was_open() {
     let (engine, _) = engine(EvidenceRules::default());
     engine.set_established([(web().src.ip(), web().dst.ip())], at(0).mono);
