@@ -15,6 +15,7 @@ use crate::dns::{self, Answer, SpawnConfig, Stop};
 use crate::engine::event::{Body, Event, RecordBody};
 use crate::engine::health::{Batch, Disk, SourceHealth};
 use crate::engine::limits::{DELAY_MAX, LOOK_TICK};
+use crate::engine::registry::Inserted;
 use crate::engine::{Mono, Record, Verdict, Wall};
 
 /// The running readers.
@@ -190,8 +191,19 @@ impl dns::Sink for Reader {
         if late && self.was_another(&record, asked) {
             record.client = None;
         }
-        let recorded = self.shared.engine.record(&record, at);
+        let engine = &self.shared.engine;
+        let recorded = match undated {
+            true => engine.recall(&record, at),
+            false => engine.record(&record, at),
+        };
         self.measure(logged, recorded.waited);
+        if let Inserted::Rejected(inside) = recorded.inserted {
+            // What a file held before us was told when it was read first.
+            if !undated {
+                self.shared.alerts.rejected(&record, inside, &self.shared);
+            }
+            return;
+        }
         self.shared.deliver(recorded.released);
         let accepted = |(src, dst)| {
             self.shared.engine.outlook(src, dst, clock::now()) == Some(Verdict::Accept)

@@ -1,5 +1,6 @@
 //! The daemon: wires the adapters to the engine, in a numbered order, and takes it apart in reverse.
 
+mod alerts;
 mod background;
 pub mod books;
 pub mod clock;
@@ -51,6 +52,8 @@ use crate::engine::event::{Body, Ready, Reload, Stop};
 use crate::engine::health::SourceHealth;
 use crate::engine::inventory::Inventory;
 use crate::engine::limits::HEALTH_INTERVAL;
+use crate::engine::rebind::Rebinding;
+use crate::engine::registry::Limits;
 use crate::engine::{Engine, Verdict};
 use crate::events::{EventWriter, Outputs};
 use crate::nfq::Disposition;
@@ -254,6 +257,11 @@ fn share(
 ) -> Result<(Shared, Ear)> {
     let healths = sources.iter().map(|(_, health)| Arc::clone(health)).collect();
     let engine = Engine::new(config.engine, healths);
+    let Config { evidence, rules, .. } = config;
+    engine.registry().set_limits(Limits { addresses: evidence.size, keep: evidence.keep });
+    let own = rules.host.iter().map(|on| on.address).collect();
+    let local_domains = evidence.local_domains.clone();
+    engine.set_rebinding(Rebinding { own, local_domains });
     let mailboxes = (0..config.rules.queues).map(|_| Mailbox::new()).collect::<nix::Result<_>>()?;
     let unanswered = match config.rules.posture {
         Posture::Open => Verdict::Accept,

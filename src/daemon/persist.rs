@@ -121,7 +121,7 @@ impl Keeper {
 
     /// Saves if something changed. True if everything that was known at the call is on disk.
     pub fn save(&mut self, shared: &Arc<Shared>) -> bool {
-        let gone = shared.engine.registry().make_room();
+        let gone = shared.engine.registry().make_room(clock::wall()).total();
         if gone > 0 {
             let message = format!("{gone} addresses of the asker with the most made room");
             shared.report_health("registry", false, message);

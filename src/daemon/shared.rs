@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::alerts::Alerts;
 use super::clock;
 use super::denied::Denied;
 use super::learn::Learning;
@@ -67,6 +68,8 @@ pub struct Shared {
     pub learning: OnceLock<Learning>,
     /// Whether the container engine answers.
     pub docker: Mutex<Docker>,
+    /// Answers that were no evidence, as far as they were told.
+    pub alerts: Alerts,
     /// Counters since start.
     pub tally: Tally,
     /// Losses seen on the queue sockets.
@@ -176,7 +179,7 @@ impl Shared {
         refuse: Disposition,
         queue_num: u16,
     ) -> Shared {
-        let (tally, queue_stats) = Default::default();
+        let (alerts, tally, queue_stats) = Default::default();
         let phase = AtomicU8::new(Phase::Serve as u8);
         Shared {
             engine,
@@ -190,6 +193,7 @@ impl Shared {
             library: OnceLock::new(),
             learning: OnceLock::new(),
             docker: Mutex::new(unheard()),
+            alerts,
             tally,
             queue_stats,
             unanswered,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::alerts;
 use super::shared::Shared;
 use crate::nfq::counters::{self, Counters};
 
@@ -16,6 +17,7 @@ pub struct Watch {
 impl Watch {
     /// Reads the counters of our `queues` queues and reports losses.
     pub fn look(&mut self, shared: &Shared, queues: u16) {
+        alerts::tell_waiting(shared);
         let ours = shared.queue_num..=shared.queue_num.saturating_add(queues - 1);
         let now = match counters::read() {
             Ok(now) => now,

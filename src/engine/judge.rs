@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::abuse::is_live;
 use super::flow::Flow;
 use super::health::SourceHealth;
 use super::hold::{Arrival, Hold, Left, Park};
@@ -171,12 +172,24 @@ impl<T> Engine<T> {
 
     /// Takes a record in and lets go what waited for it.
     pub fn record(&self, record: &Record, now: Now) -> Recorded<T> {
+        self.record_as(record, is_live(record.time, now.wall), now)
+    }
+
+    /// The same for a record that is read late, whatever its time says: it raises no alarm.
+    pub fn recall(&self, record: &Record, now: Now) -> Recorded<T> {
+        self.record_as(record, false, now)
+    }
+
+    fn record_as(&self, record: &Record, live: bool, now: Now) -> Recorded<T> {
         if let Some(inside) = self.rebinding.load().check(record) {
             let (released, is_news, waited) = Default::default();
             return Recorded { inserted: Inserted::Rejected(inside), released, is_news, waited };
         }
         let before = self.grade_for_asker(record, now);
-        let inserted = self.registry.insert(record);
+        let inserted = match live {
+            true => self.registry.insert(record),
+            false => self.registry.recall(record),
+        };
         let is_news = inserted == Inserted::New || self.grade_for_asker(record, now) < before;
         fence(SeqCst);
         if self.flows.load(SeqCst) == 0 && self.refused.load(SeqCst) == 0 {
@@ -316,3 +329,7 @@ mod owner_tests;
 #[cfg(test)]
 #[path = "judge/trust_test.rs"]
 mod trust_tests;
+
+#[cfg(test)]
+#[path = "judge/evidence_test.rs"]
+mod evidence_tests;

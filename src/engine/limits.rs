@@ -6,11 +6,34 @@ use std::time::Duration;
 pub const NAME_BYTES_MAX: usize = 253;
 /// Names remembered for one address. A CDN address serves thousands; the newest few explain a verdict.
 pub const NAMES_PER_ADDRESS_MAX: usize = 16;
-/// Askers remembered for one address, so that `scope = "container"` knows its own.
-pub const ASKERS_PER_ADDRESS_MAX: usize = 32;
-/// Bytes the registry takes, by its own estimate; about five million addresses with a name each. From three
-/// quarters of it on, room is made.
-pub const REGISTRY_BYTES_MAX: u64 = 1 << 30;
+/// Askers remembered for one address beside the first of each name, so that `scope = "container"` knows its own: every
+/// container of a host may ask for the address of its image registry.
+pub const ASKERS_PER_ADDRESS_MAX: usize = 256;
+/// Bytes the registry takes for each address it may have, by its own estimate: twice what an address with two names of
+/// usual length takes, so that the count is what bounds it on every host where nobody means ill.
+pub const REGISTRY_BYTES_PER_ADDRESS: u64 = 768;
+/// One asker may have one part in so many of the registry: three can fill theirs and leave others a quarter.
+pub const ASKER_SHARE: usize = 4;
+/// By one part in so many of its share an asker may exceed it until room is made, a second later.
+pub const ASKER_SLACK: usize = 16;
+/// Sixteenths of the registry from which on room is made: what is left takes more records than a second brings.
+pub const ROOM_BEGINS: usize = 15;
+/// Sixteenths down to which room is made, so that it is not made again at once.
+pub const ROOM_UNTIL: usize = 14;
+/// What was used since is not thrown out to make room: a program that connects daily need not resolve daily.
+pub const USED_RECENTLY: Duration = Duration::from_secs(24 * 60 * 60);
+/// What was seen since is not either: a packet may follow its answer late.
+pub const SEEN_RECENTLY: Duration = Duration::from_secs(60 * 60);
+/// Seconds a name, or who asked for it, is seen again without being worth writing down.
+pub const SEEN_STEP: u32 = 5 * 60;
+/// Seconds an address is used again without being worth writing down.
+pub const USED_STEP: u32 = 60 * 60;
+/// Changed addresses that are remembered until they are fetched, once a second or so: 4 MiB.
+pub const DIRTY_MAX: usize = 262_144;
+/// Clients remembered of whom something is known. As many as former tenants.
+pub const ASKERS_MAX: usize = 65_536;
+/// Parts of the table of clients that are locked apart.
+pub const ASKER_SHARDS: usize = 64;
 /// Addresses remembered unless configured: about 200 MB, and years of what one host resolves.
 pub const REGISTRY_SIZE_DEFAULT: usize = 1_000_000;
 /// Fewer addresses than that would be refusals in a day.

@@ -8,7 +8,7 @@ use super::intervals::Span;
 use super::name::Name;
 use super::net::{Family, number};
 use super::ranges::RangeSet;
-use super::registry::{Registry, Seen};
+use super::registry::{Naming, Registry};
 use super::time::Wall;
 use super::verdict::{Reason, Verdict};
 
@@ -140,8 +140,8 @@ impl Lists {
 
     /// Whether `dst` has a name under an allowed domain.
     pub fn allows_by_name(&self, dst: IpAddr, registry: &Registry) -> bool {
-        let allowed = |names: &mut dyn Iterator<Item = &Seen>| {
-            names.filter_map(|seen| self.allow.names.find(&seen.name)).next().is_some()
+        let allowed = |names: &mut dyn Iterator<Item = Naming<'_>>| {
+            names.filter_map(|naming| self.allow.names.find(naming.name())).next().is_some()
         };
         !self.allow.names.is_empty() && registry.with_names(dst, allowed).unwrap_or(false)
     }
@@ -164,18 +164,21 @@ impl Lists {
         registry.with_names(dst, |names| self.by_names(who, names)).flatten()
     }
 
-    fn by_names(&self, who: &Party<'_>, names: &mut dyn Iterator<Item = &Seen>) -> Option<Listed> {
+    fn by_names(
+        &self,
+        who: &Party<'_>,
+        names: &mut dyn Iterator<Item = Naming<'_>>,
+    ) -> Option<Listed> {
         let (mut asked_any, mut asked, mut others) = (false, None, None);
         let mut all_blocked = true;
-        for seen in names {
-            let allowed = || who.own.and_then(|own| own.names.find(&seen.name));
-            if let Some(domain) = self.allow.names.find(&seen.name).or_else(allowed) {
+        for naming in names {
+            let allowed = || who.own.and_then(|own| own.names.find(naming.name()));
+            if let Some(domain) = self.allow.names.find(naming.name()).or_else(allowed) {
                 return Some(Listed::Allowed(Some(domain.clone())));
             }
-            let mut with_chain =
-                std::iter::once(&seen.name).chain(seen.chain.iter().flat_map(|chain| chain.iter()));
+            let mut with_chain = std::iter::once(naming.name()).chain(naming.chain());
             let blocked = with_chain.find_map(|name| self.block.names.find(name));
-            let is_own = seen.asker.is_some_and(|asker| who.clients.contains(&asker));
+            let is_own = naming.asked_by(who.clients);
             asked_any |= is_own;
             all_blocked &= blocked.is_some();
             let place = if is_own { &mut asked } else { &mut others };

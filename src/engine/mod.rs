@@ -1,5 +1,6 @@
 //! Pure decisions: no IO, no clock, no async, no global. Time comes in as an argument; adapters act.
 
+pub mod abuse;
 pub mod confined;
 pub mod container;
 pub mod decision;
@@ -25,7 +26,9 @@ pub mod ranges;
 pub mod rebind;
 pub mod record;
 pub mod registry;
+pub mod repeats;
 pub mod settings;
+pub mod special;
 pub mod time;
 pub mod verdict;
 pub mod wish;

@@ -163,7 +163,7 @@ impl Owners {
         let side = self.of(src).and_then(|owner| owner.policy.allow.as_ref());
         side.is_some_and(|side| {
             let named = registry.with_names(dst, |names| {
-                names.filter_map(|seen| side.names.find(&seen.name)).next().is_some()
+                names.filter_map(|naming| side.names.find(naming.name())).next().is_some()
             });
             named.unwrap_or(false)
         })

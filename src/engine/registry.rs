@@ -1,40 +1,62 @@
 //! The registry: which names an address answered to, when, for whom. Shared by verdict threads and log readers.
+//!
+//! Addresses, names and clients are each in a table of many parts with a lock of their own; no lock is for all. Whoever
+//! has the lock of a part of the addresses may take one of the names, the clients or the alarms, one at a time; nobody
+//! takes a lock of the addresses under another lock. A look-up takes one, and shares it with all others.
 
+mod alarms;
+mod askers;
 mod entry;
+mod grade;
+mod names;
+mod news;
+mod room;
+mod saved;
+mod share;
+mod table;
+mod take;
 
-use std::collections::hash_map::RandomState;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-
-use dashmap::DashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::inquiry::Inquiry;
-use super::limits::{NAME_BYTES_MAX, REGISTRY_BYTES_MAX, REGISTRY_SHARDS};
+use super::lists::DomainSet;
 use super::mark::Mark;
 use super::name::Name;
 use super::rebind::Inside;
 use super::record::Record;
 use super::verdict::Grade;
-use entry::{ADDRESS_BYTES, Entry, Key};
+use alarms::Alarms;
+use askers::Clients;
+use entry::Entry;
+use names::Names;
+use news::{How, News};
+use room::Room;
+use table::Table;
 
+pub use alarms::Alert;
 pub use entry::Seen;
+pub use grade::Naming;
+pub use names::NameFacts;
+pub use room::{Limits, Vacated};
+pub use saved::{Asker, Saved};
+pub use table::Dirty;
 
 /// Address to names. Every method may be called from any thread.
 #[derive(Debug)]
 pub struct Registry {
-    entries: DashMap<Key, Box<Entry>, RandomState>,
-    addresses: AtomicUsize,
+    table: Table,
+    names: Names,
+    clients: Clients,
+    alarms: Alarms,
+    room: Room,
     changes: AtomicU64,
-    /// Estimated bytes.
-    bytes: AtomicU64,
 }
 
 impl Default for Registry {
     fn default() -> Registry {
-        let entries = DashMap::with_hasher_and_shard_amount(RandomState::new(), REGISTRY_SHARDS);
-        let (addresses, changes, bytes) = Default::default();
-        Registry { entries, addresses, changes, bytes }
+        Registry::new(Limits::default())
     }
 }
 
@@ -45,7 +67,7 @@ pub enum Inserted {
     New,
     /// Seen before; times and asker are brought up to date.
     Seen,
-    /// New, but there is no room until [`Registry::make_room`] has been called.
+    /// New, but there is no room, or its asker has its share, until [`Registry::make_room`] has been called.
     LeftOut,
     /// No evidence: a public name answered with such an address.
     Rejected(Inside),
@@ -62,194 +84,177 @@ pub struct Known {
     pub marks: Vec<Mark>,
 }
 
-/// Addresses whose evidence changed, for whoever keeps it on disk.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Dirty {
-    /// Each once, in no order. One of which nothing is known any more was forgotten.
-    pub addresses: Vec<IpAddr>,
-    /// More changed than is remembered: everything has to be written.
-    pub overflowed: bool,
+/// How much there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Addresses.
+    pub addresses: usize,
+    /// Different names, those of CNAME chains included.
+    pub names: usize,
+    /// Clients of whom something is known.
+    pub askers: usize,
+    /// Bytes, by our own estimate.
+    pub bytes: u64,
+    /// What there may be.
+    pub limits: Limits,
+}
+
+/// The part of a table that a hash belongs to; the table itself uses other bits of it.
+#[expect(clippy::indexing_slicing, reason = "the remainder is below the length")]
+fn part<T>(parts: &[T], hash: u64) -> &T {
+    &parts[usize::try_from(hash >> 32).unwrap_or(0) % parts.len()]
 }
 
 impl Registry {
-    /// Takes a record in.
+    /// An empty registry.
+    pub fn new(limits: Limits) -> Registry {
+        let (table, names, clients, alarms, changes) = Default::default();
+        Registry { table, names, clients, alarms, room: Room::new(limits), changes }
+    }
+
+    /// Says how much may be kept; what is too much goes with the next [`Registry::make_room`].
+    pub fn set_limits(&self, limits: Limits) {
+        self.room.set(limits);
+    }
+
+    /// Takes a record of this moment in: it counts for marks and alarms.
     pub fn insert(&self, record: &Record) -> Inserted {
-        let seen = Seen {
-            name: record.name.clone(),
-            first: record.time.seconds(),
-            last: record.time.seconds(),
-            asker: record.client,
-            kind: record.kind,
-            chain: (!record.chain.is_empty()).then(|| Box::new(record.chain.clone())),
-        };
-        self.merge(record.address, seen)
+        self.take(record.address, &News::of(record, How::Live))
     }
 
-    /// Takes in one name of one address, as [`Registry::insert`] does and as a saved registry holds it.
-    pub fn merge(&self, address: IpAddr, seen: Seen) -> Inserted {
-        self.changes.fetch_add(1, Relaxed);
-        let key = Key::from(address);
-        // Nearly every record is about an address that is known: that takes no entry, and no second look.
-        match self.entries.get_mut(&key) {
-            Some(mut entry) => self.merge_into(&mut entry, seen),
-            None => match self.entries.entry(key) {
-                dashmap::Entry::Occupied(mut entry) => self.merge_into(entry.get_mut(), seen),
-                dashmap::Entry::Vacant(_) if self.is_full() => Inserted::LeftOut,
-                dashmap::Entry::Vacant(vacant) => {
-                    let entry = Entry { first: seen, more: None, askers: None };
-                    self.bytes.fetch_add(entry.cost(), Relaxed);
-                    vacant.insert(Box::new(entry));
-                    self.addresses.fetch_add(1, Relaxed);
-                    Inserted::New
-                }
-            },
-        }
+    /// Takes a record of the past in.
+    pub fn recall(&self, record: &Record) -> Inserted {
+        self.take(record.address, &News::of(record, How::History))
     }
 
-    fn merge_into(&self, entry: &mut Entry, seen: Seen) -> Inserted {
-        if let Some(displaced) = entry.update(&seen) {
-            self.changing(entry, |entry| entry.remember_asker(displaced));
-            return Inserted::Seen;
-        }
-        if self.is_full() {
-            // The address is evidence already; at least its asker is to be known.
-            self.changing(entry, |entry| entry.remember_asker(seen.asker));
-            return Inserted::LeftOut;
-        }
-        self.changing(entry, |entry| entry.add(seen));
-        Inserted::New
-    }
-
-    /// Changes an entry and books what that does to its size.
-    fn changing(&self, entry: &mut Entry, change: impl FnOnce(&mut Entry)) {
-        let before = entry.cost();
-        change(entry);
-        self.bytes.fetch_add(entry.cost(), Relaxed);
-        self.bytes.fetch_sub(before, Relaxed);
-    }
-
-    /// Throws the older half of what the heaviest asker resolved out, again and again while the registry is more
-    /// than three quarters full; so a container that resolves random names pushes out its own. Takes a while: to be
-    /// called by a thread nobody waits for. Returns how many addresses went.
-    pub fn make_room(&self) -> usize {
-        let before = self.len();
-        while self.bytes.load(Relaxed) > REGISTRY_BYTES_MAX / 4 * 3 {
-            let Some((asker, cutoff)) = self.heaviest() else { break };
-            self.entries.retain(|_, entry| {
-                let goes = entry.first.asker == asker && entry.last() <= cutoff;
-                if goes {
-                    self.bytes.fetch_sub(entry.cost(), Relaxed);
-                    self.addresses.fetch_sub(1, Relaxed);
-                }
-                !goes
-            });
-            self.changes.fetch_add(1, Relaxed);
-        }
-        before.saturating_sub(self.len())
-    }
-
-    /// Who takes the most bytes, and the second the older half of its addresses was seen last.
-    fn heaviest(&self) -> Option<(Option<IpAddr>, u32)> {
-        let mut bytes: HashMap<Option<IpAddr>, u64> = HashMap::new();
-        for entry in &self.entries {
-            *bytes.entry(entry.first.asker).or_default() += entry.cost();
-        }
-        let (asker, _) = bytes.into_iter().max_by_key(|(_, bytes)| *bytes)?;
-        let of_asker = self.entries.iter().filter(|entry| entry.first.asker == asker);
-        let mut seen: Vec<u32> = of_asker.map(|entry| entry.last()).collect();
-        let middle = seen.len().checked_sub(1)? / 2;
-        let (_, cutoff, _) = seen.select_nth_unstable(middle);
-        Some((asker, *cutoff))
+    /// Takes in one name of one address, as it was saved.
+    pub fn merge(&self, address: IpAddr, seen: &Seen) -> Inserted {
+        self.take(address, &News::restored(seen))
     }
 
     /// True while there is no room for another address.
     pub fn is_full(&self) -> bool {
-        self.bytes.load(Relaxed) + ADDRESS_BYTES + NAME_BYTES_MAX as u64 > REGISTRY_BYTES_MAX
+        self.room.is_full()
     }
 
-    /// Who asked for an address, beyond the last asker of each of its names.
+    /// True if [`Registry::make_room`] is to be called soon: little room is left, or an asker has more than its share.
+    pub fn wants_room(&self) -> bool {
+        self.room.is_wanted() || self.clients.is_full()
+    }
+
+    /// Everyone who asked for an address.
     pub fn askers(&self, address: IpAddr) -> Vec<IpAddr> {
-        let entry = self.entries.get(&Key::from(address));
-        entry
-            .and_then(|entry| entry.askers.as_ref().map(|askers| askers.to_vec()))
-            .unwrap_or_default()
-    }
-
-    /// Remembers who asked for an address, as a saved registry holds it.
-    pub fn remember_askers(&self, address: IpAddr, askers: &[IpAddr]) {
-        if let Some(mut entry) = self.entries.get_mut(&Key::from(address)) {
-            self.changing(&mut entry, |entry| {
-                askers.iter().for_each(|asker| entry.remember_asker(Some(*asker)));
-            });
-        }
+        let saved = self.saved(address).unwrap_or_default();
+        let askers: BTreeSet<IpAddr> = saved.askers.iter().map(|asker| asker.address).collect();
+        askers.into_iter().collect()
     }
 
     /// Forgets what these clients asked for; that somebody asked is still known. Goes through all addresses, so it is for
     /// a thread nobody waits for.
     pub fn forget_askers(&self, clients: &BTreeSet<IpAddr>) {
-        for mut entry in self.entries.iter_mut() {
-            if entry.has_asker(clients) {
-                self.changing(&mut entry, |entry| entry.forget_askers(clients));
-                self.changes.fetch_add(1, Relaxed);
-            }
+        for address in self.table.keys(|entry| entry.has_asker(clients)) {
+            let mut place = self.table.lock(address);
+            let Some(entry) = place.entry() else { continue };
+            self.changing(entry, |entry| entry.forget_askers(clients));
+            place.changed();
+            self.changes.fetch_add(1, Relaxed);
         }
     }
 
     /// The grade of the evidence for a flow to `address`.
     pub fn grade(&self, inquiry: &Inquiry<'_>, address: IpAddr) -> Grade {
-        self.entries
-            .get(&Key::from(address))
-            .map_or(Grade::Never, |entry| entry.grade(inquiry.clients))
+        self.grade_beside(inquiry, &DomainSet::default(), address)
+    }
+
+    /// The same where answers to names under `blocked` domains are no evidence.
+    pub fn grade_beside(&self, inquiry: &Inquiry<'_>, blocked: &DomainSet, at: IpAddr) -> Grade {
+        self.table.with(at, |entry| entry.grade(inquiry, blocked)).unwrap_or(Grade::Never)
     }
 
     /// Grade and names in one look-up.
     pub fn look_up(&self, inquiry: &Inquiry<'_>, address: IpAddr) -> (Grade, Known) {
-        match self.entries.get(&Key::from(address)) {
-            Some(entry) => (entry.grade(inquiry.clients), entry.known()),
-            None => (Grade::Never, Known::default()),
-        }
+        self.look_up_beside(inquiry, &DomainSet::default(), address)
+    }
+
+    /// The same where answers to names under `blocked` domains are no evidence; they are told all the same.
+    pub fn look_up_beside(
+        &self,
+        inquiry: &Inquiry<'_>,
+        blocked: &DomainSet,
+        address: IpAddr,
+    ) -> (Grade, Known) {
+        let look = |entry: &Entry| (entry.grade(inquiry, blocked), entry.known(inquiry));
+        self.table.with(address, look).unwrap_or((Grade::Never, Known::default()))
     }
 
     /// Notes that a flow of the asking container to `address` was let through: it is not thrown out for a while. With
-    /// `refresh` the evidence is as fresh as if it had been resolved again.
+    /// `refresh` the evidence is as fresh as if it had been resolved again. Writes, and locks readers out, once an hour
+    /// and address at most as a rule; more often only to refresh what is stale sooner.
     pub fn used(&self, inquiry: &Inquiry<'_>, address: IpAddr, refresh: bool) {
-        let _ = (inquiry, address, refresh);
+        let is_news = |entry: &Entry| entry.is_used_news(inquiry, refresh);
+        if !self.table.with(address, is_news).unwrap_or(false) {
+            return;
+        }
+        let mut place = self.table.lock(address);
+        let Some(entry) = place.entry() else { return };
+        entry.note_use(inquiry, refresh);
+        place.changed();
+        self.changes.fetch_add(1, Relaxed);
     }
 
     /// Takes what changed since this was called last.
     pub fn take_dirty(&self) -> Dirty {
-        Dirty::default()
+        self.table.take_dirty()
+    }
+
+    /// Takes what is to be told about the records since this was called last; each thing at most once an hour.
+    pub fn take_alarms(&self) -> Vec<Alert> {
+        self.alarms.take()
     }
 
     /// Forgets an address with all its names; true if it was known.
     pub fn forget(&self, address: IpAddr) -> bool {
-        let _ = address;
-        false
+        self.throw_out(address, u32::MAX)
     }
 
-    /// Hands the names of an address to `ask`, latest first, without copying them. The address stays locked meanwhile.
+    /// Hands the names of an address to `ask`, in no order, without copying them. The address stays locked meanwhile.
     pub fn with_names<R>(
         &self,
         address: IpAddr,
-        ask: impl FnOnce(&mut dyn Iterator<Item = &Seen>) -> R,
+        ask: impl FnOnce(&mut dyn Iterator<Item = Naming<'_>>) -> R,
     ) -> Option<R> {
-        self.entries.get(&Key::from(address)).map(|entry| ask(&mut entry.names()))
+        self.table.with(address, |entry| ask(&mut entry.namings()))
     }
 
     /// Every name of an address, latest first.
     pub fn names(&self, address: IpAddr) -> Vec<Seen> {
-        let entry = self.entries.get(&Key::from(address));
-        entry.map_or_else(Vec::new, |entry| entry.names().cloned().collect())
+        self.saved(address).unwrap_or_default().names
+    }
+
+    /// What is known of a name across all its addresses.
+    pub fn find(&self, name: &Name) -> Option<NameFacts> {
+        self.names.facts(name)
     }
 
     /// Addresses known.
     pub fn len(&self) -> usize {
-        self.addresses.load(Relaxed)
+        self.room.addresses.load(Relaxed)
     }
 
     /// True while nothing is known.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How much there is.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            addresses: self.len(),
+            names: self.names.len(),
+            askers: self.clients.len(),
+            bytes: self.room.bytes.load(Relaxed),
+            limits: self.room.limits(),
+        }
     }
 
     /// A number that grows with every change, so that a saver knows whether there is something to save.
@@ -259,12 +264,26 @@ impl Registry {
 
     /// Every address, in no order. Copied out, so that whoever goes through them keeps no record waiting.
     pub fn addresses(&self) -> Vec<IpAddr> {
-        let mut addresses = Vec::with_capacity(self.len());
-        addresses.extend(self.entries.iter().map(|entry| IpAddr::from(*entry.key())));
-        addresses
+        self.table.keys(|_| true)
     }
 }
 
 #[cfg(test)]
 #[path = "registry_test.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "registry/age_test.rs"]
+mod age_tests;
+
+#[cfg(test)]
+#[path = "registry/marks_test.rs"]
+mod marks_tests;
+
+#[cfg(test)]
+#[path = "registry/room_test.rs"]
+mod room_tests;
+
+#[cfg(test)]
+#[path = "registry/saved_test.rs"]
+mod saved_tests;

@@ -6,7 +6,13 @@ use crate::engine::limits::{ASKERS_PER_ADDRESS_MAX, NAMES_PER_ADDRESS_MAX};
 use crate::engine::record::Kind;
 use crate::engine::time::Wall;
 
-fn record(address: &str, name: &str, client: Option<&str>, kind: Kind, second: u64) -> Record {
+pub(super) fn record(
+    address: &str,
+    name: &str,
+    client: Option<&str>,
+    kind: Kind,
+    second: u64,
+) -> Record {
     Record {
         address: address.parse().unwrap(),
         name: Name::new(name).unwrap(),
@@ -17,7 +23,7 @@ fn record(address: &str, name: &str, client: Option<&str>, kind: Kind, second: u
     }
 }
 
-fn ip(text: &str) -> IpAddr {
+pub(super) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
@@ -66,8 +72,9 @@ fn names_and_askers_of_one_address_are_bounded_and_the_latest_stay() {
     assert!(names.iter().all(|seen| seen.last >= 984));
     let (grade, known) = registry.look_up(&asked(&[ip("172.17.3.250")]), ip("203.0.113.9"));
     assert_eq!((grade, known.names.len(), known.more), (Grade::Own, 4, NAMES_PER_ADDRESS_MAX - 4));
-    let askers = registry.entries.get(&Key::from(ip("203.0.113.9"))).unwrap();
-    assert!(askers.askers.as_ref().unwrap().len() <= ASKERS_PER_ADDRESS_MAX);
+    let askers = registry.askers(ip("203.0.113.9"));
+    assert!(askers.len() <= ASKERS_PER_ADDRESS_MAX + NAMES_PER_ADDRESS_MAX);
+    assert!(askers.len() >= ASKERS_PER_ADDRESS_MAX);
 }
 
 #[test]
@@ -96,42 +103,43 @@ fn v4_and_v6_addresses_come_back_as_they_went_in() {
     assert_eq!(registry.len(), 3);
 }
 
-fn random(n: u32, client: &str) -> Record {
-    let address = std::net::Ipv6Addr::from(0x2001_0db8_u128 << 96 | u128::from(n));
-    record(&address.to_string(), &format!("n{n}.evil.example"), Some(client), Kind::Reply, 1)
+/// What is booked against what is there, for the whole and for every client.
+pub(super) fn booked(registry: &Registry) -> (Accounts, Accounts) {
+    let mut really = Accounts::new();
+    let mut total = 0;
+    registry.table.each(|entry| {
+        for (client, addresses, bytes) in entry.bill() {
+            total += bytes;
+            if let Some(client) = client {
+                let account = really.entry(client.address.to_string()).or_default();
+                (account.0, account.1) = (account.0 + addresses, account.1 + bytes);
+            }
+        }
+    });
+    really.insert("all".to_owned(), (registry.table.keys(|_| true).len(), total));
+    let mut noted: Accounts = registry
+        .clients
+        .all()
+        .into_iter()
+        .map(|client| {
+            let account = (client.addresses.load(Relaxed), client.bytes.load(Relaxed));
+            (client.address.to_string(), account)
+        })
+        .filter(|(_, account)| account.1 != 0)
+        .collect();
+    noted.insert("all".to_owned(), (registry.len(), registry.room.bytes.load(Relaxed)));
+    (noted, really)
 }
 
-/// What is booked against what is there.
-fn booked(registry: &Registry) -> (u64, u64) {
-    (registry.bytes.load(Relaxed), registry.entries.iter().map(|entry| entry.cost()).sum())
-}
-
-#[test]
-fn a_flood_of_one_asker_makes_room_for_itself() {
-    let registry = Registry::default();
-    for n in 0..300 {
-        registry.insert(&random(n, "172.17.0.66"));
-    }
-    for n in 0..100u32 {
-        let address = format!("203.0.113.{n}");
-        registry.insert(&record(&address, "good.example", Some("172.17.0.2"), Kind::Reply, 1));
-    }
-    assert_eq!(registry.make_room(), 0, "there is room");
-    // As if the bound were just below what is in it.
-    let extra = REGISTRY_BYTES_MAX / 4 * 3 - registry.bytes.load(Relaxed) + 1;
-    registry.bytes.fetch_add(extra, Relaxed);
-    assert!(registry.make_room() >= 150, "the flood's, all of one age");
-    let good = registry.addresses().iter().filter(|address| address.is_ipv4()).count();
-    assert_eq!(good, 100, "nobody else's");
-    registry.bytes.fetch_sub(extra, Relaxed);
-    let (bytes, really) = booked(&registry);
-    assert_eq!(bytes, really);
-}
+pub(super) type Accounts = std::collections::BTreeMap<String, (usize, u64)>;
 
 proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
     #[test]
     fn what_is_booked_is_what_is_there(
         records in proptest::collection::vec((0..4u8, 0..40u8, 0..80u8, 0..9u64), 1..400),
+        forgotten in proptest::collection::btree_set(0..80u8, 0..40),
     ) {
         let registry = Registry::default();
         for (address, name, client, second) in records {
@@ -139,33 +147,67 @@ proptest::proptest! {
             let client = format!("172.17.0.{client}");
             registry.insert(&record(&address, &name, Some(&client), Kind::Reply, second));
         }
-        let (bytes, really) = booked(&registry);
-        proptest::prop_assert_eq!(bytes, really);
+        let (noted, really) = booked(&registry);
+        proptest::prop_assert_eq!(noted, really);
+        let clients = forgotten.iter().map(|n| ip(&format!("172.17.0.{n}"))).collect();
+        registry.forget_askers(&clients);
+        let (noted, really) = booked(&registry);
+        proptest::prop_assert_eq!(noted, really);
+        for address in registry.addresses() {
+            for client in &clients {
+                proptest::prop_assert_eq!(registry.grade(&asked(&[*client]), address), Grade::Other);
+            }
+        }
     }
 }
 
 #[test]
-fn a_full_registry_says_so_and_still_updates_what_it_has() {
-    let registry = Registry::default();
-    registry.insert(&random(1, "172.17.0.2"));
-    let before = registry.bytes.swap(REGISTRY_BYTES_MAX, Relaxed);
-    assert!(registry.is_full());
-    assert_eq!(registry.insert(&random(2, "172.17.0.2")), Inserted::LeftOut);
-    assert_eq!(registry.insert(&random(1, "172.17.0.3")), Inserted::Seen);
-    let more = Record { name: Name::new("more.example").unwrap(), ..random(1, "172.17.0.4") };
-    assert_eq!(registry.insert(&more), Inserted::LeftOut);
-    assert_eq!(registry.bytes.load(Relaxed) - REGISTRY_BYTES_MAX, booked(&registry).1 - before);
-    assert_eq!(registry.grade(&asked(&[ip("172.17.0.3")]), ip("2001:db8::1")), Grade::Own);
-}
-
-#[test]
-fn names_pushed_out_give_their_memory_back() {
+fn names_are_kept_once_and_go_with_their_last_address() {
     let registry = Registry::default();
     for n in 0..1_000 {
-        registry.insert(&record("203.0.113.9", &format!("n{n}.example"), None, Kind::Reply, n));
+        let chain = vec![Name::new("edge.cdn.example").unwrap()];
+        let of = record(
+            &format!("203.0.{}.{}", n / 250, n % 250),
+            &format!("n{}.example", n % 10),
+            None,
+            Kind::Reply,
+            5,
+        );
+        registry.insert(&Record { chain, ..of });
     }
-    let names = NAMES_PER_ADDRESS_MAX as u64;
-    assert!(registry.bytes.load(Relaxed) <= names * (ADDRESS_BYTES + 20));
+    assert_eq!(registry.stats().names, 11, "ten names and a link");
+    let name = Name::new("n3.example").unwrap();
+    assert_eq!(registry.find(&name), Some(NameFacts { first: 5, addresses: 100 }));
+    let shared = registry.names(ip("203.0.0.3"));
+    let other = registry.names(ip("203.0.0.13"));
+    assert!(std::ptr::eq(shared[0].name.as_str(), other[0].name.as_str()), "one text");
+    for address in registry.addresses() {
+        assert!(registry.forget(address));
+        assert!(!registry.forget(address));
+    }
+    registry.make_room(Wall(1_000_000_000));
+    assert_eq!(
+        registry.stats(),
+        Stats { addresses: 0, names: 0, askers: 0, bytes: 0, limits: Limits::default() }
+    );
+}
+
+#[test]
+fn names_pushed_out_leave_the_table_of_names() {
+    let registry = Registry::default();
+    for n in 0..1_000 {
+        registry.insert(&record(
+            "203.0.113.9",
+            &format!("n{n}.example"),
+            Some("172.17.0.2"),
+            Kind::Reply,
+            n,
+        ));
+    }
+    assert_eq!(registry.stats().names, NAMES_PER_ADDRESS_MAX);
+    assert_eq!(registry.grade(&asked(&[ip("172.17.0.2")]), ip("203.0.113.9")), Grade::Own);
+    let (noted, really) = booked(&registry);
+    assert_eq!(noted, really);
 }
 
 /// Everything that is to be known of one address, in its order.
@@ -241,8 +283,8 @@ proptest::proptest! {
             let grade = |registry: &Registry| registry.grade(&asked(&[client]), ip("203.0.113.9"));
             proptest::prop_assert_eq!(grade(&straight), grade(&shuffled));
         }
-        let (bytes, really) = booked(&shuffled);
-        proptest::prop_assert_eq!(bytes, really);
+        let (noted, really) = booked(&shuffled);
+        proptest::prop_assert_eq!(noted, really);
     }
 }
 
@@ -259,4 +301,44 @@ fn the_next_tenant_of_an_address_inherits_no_look_up() {
     registry.forget_askers(&[ip("172.17.0.2")].into());
     assert_eq!(registry.grade(&asked(&[ip("172.17.0.2")]), ip("203.0.113.9")), Grade::Other);
     assert_eq!(registry.grade(&asked(&[ip("172.17.0.3")]), ip("203.0.113.9")), Grade::Own);
+}
+
+#[test]
+fn readers_and_writers_at_once_leave_the_books_in_order() {
+    let registry = Registry::new(Limits { addresses: 2_000, keep: None });
+    let clients: Vec<IpAddr> = (0..8).map(|n| ip(&format!("172.17.0.{n}"))).collect();
+    let write = &|seed: u32| {
+        let mut number = seed;
+        for step in 0..5_000u64 {
+            number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let (address, name) = (number >> 8 & 0x7ff, number >> 20 & 0xff);
+            let address = format!("203.0.{}.{}", address >> 8, address & 0xff);
+            let client = format!("172.17.0.{}", number >> 28 & 7);
+            match number >> 4 & 15 {
+                0 => drop(registry.forget(ip(&address))),
+                1 if step % 50 == 0 => registry.forget_askers(&[ip(&client)].into()),
+                2 if step % 50 == 0 => drop(registry.take_dirty()),
+                3 if step % 500 == 0 => {
+                    registry.make_room(Wall(1_000_000_000_000));
+                }
+                4 => registry.used(&asked(&clients), ip(&address), true),
+                5 => drop(registry.look_up(&asked(&clients), ip(&address))),
+                _ => {
+                    let name = format!("n{name}.example");
+                    registry.insert(&record(&address, &name, Some(&client), Kind::Reply, step));
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        (1..5).for_each(|seed| drop(scope.spawn(move || write(seed))));
+    });
+    let (noted, really) = booked(&registry);
+    assert_eq!(noted, really);
+    let names = registry.addresses().into_iter().flat_map(|address| registry.names(address));
+    let names: BTreeSet<String> = names.map(|seen| seen.name.to_string()).collect();
+    assert_eq!(registry.stats().names, names.len());
+    let of = |name: &String| registry.find(&Name::new(name).unwrap()).unwrap().addresses;
+    let rows: usize = registry.addresses().into_iter().map(|at| registry.names(at).len()).sum();
+    assert_eq!(names.iter().map(of).sum::<u32>() as usize, rows);
 }

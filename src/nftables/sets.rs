@@ -11,34 +11,7 @@ use super::options::{LocalPolicy, Options};
 use super::ruleset::{CONCAT, DYNAMIC, INTERVAL, Key, Set, TIMEOUT};
 use crate::engine::intervals::{Span, merge, without};
 use crate::engine::net::{Family, Net, NetError, number};
-
-/// IPv4 networks that lead to nobody else, whatever is judged: first address and prefix length.
-const NOWHERE4: [(Ipv4Addr, u8); 5] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),          // this network (RFC 1122)
-    (Ipv4Addr::new(127, 0, 0, 0), 8),        // loopback
-    (Ipv4Addr::new(169, 254, 0, 0), 16),     // link-local (RFC 3927)
-    (Ipv4Addr::new(224, 0, 0, 0), 4),        // multicast
-    (Ipv4Addr::new(255, 255, 255, 255), 32), // broadcast
-];
-
-/// IPv4 networks that are not egress unless they are to be judged.
-const PRIVATE4: [(Ipv4Addr, u8); 4] = [
-    (Ipv4Addr::new(10, 0, 0, 0), 8),     // private (RFC 1918)
-    (Ipv4Addr::new(100, 64, 0, 0), 10),  // carrier NAT (RFC 6598)
-    (Ipv4Addr::new(172, 16, 0, 0), 12),  // private
-    (Ipv4Addr::new(192, 168, 0, 0), 16), // private
-];
-
-/// IPv6 networks that lead to nobody else.
-const NOWHERE6: [(Ipv6Addr, u8); 4] = [
-    (Ipv6Addr::UNSPECIFIED, 128),
-    (Ipv6Addr::LOCALHOST, 128),
-    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10), // link-local
-    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),  // multicast
-];
-
-/// IPv6 networks that are not egress unless they are to be judged.
-const PRIVATE6: [(Ipv6Addr, u8); 1] = [(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7)]; // unique local (RFC 4193)
+use crate::engine::special::{METADATA, NOWHERE4, NOWHERE6, PRIVATE4, PRIVATE6};
 
 /// What a host sends from before it has an address: it asks DHCP for one, or reports its multicast groups (RFC 3376).
 /// Linux takes it for nothing but broadcast and multicast, and forwards none.
@@ -48,14 +21,6 @@ const UNPLACED4: [(Ipv4Addr, u8); 1] = [(Ipv4Addr::UNSPECIFIED, 32)];
 /// link-local addresses, which are forwarded nowhere.
 const UNPLACED6: [(Ipv6Addr, u8); 2] =
     [(Ipv6Addr::UNSPECIFIED, 128), (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10)];
-
-/// Cloud metadata services hand out the machine's credentials. They look local, and are judged all the same,
-/// whatever else is called local.
-const METADATA: [IpAddr; 3] = [
-    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)), // Alibaba Cloud; 100.64.0.0/10 is local otherwise
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-];
 
 /// All sets, in the order of [`names::all`].
 pub fn wanted(options: &Options) -> Vec<Set> {
@@ -148,10 +113,11 @@ fn containers(family: Family, options: &Options) -> impl Iterator<Item = Span> {
 fn local(family: Family, options: &Options) -> Vec<Span> {
     let judged = options.local_policy == LocalPolicy::Judge;
     let host = options.host_addresses.iter().map(|address| Ok(Net::from(*address)));
-    let private = fixed(&PRIVATE4, &PRIVATE6).filter(|_| !judged);
-    let nets = fixed(&NOWHERE4, &NOWHERE6).chain(host).chain(private).flatten();
+    let private = fixed(PRIVATE4, PRIVATE6).filter(|_| !judged);
+    let nets = fixed(NOWHERE4, NOWHERE6).chain(host).chain(private).flatten();
     let nets = nets.filter(|net| net.family() == family).map(Net::span);
     let spans = merge(nets.chain(containers(family, options).filter(|_| !judged)));
+    // They look local, and are judged all the same, whatever else is called local.
     let metadata =
         METADATA.into_iter().filter(|address| Family::of(*address) == family).map(number);
     metadata.fold(spans, |spans, address| without(&spans, Span::new(address, address)))
@@ -187,7 +153,7 @@ mod tests {
 
     #[test]
     fn every_constant_is_a_network() {
-        assert!(fixed(&NOWHERE4, &NOWHERE6).chain(fixed(&PRIVATE4, &PRIVATE6)).all(|n| n.is_ok()));
+        assert!(fixed(NOWHERE4, NOWHERE6).chain(fixed(PRIVATE4, PRIVATE6)).all(|n| n.is_ok()));
         assert_eq!(Options::default().containers.len(), 1);
     }
 

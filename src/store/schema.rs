@@ -10,7 +10,7 @@ use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Loaded;
-use crate::engine::registry::{Inserted, Registry, Seen};
+use crate::engine::registry::{Asker, Inserted, Registry, Saved as Kept, Seen};
 use crate::engine::{Kind, Name, Wall};
 
 const VERSION: u64 = 1;
@@ -178,7 +178,7 @@ impl Addresses<'_> {
                 Element::Row(row) => Seen::from(row),
                 Element::Name(name) => self.undated(name),
                 Element::Askers { askers } => {
-                    self.registry.remember_askers(address, &askers);
+                    self.remember(address, &askers);
                     continue;
                 }
                 Element::Other(_) => {
@@ -186,11 +186,20 @@ impl Addresses<'_> {
                     continue;
                 }
             };
-            match self.registry.merge(address, seen) {
+            match self.registry.merge(address, &seen) {
                 Inserted::LeftOut | Inserted::Rejected(_) => self.loaded.skipped += 1,
                 Inserted::New | Inserted::Seen => self.loaded.names += 1,
             }
         }
+    }
+
+    /// Who asked beside the last of each name: for the name seen last, as far as is known.
+    fn remember(&self, address: IpAddr, askers: &[IpAddr]) {
+        let names = self.registry.names(address);
+        let Some(last) = names.first().map(|seen| seen.last) else { return };
+        let asker = |address: &IpAddr| Asker { address: *address, last, name: 0 };
+        let askers = askers.iter().map(asker).collect();
+        self.registry.restore(address, &Kept { names, askers, used: None });
     }
 
     fn undated(&self, name: Name) -> Seen {

@@ -1,13 +1,14 @@
 //! The registry at a million addresses: resident memory, time to save and to load; each in a process of its own.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use synhold::engine::registry::Registry;
-use synhold::engine::{Kind, Name, Record, Wall};
+use synhold::engine::{Inquiry, Kind, Name, Record, Wall};
 use synhold::store;
 
 use super::Size;
@@ -37,6 +38,20 @@ pub fn measure(size: Size, report: &mut Report) {
         ),
     );
     let file_mb = std::fs::metadata(path).expect("saved").len() as f64 / 1e6;
+    report.add(
+        "registry_records_per_s",
+        "registry, records of known names taken in, one thread",
+        (of(&filled, "records_per_s"), "/s"),
+        Bar::AtLeast(500_000.0),
+        format!("{:.0} of new addresses", of(&filled, "new_per_s")),
+    );
+    report.add(
+        "registry_look_ups_per_s",
+        "registry, look-ups, one thread",
+        (of(&filled, "look_ups_per_s"), "/s"),
+        Bar::None,
+        "grade, names and marks",
+    );
     let seconds = |value: &Value| (of(value, "seconds"), "s");
     report.add(
         "registry_save_s",
@@ -57,23 +72,63 @@ fn child(args: &[&str]) -> Value {
 
 /// In a child: fills a registry, saves it, and says what that took.
 pub fn fill(path: &Path, addresses: usize) {
+    let records: Vec<Record> = (0..addresses / 2 * 3).map(|n| record(n, addresses)).collect();
     let before = rss();
     let registry = Registry::default();
-    for n in 0..addresses {
-        registry.insert(&Record {
-            address: IpAddr::V4(Ipv4Addr::from(0x0b00_0000 + n as u32 * 7)),
-            name: Name::new(&super::parse::name(n)).expect("a name"),
-            client: Some(IpAddr::from([172, 17, 0, 2])),
-            kind: Kind::Reply,
-            chain: Vec::new(),
-            time: Wall(1_764_000_000_000_000),
-        });
+    let rate = |start: Instant| records.len() as f64 / start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    for record in &records {
+        // Each record comes with a name of its own, as from a log.
+        let name = Name::new(record.name.as_str()).expect("a name");
+        black_box(registry.insert(&Record { name, ..record.clone() }));
     }
+    let new_per_s = rate(start);
     assert_eq!(registry.len(), addresses);
+    registry.take_dirty();
     let grown = rss() - before;
     let start = Instant::now();
+    for record in &records {
+        black_box(registry.insert(record));
+    }
+    let records_per_s = rate(start);
+    let start = Instant::now();
+    for record in &records {
+        let clients = record.client.as_slice();
+        let inquiry = Inquiry { clients, at: record.time, max_age: None };
+        black_box(registry.look_up(&inquiry, record.address));
+    }
+    let look_ups_per_s = rate(start);
+    let start = Instant::now();
     store::save(path, &registry).expect("saved");
-    println!("{}", json!({ "rss": grown, "seconds": start.elapsed().as_secs_f64() }));
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "{}",
+        json!({
+            "rss": grown,
+            "seconds": seconds,
+            "new_per_s": new_per_s,
+            "records_per_s": records_per_s,
+            "look_ups_per_s": look_ups_per_s,
+        })
+    );
+}
+
+/// Every other address is IPv6, every other one has two names, one name has five addresses or more, and each is asked for
+/// by one of some dozens of containers.
+fn record(n: usize, addresses: usize) -> Record {
+    let number = (n % addresses) as u32;
+    let v4 = Ipv4Addr::from(0x0b00_0000 + number * 7);
+    let v6 = Ipv6Addr::from(0x2606_4700_u128 << 96 | u128::from(number) << 24 | 0x1111);
+    let address = if number.is_multiple_of(2) { v4.into() } else { v6.into() };
+    let name = if n < addresses { n / 5 } else { n / 5 + addresses / 2 };
+    Record {
+        address,
+        name: Name::new(&super::parse::name(name % (addresses / 5))).expect("a name"),
+        client: Some(IpAddr::from([172, 17, 0, (number % 40) as u8 + 2])),
+        kind: Kind::Reply,
+        chain: Vec::new(),
+        time: Wall(1_764_000_000_000_000),
+    }
 }
 
 /// In a child: loads a registry, and says what that took.

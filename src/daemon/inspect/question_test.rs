@@ -127,7 +127,7 @@ fn where_no_set_decides_a_domain_may() {
     let name = Name::new("www.evil.example").unwrap();
     let (asker, kind) = (Some(ip("172.17.0.2")), Evidence::Reply);
     let seen = Seen { name, first: 1, last: 1, asker, kind, chain: None };
-    known.registry.merge(ip("203.0.113.9"), seen);
+    known.registry.merge(ip("203.0.113.9"), &seen);
     let says = |domain: Found, from: &str| {
         let spoken = spoken(vec![domain]);
         let by_name = spoken.judge(Some(ip(from)), ip("203.0.113.9"), &known);

@@ -31,7 +31,8 @@ impl<T> Engine<T> {
         let (src, dst) = (flow.src.ip(), flow.dst.ip());
         let owners = self.owners.load();
         let inquiry = self.inquiry(&owners, &src, now);
-        let (grade, known) = self.registry.look_up(&inquiry, dst);
+        let (grade, known) =
+            self.registry.look_up_beside(&inquiry, &self.lists.load().block.names, dst);
         let (verdict, reason, domain) = self.decide(src, dst, grade, owner.as_deref(), now)?;
         let name = owner.as_ref().map(|owner| &*owner.name);
         let mode = match self.lists.load().confines(src, name) {
@@ -100,7 +101,8 @@ impl<T> Engine<T> {
     /// The grade of the evidence for a first packet from `src` to `dst`.
     pub fn grade(&self, src: IpAddr, dst: IpAddr, now: Now) -> Grade {
         let owners = self.owners.load();
-        self.registry.grade(&self.inquiry(&owners, &src, now), dst)
+        let inquiry = self.inquiry(&owners, &src, now);
+        self.registry.grade_beside(&inquiry, &self.lists.load().block.names, dst)
     }
 
     /// What a first packet of `flow` would meet in the end if no record came: nothing is held, counted or told.
@@ -169,7 +171,8 @@ impl<T> Engine<T> {
 
     fn look_up(&self, src: IpAddr, dst: IpAddr, now: Now) -> (Grade, Known) {
         let owners = self.owners.load();
-        self.registry.look_up(&self.inquiry(&owners, &src, now), dst)
+        let inquiry = self.inquiry(&owners, &src, now);
+        self.registry.look_up_beside(&inquiry, &self.lists.load().block.names, dst)
     }
 
     pub(super) fn inquiry<'a>(&self, owners: &'a Owners, src: &'a IpAddr, now: Now) -> Inquiry<'a> {

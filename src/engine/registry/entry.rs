@@ -1,39 +1,61 @@
-//! What the registry keeps about one address.
+//! What the registry keeps about one address: its names, who asked for each, and when.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
-use super::Known;
-use crate::engine::limits::{ASKERS_PER_ADDRESS_MAX, NAMES_PER_ADDRESS_MAX, NAMES_PER_EVENT_MAX};
+use super::askers::Client;
+use super::names::Shared;
+use super::news::News;
+use crate::engine::limits::{NAMES_PER_ADDRESS_MAX, SEEN_STEP};
 use crate::engine::name::Name;
 use crate::engine::record::Kind;
-use crate::engine::verdict::Grade;
 
-/// Bytes of an address with one name, but for the name's text, as measured at a million of them.
-pub(super) const ADDRESS_BYTES: u64 = 180;
-/// Bytes of a link of a chain, but for its text.
-const LINK_BYTES: usize = 40;
-
-/// An address as 16 bytes (IPv4 mapped), which packs a map slot into 24 bytes instead of 32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// An address as 16 bytes (IPv4 mapped): a byte less than two families apart, and no padding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key([u8; 16]);
 
-/// What is known about one address. The name seen last is in place, since most addresses have just one; the others
-/// follow from the oldest on, so that what is read late, of another day, does not push ahead of what is known since.
+/// What is known about one address. Most have one name that one client asked for, and that is in place.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) first: Seen,
-    #[expect(
-        clippy::box_collection,
-        reason = "8 bytes instead of 24 in every entry that has one name"
-    )]
-    pub(super) more: Option<Box<Vec<Seen>>>,
-    #[expect(
-        clippy::box_collection,
-        reason = "8 bytes instead of 24 in every entry that has one asker"
-    )]
-    pub(super) askers: Option<Box<Vec<IpAddr>>>,
+    pub(super) key: Key,
+    pub(super) first: Row,
+    /// Names beyond that, in no order.
+    pub(super) more: Box<[Row]>,
+    #[expect(clippy::box_collection, reason = "8 bytes instead of 24 in nearly every entry")]
+    pub(super) others: Option<Box<Vec<Sighting>>>,
+    /// When a flow was let through, roughly; 0 is never.
+    pub(super) used: u32,
+    /// Told as changed, and not fetched since.
+    pub(super) dirty: bool,
 }
+
+/// One name of the address. Times are seconds since the Unix epoch.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) name: Arc<Shared>,
+    #[expect(clippy::box_collection, reason = "8 bytes instead of 24, and most have none")]
+    pub(super) chain: Option<Box<Vec<Arc<Shared>>>>,
+    /// Who asked first, as far as it is remembered: the name is on its account.
+    pub(super) asker: Option<Arc<Client>>,
+    /// When that one asked last.
+    pub(super) asked: u32,
+    pub(super) first: u32,
+    pub(super) last: u32,
+    pub(super) kind: Kind,
+}
+
+/// A client that asked for a name too.
+#[derive(Debug)]
+pub(super) struct Sighting {
+    pub(super) asker: Arc<Client>,
+    pub(super) last: u32,
+    /// Which name, or [`GONE`].
+    pub(super) row: u8,
+}
+
+/// The place of a name that is no longer kept.
+pub(super) const GONE: u8 = u8::MAX;
+const _: () = assert!(NAMES_PER_ADDRESS_MAX < GONE as usize);
 
 /// One name of an address. Times are seconds since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,149 +71,140 @@ pub struct Seen {
     /// How we know; a reply outranks a hosts file.
     pub kind: Kind,
     /// CNAME targets between the name and the address, when it was first seen.
-    // Boxed, since most names have no chain: 8 bytes instead of 24 in every one.
     pub chain: Option<Box<Vec<Name>>>,
 }
 
+/// Whether a time has come to another step, so that it is worth writing down.
+pub(super) fn steps(before: u32, after: u32, step: u32) -> bool {
+    after / step > before / step
+}
+
 impl Entry {
-    pub(super) fn names(&self) -> impl Iterator<Item = &Seen> {
-        std::iter::once(&self.first).chain(self.more.iter().flat_map(|more| more.iter().rev()))
+    pub(super) fn new(key: Key, first: Row) -> Entry {
+        Entry { key, first, more: Box::default(), others: None, used: 0, dirty: false }
     }
 
-    pub(super) fn grade(&self, clients: &[IpAddr]) -> Grade {
-        if self.names().all(|seen| seen.kind.is_static()) {
-            return Grade::Static;
+    pub(super) fn rows(&self) -> impl Iterator<Item = (u8, &Row)> {
+        (0..GONE).zip(std::iter::once(&self.first).chain(&self.more))
+    }
+
+    /// The rows, the one seen last first.
+    pub(super) fn latest(&self) -> Vec<(u8, &Row)> {
+        let mut rows: Vec<(u8, &Row)> = self.rows().collect();
+        rows.sort_by_key(|(slot, row)| std::cmp::Reverse((row.last, *slot)));
+        rows
+    }
+
+    pub(super) fn row_mut(&mut self, slot: u8) -> Option<&mut Row> {
+        match usize::from(slot).checked_sub(1) {
+            None => Some(&mut self.first),
+            Some(place) => self.more.get_mut(place),
         }
-        let asked = self
-            .names()
-            .filter_map(|seen| seen.asker.as_ref())
-            .chain(self.askers.iter().flat_map(|askers| askers.iter()))
-            .any(|asker| clients.contains(asker));
-        if asked { Grade::Own } else { Grade::Other }
     }
 
-    pub(super) fn known(&self) -> Known {
-        let names: Vec<Name> =
-            self.names().take(NAMES_PER_EVENT_MAX).map(|seen| seen.name.clone()).collect();
-        let total = 1 + self.more.as_ref().map_or(0, |more| more.len());
-        Known { more: total - names.len(), names, marks: Vec::new() }
+    pub(super) fn slot_of(&self, name: &Name) -> Option<u8> {
+        let same = |row: &Row| row.name.name.as_str() == name.as_str();
+        self.rows().find(|(_, row)| same(row)).map(|(slot, _)| slot)
     }
 
-    /// Bytes it takes, roughly.
-    pub(super) fn cost(&self) -> u64 {
-        let askers = self.askers.as_ref().map_or(0, |askers| askers.len() * size_of::<IpAddr>());
-        self.names().map(Seen::cost).sum::<u64>() + askers as u64
+    pub(super) fn others(&self) -> &[Sighting] {
+        self.others.as_ref().map_or(&[], |others| others.as_slice())
     }
 
     /// When any of its names was seen last.
     pub(super) fn last(&self) -> u32 {
-        self.first.last
+        self.rows().map(|(_, row)| row.last).max().unwrap_or(0)
     }
 
-    /// Merges another sighting of a name that is known; some, with the asker who has no place by its name, if it is.
-    pub(super) fn update(&mut self, seen: &Seen) -> Option<Option<IpAddr>> {
-        if self.first.name == seen.name {
-            return Some(self.first.update(seen));
-        }
-        let more = self.more.as_mut()?;
-        let place = more.iter().position(|known| known.name == seen.name)?;
-        let known = more.get_mut(place)?;
-        let newer = seen.last >= known.last;
-        let asker = known.update(seen);
-        if newer {
-            self.move_up(place);
-        }
-        Some(asker)
+    /// When it was seen or used last.
+    pub(super) fn live(&self) -> u32 {
+        self.last().max(self.used)
     }
 
-    /// Puts a name that was seen again where its time says.
-    fn move_up(&mut self, place: usize) {
-        let Some(more) = self.more.as_mut() else { return };
-        let Some(last) = more.get(place).map(|seen| seen.last) else { return };
-        let end = more.partition_point(|other| other.last <= last);
-        if let Some(passed) = more.get_mut(place..end) {
-            passed.rotate_left(1);
+    /// Takes in another sighting of a name that is known; true if that is worth writing down.
+    pub(super) fn see(&mut self, slot: u8, news: &News<'_>) -> bool {
+        self.row_mut(slot).is_some_and(|row| row.see(news))
+    }
+
+    /// Notes that a client asked for a name, if it is known to have asked before: whether that is worth writing down.
+    pub(super) fn asked_again(&mut self, slot: u8, client: IpAddr, at: u32) -> Option<bool> {
+        let again = |last: &mut u32| {
+            let before = *last;
+            *last = before.max(at);
+            Some(steps(before, *last, SEEN_STEP))
+        };
+        let row = self.row_mut(slot)?;
+        if row.asker.as_ref().is_some_and(|asker| asker.address == client) {
+            return again(&mut row.asked);
         }
-        match more.last_mut() {
-            Some(latest) if end > place && latest.last == last && last >= self.first.last => {
-                std::mem::swap(latest, &mut self.first);
+        let same = |other: &&mut Sighting| other.row == slot && other.asker.address == client;
+        let known = self.others.as_mut()?.iter_mut().find(same)?;
+        again(&mut known.last)
+    }
+
+    /// Notes a client that had not asked for a name before.
+    pub(super) fn asked_first(&mut self, slot: u8, client: Arc<Client>, at: u32) {
+        match self.row_mut(slot) {
+            Some(row) if row.asker.is_none() => (row.asker, row.asked) = (Some(client), at),
+            Some(_) => self.add_other(Sighting { asker: client, last: at, row: slot }),
+            None => self.asked_gone(client, at),
+        }
+    }
+
+    /// Notes a client that asked for a name that is not kept.
+    pub(super) fn asked_gone(&mut self, client: Arc<Client>, at: u32) {
+        let others = self.others.iter_mut().flat_map(|others| others.iter_mut());
+        let mut gone = others.filter(|other| other.row == GONE);
+        match gone.find(|other| Arc::ptr_eq(&other.asker, &client)) {
+            Some(known) => known.last = known.last.max(at),
+            None => self.add_other(Sighting { asker: client, last: at, row: GONE }),
+        }
+    }
+
+    /// Adds a name. If there are too many, one makes room; it is returned, and may be the new one.
+    pub(super) fn add(&mut self, row: Row) -> Option<Row> {
+        if self.more.len() + 1 < NAMES_PER_ADDRESS_MAX {
+            let mut more = std::mem::take(&mut self.more).into_vec();
+            more.reserve_exact(1);
+            more.push(row);
+            self.more = more.into_boxed_slice();
+            return None;
+        }
+        let displaced = match self.displaced_by(&row) {
+            None => row,
+            Some(slot) => {
+                self.orphan(slot);
+                match self.row_mut(slot) {
+                    Some(old) => std::mem::replace(old, row),
+                    None => row,
+                }
             }
-            _ => {}
+        };
+        if let Some(asker) = displaced.asker.as_ref().filter(|_| !displaced.kind.is_static()) {
+            self.asked_gone(Arc::clone(asker), displaced.asked);
         }
-    }
-
-    /// Adds a name; the one seen least lately makes room if need be, and that may be this one.
-    pub(super) fn add(&mut self, seen: Seen) {
-        let more = self.more.get_or_insert_default();
-        if seen.last >= self.first.last {
-            more.push(std::mem::replace(&mut self.first, seen));
-        } else {
-            more.insert(more.partition_point(|other| other.last <= seen.last), seen);
-        }
-        if more.len() < NAMES_PER_ADDRESS_MAX {
-            return;
-        }
-        let evicted = more.remove(0);
-        self.remember_asker(evicted.asker);
-    }
-
-    pub(super) fn has_asker(&self, clients: &BTreeSet<IpAddr>) -> bool {
-        let mut named = self.names().filter_map(|seen| seen.asker);
-        named.any(|asker| clients.contains(&asker))
-            || self.askers.iter().flat_map(|askers| askers.iter()).any(|a| clients.contains(a))
-    }
-
-    pub(super) fn forget_askers(&mut self, clients: &BTreeSet<IpAddr>) {
-        let more = self.more.iter_mut().flat_map(|more| more.iter_mut());
-        for seen in std::iter::once(&mut self.first).chain(more) {
-            seen.asker.take_if(|asker| clients.contains(asker));
-        }
-        if let Some(askers) = &mut self.askers {
-            askers.retain(|asker| !clients.contains(asker));
-        }
-    }
-
-    pub(super) fn remember_asker(&mut self, asker: Option<IpAddr>) {
-        let Some(asker) = asker else { return };
-        let askers = self.askers.get_or_insert_default();
-        if askers.contains(&asker) {
-            return;
-        }
-        if askers.len() >= ASKERS_PER_ADDRESS_MAX {
-            askers.remove(0);
-        }
-        askers.push(asker);
+        Some(displaced)
     }
 }
 
-impl Seen {
-    /// Bytes it takes, roughly: its place in the map, itself, and the texts it does not share.
-    fn cost(&self) -> u64 {
-        let links = self.chain.iter().flat_map(|chain| chain.iter());
-        let texts: usize = links.map(|link| link.as_str().len() + LINK_BYTES).sum();
-        ADDRESS_BYTES + (self.name.as_str().len() + texts) as u64
+impl Row {
+    /// Merges another sighting of the same name, which history may bring after later ones.
+    fn see(&mut self, news: &News<'_>) -> bool {
+        let before = (self.first, self.last, self.kind);
+        self.first = self.first.min(news.first);
+        let newer = news.last >= self.last;
+        self.last = self.last.max(news.last);
+        if self.kind.is_static() || (newer && !news.kind.is_static()) {
+            self.kind = news.kind;
+        }
+        self.name.seen_first(self.first);
+        before.0 != self.first
+            || before.2.is_static() != self.kind.is_static()
+            || steps(before.1, self.last, SEEN_STEP)
     }
 
-    /// Merges another sighting of the same name, which history may bring after later ones; returns the asker who is
-    /// not, or no longer, its last.
-    fn update(&mut self, other: &Seen) -> Option<IpAddr> {
-        self.first = self.first.min(other.first);
-        let newer = other.last >= self.last;
-        self.last = self.last.max(other.last);
-        if self.kind.is_static() || (newer && !other.kind.is_static()) {
-            self.kind = other.kind;
-        }
-        match (self.asker, other.asker) {
-            (Some(old), Some(new)) if old != new && newer => {
-                self.asker = Some(new);
-                Some(old)
-            }
-            (Some(old), Some(new)) => (old != new).then_some(new),
-            (old, new) => {
-                self.asker = old.or(new);
-                None
-            }
-        }
+    pub(super) fn chain(&self) -> impl Iterator<Item = &Name> {
+        self.chain.iter().flat_map(|chain| chain.iter()).map(|link| &link.name)
     }
 }
 

@@ -1,0 +1,57 @@
+//! What comes in about one name of one address: a record of now, one of history, or what was saved.
+
+use std::net::IpAddr;
+
+use super::entry::Seen;
+use crate::engine::name::Name;
+use crate::engine::record::{Kind, Record};
+
+/// One sighting. Times are seconds since the Unix epoch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct News<'a> {
+    pub(super) name: &'a Name,
+    pub(super) first: u32,
+    pub(super) last: u32,
+    pub(super) asker: Option<IpAddr>,
+    pub(super) kind: Kind,
+    pub(super) chain: &'a [Name],
+    pub(super) how: How,
+}
+
+/// Where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// It was resolved just now: thresholds count it.
+    Live,
+    /// It was resolved before we looked.
+    History,
+    /// It was kept: whoever had room for it has it again.
+    Restored,
+}
+
+impl<'a> News<'a> {
+    pub(super) fn of(record: &'a Record, how: How) -> News<'a> {
+        let at = record.time.seconds();
+        News {
+            name: &record.name,
+            first: at,
+            last: at,
+            asker: record.client,
+            kind: record.kind,
+            chain: &record.chain,
+            how,
+        }
+    }
+
+    pub(super) fn restored(seen: &'a Seen) -> News<'a> {
+        News {
+            name: &seen.name,
+            first: seen.first,
+            last: seen.last,
+            asker: seen.asker,
+            kind: seen.kind,
+            chain: seen.chain.as_ref().map_or(&[], |chain| chain.as_slice()),
+            how: How::Restored,
+        }
+    }
+}

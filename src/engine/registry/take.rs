@@ -1,0 +1,311 @@
+//! How news gets into the registry, and how an address leaves it: with its books kept and its names given back.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::askers::Client;
+use super::entry::{Entry, Row, Seen};
+use super::names::Shared;
+use super::news::{How, News};
+use super::saved::{Asker, Saved};
+use super::table::Place;
+use super::{Alert, Inserted, Registry};
+use crate::engine::mark::Alarm;
+use crate::engine::time::Wall;
+
+impl Registry {
+    /// Takes one sighting in.
+    pub(super) fn take(&self, address: IpAddr, news: &News<'_>) -> Inserted {
+        self.changes.fetch_add(1, Relaxed);
+        let mut place = self.table.lock(address);
+        let Some(entry) = place.entry() else { return self.take_address(&mut place, news) };
+        let Some(slot) = entry.slot_of(news.name) else { return self.take_name(&mut place, news) };
+        let mut worth = entry.see(slot, news);
+        if let Some(client) = news.asker {
+            let again = entry.asked_again(slot, client, news.last);
+            worth |= again.unwrap_or(true);
+            if again.is_none() {
+                self.take_asker(entry, slot, client, news.last);
+            }
+        }
+        if worth {
+            place.changed();
+        }
+        Inserted::Seen
+    }
+
+    /// The first name of an address that was not known.
+    fn take_address(&self, place: &mut Place<'_>, news: &News<'_>) -> Inserted {
+        let client = news.asker.and_then(|asker| self.clients.of(asker));
+        let floods = self.floods(place, client.as_ref(), news);
+        if !self.room.fits(client.as_ref(), news.how == How::Restored) {
+            return Inserted::LeftOut;
+        }
+        let row = self.row(place, client, news, floods);
+        let entry = Entry::new(place.key, row);
+        self.book(&entry, 1);
+        place.put(entry);
+        place.changed();
+        self.room.addresses.fetch_add(1, Relaxed);
+        Inserted::New
+    }
+
+    /// Another name of an address that is known.
+    fn take_name(&self, place: &mut Place<'_>, news: &News<'_>) -> Inserted {
+        let client = news.asker.and_then(|asker| self.clients.of(asker));
+        let floods = self.floods(place, client.as_ref(), news);
+        if !self.room.fits_name(client.as_ref(), news.how == How::Restored) {
+            return self.take_asker_alone(place, client, news);
+        }
+        let row = self.row(place, client, news, floods);
+        let Some(entry) = place.entry() else { return Inserted::LeftOut };
+        let displaced = self.changing(entry, |entry| entry.add(row));
+        if let Some(row) = displaced {
+            self.release(row);
+        }
+        place.changed();
+        Inserted::New
+    }
+
+    /// There is no room for the name. The address is evidence already; at least its asker is to be known.
+    fn take_asker_alone(
+        &self,
+        place: &mut Place<'_>,
+        client: Option<Arc<Client>>,
+        news: &News<'_>,
+    ) -> Inserted {
+        let client = client.filter(|_| !news.kind.is_static());
+        if let (Some(client), Some(entry)) = (client, place.entry()) {
+            self.changing(entry, |entry| entry.asked_gone(client, news.last));
+            place.changed();
+        }
+        Inserted::LeftOut
+    }
+
+    fn take_asker(&self, entry: &mut Entry, slot: u8, client: IpAddr, at: u32) {
+        if let Some(client) = self.clients.of(client) {
+            self.changing(entry, |entry| entry.asked_first(slot, client, at));
+        }
+    }
+
+    fn row(
+        &self,
+        place: &Place<'_>,
+        client: Option<Arc<Client>>,
+        news: &News<'_>,
+        floods: bool,
+    ) -> Row {
+        let name = self.names.intern(news.name, news.first);
+        name.seen_first(news.first);
+        name.join();
+        if floods {
+            name.mark_flood();
+        }
+        if news.how == How::Live && name.widen(news.last) {
+            self.raise(Alarm::ManyAddresses, place, news);
+        }
+        let chain: Vec<Arc<Shared>> =
+            news.chain.iter().map(|link| self.names.intern(link, news.first)).collect();
+        Row {
+            name,
+            chain: (!chain.is_empty()).then(|| Box::new(chain)),
+            asker: client,
+            asked: news.last,
+            first: news.first,
+            last: news.last,
+            kind: news.kind,
+        }
+    }
+
+    /// Counts a name that is new to us; true if its asker brings too many of them.
+    fn floods(&self, place: &Place<'_>, client: Option<&Arc<Client>>, news: &News<'_>) -> bool {
+        let Some(client) = client.filter(|_| news.how == How::Live) else { return false };
+        let is_new = self.names.facts(news.name).is_none_or(|facts| facts.addresses == 0);
+        let floods = is_new && client.floods(news.last);
+        if floods {
+            self.raise(Alarm::NameFlood, place, news);
+        }
+        floods
+    }
+
+    fn raise(&self, alarm: Alarm, place: &Place<'_>, news: &News<'_>) {
+        let (name, address) = (news.name.clone(), IpAddr::from(place.key));
+        let at = Wall(u64::from(news.last) * 1_000_000);
+        self.alarms.raise(Alert { alarm, name, address, client: news.asker, count: 1, at });
+    }
+
+    /// Everything that is known of an address; nothing if it was forgotten.
+    pub fn saved(&self, address: IpAddr) -> Option<Saved> {
+        self.table.with(address, Saved::of)
+    }
+
+    /// Takes in what was saved of an address, beside what is known by now: in any order, and as often as you like.
+    /// Shares do not bound it, the whole does.
+    pub fn restore(&self, address: IpAddr, saved: &Saved) -> Inserted {
+        let mut result = Inserted::Seen;
+        for (index, seen) in saved.names.iter().enumerate().rev() {
+            let mut news = News::restored(seen);
+            // The latest asker is among them, with its own time.
+            news.asker
+                .take_if(|_| saved.askers.iter().any(|asker| usize::from(asker.name) == index));
+            match self.take(address, &news) {
+                Inserted::Seen => {}
+                other => result = other,
+            }
+        }
+        if let Some(used) = saved.used {
+            self.restore_used(address, used);
+        }
+        for asker in &saved.askers {
+            self.restore_asker(address, saved.names.get(usize::from(asker.name)), *asker);
+        }
+        result
+    }
+
+    fn restore_used(&self, address: IpAddr, used: u32) {
+        let mut place = self.table.lock(address);
+        if let Some(entry) = place.entry().filter(|entry| entry.used < used) {
+            entry.used = used;
+            place.changed();
+        }
+    }
+
+    fn restore_asker(&self, address: IpAddr, name: Option<&Seen>, asker: Asker) {
+        let mut place = self.table.lock(address);
+        let Some(entry) = place.entry() else { return };
+        let slot = name.and_then(|seen| entry.slot_of(&seen.name));
+        let known = slot.and_then(|slot| entry.asked_again(slot, asker.address, asker.last));
+        let Some(client) = self.clients.of(asker.address).filter(|_| known.is_none()) else {
+            if known == Some(true) {
+                place.changed();
+            }
+            return;
+        };
+        self.changing(entry, |entry| match slot {
+            Some(slot) => entry.asked_first(slot, client, asker.last),
+            None => entry.asked_gone(client, asker.last),
+        });
+        place.changed();
+    }
+
+    /// Throws an address out if it was neither seen nor used since `before`; true if it went.
+    pub(super) fn throw_out(&self, address: IpAddr, before: u32) -> bool {
+        let mut place = self.table.lock(address);
+        place.entry().is_some_and(|entry| entry.live() < before || before == u32::MAX)
+            && self.take_out(&mut place)
+    }
+
+    /// Takes one asker's own evidence from an address; true if the address went with it.
+    pub(super) fn shed(&self, client: &Arc<Client>, address: IpAddr) -> bool {
+        let mut place = self.table.lock(address);
+        let Some(entry) = place.entry() else { return false };
+        let (rows, is_empty) = self.changing(entry, |entry| entry.shed(client));
+        rows.into_iter().for_each(|row| self.release(row));
+        self.changes.fetch_add(1, Relaxed);
+        if is_empty {
+            return self.take_out(&mut place);
+        }
+        place.changed();
+        false
+    }
+
+    fn take_out(&self, place: &mut Place<'_>) -> bool {
+        let Some(entry) = place.take() else { return false };
+        self.book(&entry, -1);
+        self.room.addresses.fetch_sub(1, Relaxed);
+        self.changes.fetch_add(1, Relaxed);
+        let Entry { first, more, .. } = entry;
+        std::iter::once(first).chain(more).for_each(|row| self.release(row));
+        place.changed();
+        true
+    }
+
+    fn release(&self, row: Row) {
+        row.name.leave();
+        self.names.release(row.name);
+        for link in row.chain.into_iter().flat_map(|chain| *chain) {
+            self.names.release(link);
+        }
+    }
+
+    /// Changes an entry and books what that does to whoever pays.
+    pub(super) fn changing<R>(&self, entry: &mut Entry, change: impl FnOnce(&mut Entry) -> R) -> R {
+        let mut bill = Bill::default();
+        bill.add(entry, -1);
+        let result = change(entry);
+        bill.add(entry, 1);
+        self.settle(bill);
+        result
+    }
+
+    fn book(&self, entry: &Entry, sign: i64) {
+        let mut bill = Bill::default();
+        bill.add(entry, sign);
+        self.settle(bill);
+    }
+
+    fn settle(&self, bill: Bill) {
+        for (client, addresses, bytes) in bill.0.into_values() {
+            self.room.bytes.fetch_add(bytes.cast_unsigned(), Relaxed);
+            if let Some(client) = client {
+                // Wraps as a difference is meant to.
+                client.bytes.fetch_add(bytes.cast_unsigned(), Relaxed);
+                client.addresses.fetch_add(addresses.cast_unsigned(), Relaxed);
+            }
+        }
+    }
+}
+
+/// What changes on whose account: addresses and bytes.
+#[derive(Default)]
+struct Bill(HashMap<Option<IpAddr>, Change>);
+
+type Change = (Option<Arc<Client>>, isize, i64);
+
+impl Bill {
+    fn add(&mut self, entry: &Entry, sign: i64) {
+        for (client, addresses, bytes) in entry.bill() {
+            let account = self.0.entry(client.map(|client| client.address));
+            let (_, had, took) = account.or_insert_with(|| (client.cloned(), 0, 0));
+            *had += isize::try_from(sign).unwrap_or(0) * isize::try_from(addresses).unwrap_or(0);
+            *took += sign * i64::try_from(bytes).unwrap_or(i64::MAX);
+        }
+    }
+}
+
+impl Saved {
+    fn of(entry: &Entry) -> Saved {
+        let rows = entry.latest();
+        let place = |slot: u8| rows.iter().position(|(other, _)| *other == slot);
+        let index = |slot| place(slot).and_then(|at| u16::try_from(at).ok());
+        let first = rows.iter().filter_map(|(slot, row)| {
+            let asker = row.asker.as_ref()?.address;
+            Some(Asker { address: asker, last: row.asked, name: index(*slot)? })
+        });
+        let others = entry.others().iter().map(|other| Asker {
+            address: other.asker.address,
+            last: other.last,
+            name: index(other.row).unwrap_or(Asker::UNNAMED),
+        });
+        let mut askers: Vec<Asker> = first.chain(others).collect();
+        askers.sort_unstable_by_key(|asker| (asker.name, asker.address));
+        let names = rows.iter().map(|(slot, row)| row.seen(index(*slot), &askers)).collect();
+        Saved { names, askers, used: Some(entry.used).filter(|used| *used > 0) }
+    }
+}
+
+impl Row {
+    fn seen(&self, index: Option<u16>, askers: &[Asker]) -> Seen {
+        let own = askers.iter().filter(|asker| Some(asker.name) == index);
+        Seen {
+            name: self.name.name.clone(),
+            first: self.first,
+            last: self.last,
+            asker: own.max_by_key(|asker| asker.last).map(|asker| asker.address),
+            kind: self.kind,
+            chain: self.chain.is_some().then(|| Box::new(self.chain().cloned().collect())),
+        }
+    }
+}
