@@ -201,3 +201,16 @@ fn scope_and_health_together_accuse_nobody_of_anothers_look_up_on_bad_evidence()
     source.mark_down();
     assert_eq!(said(&in_the_end(&engine, at(15_000))), (Verdict::Drop, Reason::Unhealthy));
 }
+
+#[test]
+fn a_packet_that_passes_when_its_time_is_up_passes_once() {
+    let accept = Some(OnUnhealthy::Accept);
+    let (engine, source) =
+        engine(EvidenceRules { on_unhealthy: accept, ..EvidenceRules::default() });
+    assert!(matches!(engine.packet(web(), 0, 1, at(0)), Step::Hold(_)));
+    source.mark_down();
+    let answers = engine.expire(0, at(0) + HOLD_MAX);
+    assert_eq!(said(&answers[0].decision), (Verdict::Accept, Reason::Unhealthy));
+    let copy = engine.packet(web(), 0, 2, at(1) + HOLD_MAX);
+    assert!(matches!(copy, Step::Copy(_)), "{copy:?}");
+}
