@@ -11,5 +11,6 @@
 mod cli;
 mod docs;
 mod lists;
+mod simulation;
 mod support;
 mod tidy;
