@@ -193,6 +193,12 @@ impl<T> Hold<T> {
     /// Takes out one packet that waits for nothing more.
     pub fn let_go(&mut self, flow: &Flow, now: Mono) -> Option<Left<T>> {
         let left = self.take(flow, now)?;
+        self.linger(flow, now);
+        Some(left)
+    }
+
+    /// A packet that waited has been let through: its copies are known for a while.
+    pub fn linger(&mut self, flow: &Flow, now: Mono) {
         if self.lingering.len() >= HELD_MAX
             && let Some((_, oldest)) = self.lingering.pop_front()
         {
@@ -200,7 +206,6 @@ impl<T> Hold<T> {
         }
         self.lingering.push_back((now + LINGER, *flow));
         self.let_through.insert(*flow);
-        Some(left)
     }
 
     /// Takes out packets of `lane` whose time is up, at most `limit`; they are to be refused.
