@@ -221,7 +221,7 @@ fn private_networks_are_judged_if_asked_for() {
             assert_eq!(first.is_ok(), policy == "allow", "{near}: {first:?}");
             if policy == "judge" {
                 assert_eq!(stand.verdict(at(near, PORT))["reason"], "never-resolved");
-                stand.resolve(from, "near.example", near);
+                stand.resolve(from, "near.internal", near);
                 connect(&stand.lab.ct, at(near, PORT), SOON).expect("resolved");
             }
             // The host itself is nobody else's.
