@@ -3,6 +3,7 @@
 mod containers;
 mod explain;
 mod lists;
+mod paint;
 mod replay;
 mod rules;
 mod run;

@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::lists::Place;
+use super::paint::Paint;
 use super::table::{Align, Table};
 use super::{Answer, say, say_json, words};
 use crate::control::{Container, Docker, DockerState, LearningState, Question, Refusal, Status};
@@ -35,14 +36,18 @@ pub(super) fn run(args: &StatusArgs) -> Result<Answer> {
     if place.json {
         say_json(&status)?;
     } else {
-        say(&tell(&status, clock::wall()))?;
+        say(&tell(&status, clock::wall(), Paint::stdout()))?;
     }
     Ok(Answer::Fine)
 }
 
-fn tell(status: &Status, now: Wall) -> String {
-    let mut lines = vec![daemon(status, now), evidence(status), docker(&status.docker, now)];
+fn tell(status: &Status, now: Wall, paint: Paint) -> String {
+    let mut lines = vec![daemon(status, now), evidence(status, paint), docker(&status.docker, now)];
     lines.push(totals(status));
+    if !status.sources.is_empty() {
+        lines.push(String::new());
+        lines.extend(sources(status, paint));
+    }
     if !status.containers.is_empty() {
         lines.push(String::new());
         lines.extend(containers(&status.containers, now));
@@ -87,11 +92,14 @@ fn learning(learning: &LearningState) -> String {
     )
 }
 
-fn evidence(status: &Status) -> String {
+fn evidence(status: &Status, paint: Paint) -> String {
     let evidence = &status.evidence;
     let state = match evidence.healthy {
         true => "healthy".to_owned(),
-        false => format!("NOT HEALTHY: {}", evidence.why.join("; ")),
+        false => {
+            let why = words::plain(&evidence.why.join("; "));
+            paint.bad(&format!("NOT HEALTHY: {why}"))
+        }
     };
     let last = evidence.last_line_ms.map_or_else(
         || "none read yet".to_owned(),
@@ -101,6 +109,49 @@ fn evidence(status: &Status) -> String {
         "DNS evidence: {state}; {} addresses known, {} lines read, {last}",
         evidence.records, evidence.lines
     )
+}
+
+/// One line a source, and how long a packet waits for the slowest.
+fn sources(status: &Status, paint: Paint) -> Vec<String> {
+    let mut table = Table::new(&[
+        ("DNS SOURCE", Align::Cut),
+        ("STATE", Align::Left),
+        ("LINES", Align::Right),
+        ("LOST", Align::Right),
+        ("LAST", Align::Right),
+        ("LAG", Align::Right),
+        ("DELAY P99.9", Align::Right),
+        ("HOLD", Align::Right),
+    ]);
+    for source in &status.sources {
+        let state = match (source.up, &source.doubt) {
+            (false, _) => "DOWN",
+            (true, Some(_)) => "DOUBTED",
+            (true, None) => "up",
+        };
+        let delay = source.delay.map_or_else(words::dash, |delay| words::micros(delay.p999_us));
+        table.row(vec![
+            words::plain(&source.label),
+            state.to_owned(),
+            source.lines.to_string(),
+            source.lost.to_string(),
+            source.last_line_ms.map_or_else(words::dash, words::span),
+            words::micros(source.lag_us),
+            delay,
+            words::micros(source.bound_us),
+        ]);
+    }
+    let mut lines = table.lines();
+    for (line, source) in lines.iter_mut().skip(1).zip(&status.sources) {
+        // Rather a long line than half of what one looks for. A source that is down says all by that.
+        match source.doubt.as_deref() {
+            Some(why) if source.up => *line = paint.bad(&format!("{line}  {}", words::plain(why))),
+            Some(_) => *line = paint.bad(line),
+            None => {}
+        }
+    }
+    lines.push(format!("A packet is held for {} at most.", words::micros(status.hold_us)));
+    lines
 }
 
 fn docker(docker: &Docker, now: Wall) -> String {

@@ -36,7 +36,7 @@ fn status(containers: &serde_json::Value) -> Status {
 
 #[test]
 fn what_is_wrong_is_loud_and_nothing_of_strangers_reaches_the_terminal() {
-    let text = tell(&status(&json!([])), Wall(10_000_000));
+    let text = tell(&status(&json!([])), Wall(10_000_000), Paint::always(false));
     assert!(text.contains("NO RULES IN THE KERNEL"), "{text}");
     assert!(text.contains("NOT HEALTHY: file:/log down"), "{text}");
     assert!(text.contains("Docker: DOWN since 9 s ago: no [2J socket"), "{text}");
@@ -56,7 +56,7 @@ fn a_container_is_one_line_and_its_gaps_come_last() {
         "accepted": 10, "held": 2, "refused": 1,
         "last_refusal": {"at": "1970-01-01T00:00:07.000000Z", "dst": "203.0.113.9", "port": 443,
             "proto": "tcp", "reason": "never-resolved"}});
-    let text = tell(&status(&json!([web])), Wall(10_000_000));
+    let text = tell(&status(&json!([web])), Wall(10_000_000), Paint::always(false));
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines.iter().all(|line| line.chars().count() <= 100), "{text}");
     let row = lines.iter().find(|line| line.starts_with("web")).unwrap();
@@ -67,4 +67,40 @@ fn a_container_is_one_line_and_its_gaps_come_last() {
         lines[lines.len() - 2..],
         ["  web: it uses the host's network", "  web: label synhold.mode is not followed: no"]
     );
+}
+
+#[test]
+fn a_source_that_is_not_to_be_trusted_is_red_where_there_are_colours() {
+    let mut status = status(&json!([]));
+    let source = |label: &str, up: bool, doubt: Option<&str>| {
+        json!({"label": label, "up": up, "doubt": doubt, "lines": 1234, "records": 7, "skipped": 0, "lost": 3,
+            "lag_us": 1260, "last_line_ms": 4000, "bound_us": 50000,
+            "delay": {"samples": 5000, "p999_us": 2400, "longest_us": 9000}})
+    };
+    status.hold_us = 750_000;
+    status.sources = serde_json::from_value(json!([
+        source("file:/log", true, None),
+        source("journal:dnsmasq.service", false, Some("down")),
+        source("docker:dns", true, Some("lost lines within the last minute")),
+    ]))
+    .unwrap();
+    let plain = tell(&status, Wall(10_000_000), Paint::always(false));
+    assert!(!plain.contains('\u{1b}'));
+    let row = |text: &str, label: &str| {
+        text.lines().find(|l| l.contains(label) && l.contains("50 ms")).map(str::to_owned)
+    };
+    let cells = row(&plain, "file:/log").unwrap();
+    let cells: Vec<&str> = cells.split_whitespace().collect();
+    assert_eq!(
+        cells,
+        ["file:/log", "up", "1234", "3", "4", "s", "1.2", "ms", "2.4", "ms", "50", "ms"]
+    );
+    assert!(row(&plain, "docker:dns").unwrap().ends_with("lost lines within the last minute"));
+    assert!(plain.contains("A packet is held for 750 ms at most."), "{plain}");
+
+    let painted = tell(&status, Wall(10_000_000), Paint::always(true));
+    let red = |label: &str| row(&painted, label).unwrap().starts_with("\u{1b}[1;31m");
+    assert_eq!(["file:/log", "journal:dnsmasq", "docker:dns"].map(red), [false, true, true]);
+    assert!(painted.contains("\u{1b}[1;31mNOT HEALTHY"), "{painted}");
+    assert_eq!(painted.replace("\u{1b}[1;31m", "").replace("\u{1b}[0m", ""), plain);
 }

@@ -39,6 +39,15 @@ pub fn ago(then: Wall, now: Wall) -> String {
     format!("{} ago", span(now.0.saturating_sub(then.0) / 1000))
 }
 
+/// A time in microseconds, below a second or two.
+pub fn micros(micros: u64) -> String {
+    match micros {
+        0..1_000 => format!("{micros} us"),
+        1_000..10_000 => format!("{}.{} ms", micros / 1_000, micros % 1_000 / 100),
+        _ => span(micros / 1_000),
+    }
+}
+
 /// A time in milliseconds, in its largest unit.
 pub fn span(ms: u64) -> String {
     const SECOND: u64 = 1000;
@@ -67,6 +76,8 @@ mod tests {
         let spans: Vec<String> =
             [7, 1_999, 90_000, 119_999, 7_199_999, 86_400_000, 172_800_000].map(span).into();
         assert_eq!(spans, ["7 ms", "1999 ms", "90 s", "119 s", "119 min", "24 h", "2 d"]);
+        let short: Vec<String> = [0, 999, 1_260, 50_000, 2_500_000].map(micros).into();
+        assert_eq!(short, ["0 us", "999 us", "1.2 ms", "50 ms", "2 s"]);
         assert_eq!(ago(Wall(1_000_000), Wall(4_000_000)), "3 s ago");
         assert_eq!(ago(Wall(4_000_000), Wall(1_000_000)), "0 ms ago", "a clock was set");
     }

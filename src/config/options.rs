@@ -121,8 +121,8 @@ pub struct DaemonOptions {
     /// Where the registry is kept [default: /var/lib/synhold]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Where DNS records come from: spawn, file:PATH, fifo:PATH, docker:NAME (a container's log) or stdin; repeatable
-    /// [default: spawn]
+    /// Where DNS records come from: spawn, file:PATH, fifo:PATH, docker:NAME (a container's log),
+    /// journal:UNIT (a systemd unit's) or stdin; repeatable [default: spawn]
     #[arg(long, value_name = "SPEC")]
     #[serde(default)]
     pub dns_source: Vec<String>,

@@ -10,8 +10,11 @@ use crate::netlink::{Attr, Attrs, GENMSG_LEN, Garbled, Message};
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_STATUS: u16 = 3;
+const CTA_PROTOINFO: u16 = 4;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
+const CTA_PROTOINFO_TCP: u16 = 1;
+const CTA_PROTOINFO_TCP_STATE: u16 = 1;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_IP_V4_SRC: u16 = 1;
@@ -23,6 +26,8 @@ const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
 // linux/netfilter/nf_conntrack_common.h: both sides have sent, and more than once.
 const IPS_ASSURED: u32 = 1 << 2;
+// linux/netfilter/nf_conntrack_tcp.h: neither being opened nor being closed.
+const TCP_CONNTRACK_ESTABLISHED: u8 = 3;
 const NLA_F_NESTED: u16 = 1 << 15;
 
 /// A flow as whoever opened it sees it, before any address translation.
@@ -47,8 +52,8 @@ pub struct Flow {
 pub struct Entry {
     /// The flow.
     pub flow: Flow,
-    /// Whether both sides have taken part, so that it is no mere attempt.
-    pub assured: bool,
+    /// Whether both sides have taken part, so that it is no mere attempt, and neither has begun to close it.
+    pub open: bool,
     family: u8,
     tuple: Vec<u8>,
     id: Vec<u8>,
@@ -67,7 +72,7 @@ impl Entry {
         }
         Ok(Entry {
             flow: flow(tuple, attrs.need(CTA_TUPLE_REPLY, "flow's reply tuple")?)?,
-            assured: attrs.be32(CTA_STATUS, "flow's status")?.unwrap_or(0) & IPS_ASSURED != 0,
+            open: is_open(&attrs)?,
             family,
             tuple: tuple.to_vec(),
             id: attrs.need(CTA_ID, "flow's id")?.to_vec(),
@@ -84,6 +89,14 @@ impl Entry {
         attrs.extend(self.zone.as_ref().map(|zone| Attr::Value(CTA_ZONE, zone.clone())));
         (crate::netlink::genmsg(self.family.into(), 0), attrs)
     }
+}
+
+fn is_open(attrs: &Attrs<'_>) -> Result<bool, Garbled> {
+    let status = attrs.be32(CTA_STATUS, "flow's status")?.unwrap_or(0);
+    let state = attrs.nest(CTA_PROTOINFO)?.nest(CTA_PROTOINFO_TCP)?.get(CTA_PROTOINFO_TCP_STATE);
+    // Other protocols have no state.
+    let closing = state.is_some_and(|state| state != [TCP_CONNTRACK_ESTABLISHED]);
+    Ok(status & IPS_ASSURED != 0 && !closing)
 }
 
 fn flow(original: &[u8], reply: &[u8]) -> Result<Flow, Garbled> {

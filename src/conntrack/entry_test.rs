@@ -52,7 +52,7 @@ fn a_flow_is_read_and_named_again_by_the_same_bytes() {
     let [src, dst, peer] =
         ["172.17.0.2", "203.0.113.9", "10.0.0.53"].map(|text| text.parse().unwrap());
     assert_eq!(entry.flow, Flow { proto: 17, src, dst, sport: 40_000, dport: 53, peer });
-    assert!(entry.assured);
+    assert!(entry.open);
     let (header, attrs) = entry.name();
     assert_eq!(header, genmsg(libc::AF_INET, 0));
     let kinds = |attrs: &[Attr]| {
@@ -67,6 +67,26 @@ fn a_flow_is_read_and_named_again_by_the_same_bytes() {
     wanted.remove(3);
     wanted.remove(1);
     assert_eq!(kinds(&attrs), kinds(&wanted));
+}
+
+#[test]
+fn a_flow_that_is_being_opened_or_closed_is_not_open() {
+    for (status, state_of, open) in [
+        (6, Some(3), true),
+        (6, Some(7), false),
+        (2, Some(3), false),
+        (6, None, true),
+        (2, None, false),
+    ] {
+        let state = |state: u8| {
+            let state = Attr::Value(CTA_PROTOINFO_TCP_STATE, vec![state]);
+            Attr::Nest(CTA_PROTOINFO, vec![Attr::Nest(CTA_PROTOINFO_TCP, vec![state])])
+        };
+        let mut attrs: Vec<Attr> = whole().drain(..3).collect();
+        attrs.push(Attr::be32(CTA_STATUS, status));
+        attrs.extend(state_of.map(state));
+        assert_eq!(read(&message(&attrs)).unwrap().open, open, "{status} {state_of:?}");
+    }
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Channel {
         Err(Error::Busy)
     }
 
-    /// At most `most` of the flows in which both sides have taken part, of those that `wanted` says.
+    /// At most `most` of the open flows in which both sides have taken part, of those that `wanted` says.
     ///
     /// # Errors
     /// If the table cannot be read.
@@ -70,7 +70,7 @@ impl Channel {
         let mut flows = Vec::new();
         // Torn or not, what it gave was there; an entry that moved is not worth a second walk.
         self.walker.dump(|entry: Entry| {
-            if flows.len() < most && entry.assured && wanted(&entry.flow) {
+            if flows.len() < most && entry.open && wanted(&entry.flow) {
                 flows.push(entry.flow);
             }
             Ok(())

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::when;
 use crate::engine::event::Totals;
 use crate::engine::flow::Proto;
-use crate::engine::health::Evidence;
+use crate::engine::health::{Evidence, SourceState};
 use crate::engine::judge::{Mode, Scope};
 use crate::engine::wish::{Refusal as RefusedBy, Treatment};
 use crate::engine::{Grade, Name, Reason, Verdict, Wall};
@@ -48,6 +48,12 @@ pub struct Status {
     pub rules: Option<String>,
     /// Whether the absence of a record proves anything.
     pub evidence: Evidence,
+    /// How long a packet is held at this moment, in microseconds.
+    #[serde(default)]
+    pub hold_us: u64,
+    /// Each DNS source by itself.
+    #[serde(default)]
+    pub sources: Vec<SourceState>,
     /// Packets that wait for a record at this moment.
     pub held_now: u64,
     /// Counts since start.

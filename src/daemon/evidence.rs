@@ -13,9 +13,10 @@ use super::shared::Shared;
 use super::truth::Order;
 use crate::dns::{self, Answer, SpawnConfig, Stop};
 use crate::engine::event::{Body, Event, RecordBody};
-use crate::engine::health::{Batch, SourceHealth};
+use crate::engine::health::{Batch, Disk, SourceHealth};
+use crate::engine::limits::{DELAY_MAX, LOOK_TICK};
 use crate::engine::registry::Inserted;
-use crate::engine::{Record, Verdict, Wall};
+use crate::engine::{Mono, Record, Verdict, Wall};
 
 /// The running readers.
 pub struct Readers {
@@ -44,6 +45,12 @@ struct Reader {
     health: Arc<SourceHealth>,
     states: Sender<SourceState>,
     was_up: bool,
+    /// When it was last looked whether there is anything to be read.
+    began: Mono,
+    /// When the bytes were there that are being read.
+    behind: Mono,
+    /// Something of them was worth measuring.
+    dated: bool,
 }
 
 impl Readers {
@@ -71,6 +78,9 @@ impl Readers {
                 health: Arc::clone(health),
                 states: states.clone(),
                 was_up: false,
+                began: Mono(0),
+                behind: Mono(0),
+                dated: false,
             };
             let thread = std::thread::Builder::new()
                 .name("dns".to_owned())
@@ -120,9 +130,51 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// Measures how long a record took: since its line was logged, where that is known, and as long as a packet waited
+    /// for it, or came too late for.
+    fn measure(&mut self, logged: Option<Wall>, waited: Option<Duration>) {
+        if !self.was_up {
+            return;
+        }
+        let (mono, wall) = (clock::mono(), clock::wall());
+        self.dated |= logged.is_some();
+        let took =
+            logged.and_then(|logged| wall.0.checked_sub(logged.0)).map(Duration::from_micros);
+        for took in took.filter(|took| *took <= DELAY_MAX).into_iter().chain(waited) {
+            self.health.delays.observe(took, mono);
+        }
+    }
+}
+
 impl dns::Sink for Reader {
     fn behind(&mut self) {
-        self.health.fell_behind(clock::mono());
+        self.behind = clock::mono();
+        self.health.fell_behind(self.behind);
+    }
+
+    fn looking(&mut self) {
+        self.began = clock::mono();
+    }
+
+    fn looked(&mut self) {
+        self.health.looked(self.began);
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.health.delays.is_known(clock::mono()).then_some(LOOK_TICK)
+    }
+
+    fn disk(&mut self, disk: Disk) {
+        if self.health.set_disk(disk, clock::wall()) {
+            let what = match disk {
+                Disk::Fine => "can be written again",
+                Disk::Full => "cannot be written: its disk is full",
+                Disk::ReadOnly => "cannot be written: its disk is read-only",
+            };
+            let message = format!("DNS source {} {what}", self.health.label);
+            self.shared.report_health("source", disk == Disk::Fine, message);
+        }
     }
 
     fn answer(&mut self, answer: Answer<'_>) {
@@ -131,6 +183,7 @@ impl dns::Sink for Reader {
         let now = at.wall;
         let history = !self.was_up;
         let undated = history && answer.logged.is_none();
+        let logged = answer.logged;
         let Some(mut record) = answer.to_record(now) else { return };
         // What a file held before us may have been asked for at any time.
         let asked = if undated { Wall(0) } else { record.time };
@@ -143,6 +196,7 @@ impl dns::Sink for Reader {
             true => engine.recall(&record, at),
             false => engine.record(&record, at),
         };
+        self.measure(logged, recorded.waited);
         if let Inserted::Rejected(inside) = recorded.inserted {
             // What a file held before us was told when it was read first.
             if !undated {
@@ -178,7 +232,11 @@ impl dns::Sink for Reader {
     }
 
     fn caught_up(&mut self) {
-        self.health.caught_up(clock::mono());
+        let now = clock::mono();
+        self.health.caught_up(now);
+        if self.was_up && !self.dated {
+            self.health.delays.observe(now.since(self.behind), now);
+        }
     }
 
     fn note(&mut self, what: &str) {

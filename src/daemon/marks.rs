@@ -1,15 +1,15 @@
-//! How far the log of each container that is a DNS source was read, kept across restarts.
+//! How far the log of each container and the journal of each unit that is a DNS source was read, kept across restarts.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::dns;
+use crate::dns::{self, journal};
 use crate::docker::{self, logs};
 use crate::engine::health::Skip;
 use crate::engine::limits::LOG_HISTORY;
@@ -25,17 +25,27 @@ const OVERLAP: Duration = Duration::from_secs(10);
 const FILE_BYTES_MAX: u64 = 4096;
 const VERSION: u64 = 1;
 
-/// One mark for each source that is a container's log.
+/// One mark for each source that somebody else keeps: a container's log, or a journal.
 #[derive(Debug, Default)]
 pub struct Marks(Vec<Mark>);
 
+/// Whose log it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Container,
+    Unit,
+}
+
 #[derive(Debug)]
 struct Mark {
+    of: Of,
     name: String,
     /// None if nothing may be written.
     path: Option<PathBuf>,
     /// The time of the last line that was taken in, in microseconds; 0 before the first.
     read: AtomicU64,
+    /// The journal's name for that line; empty for a container's log.
+    cursor: Mutex<String>,
     saved: AtomicU64,
 }
 
@@ -46,54 +56,67 @@ struct Saved {
     version: u64,
     /// Of the last line read, in RFC 3339.
     read_until: String,
+    /// Its name in the journal, where it is in one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    cursor: String,
 }
 
 /// How far each log had been read at one moment.
-pub struct Reached(Vec<u64>);
+pub struct Reached(Vec<journal::Place>);
 
 impl Marks {
     /// The marks of the sources of `config`, as they were left. `forgotten` if nothing is known of what was read up to
     /// there: then all is to be read anew.
     pub fn load(config: &Config, forgotten: bool) -> Marks {
-        let mark = |name: &str| {
-            let path = config.state_dir.join(format!("dns-docker-{name}.json"));
+        let containers = config.resolver_containers().into_iter().map(|name| (Of::Container, name));
+        let units = config.sources.iter().filter_map(dns::Spec::unit).map(|unit| (Of::Unit, unit));
+        let mark = |(of, name): (Of, &str)| {
+            let path = config.state_dir.join(of.file(name));
             let path = (!config.memory_only).then_some(path);
-            let read = path.as_deref().filter(|_| !forgotten).and_then(load).unwrap_or_default().0;
-            Mark { name: name.to_owned(), path, read: read.into(), saved: read.into() }
+            let left = path.as_deref().filter(|_| !forgotten).and_then(load);
+            Mark::new(of, name, path, left.unwrap_or_default())
         };
-        Marks(config.resolver_containers().into_iter().map(mark).collect())
+        Marks(containers.chain(units).map(mark).collect())
     }
 
     /// From when on to read the log of `name`.
-    fn since(&self, name: &str, now: Wall) -> Wall {
-        let before = |moment: Wall, by: Duration| {
-            Wall(moment.0.saturating_sub(u64::try_from(by.as_micros()).unwrap_or(u64::MAX)))
-        };
-        match self.find(name).map(|mark| Wall(mark.read.load(Ordering::Relaxed))) {
+    fn since(&self, of: Of, name: &str, now: Wall) -> Wall {
+        match self.find(of, name).map(|mark| Wall(mark.read.load(Ordering::Relaxed))) {
             // A mark of the future is of a clock that was set back since: what it says is not known.
             Some(read) if read != Wall(0) && read <= now => before(read, OVERLAP),
             _ => before(now, LOG_HISTORY),
         }
     }
 
-    fn find(&self, name: &str) -> Option<&Mark> {
-        self.0.iter().find(|mark| mark.name == name)
+    /// Where to begin with the journal of `unit`. As with a container's log a little is read again; but a journal knows
+    /// its place even if the clock was set back.
+    fn left(&self, unit: &str, now: Wall) -> journal::Left {
+        match self.find(Of::Unit, unit).map(Mark::place) {
+            Some(place) if place.at > now && journal::is_cursor(&place.cursor) => {
+                journal::Left::At(place.cursor)
+            }
+            _ => journal::Left::Since(self.since(Of::Unit, unit, now)),
+        }
+    }
+
+    fn find(&self, of: Of, name: &str) -> Option<&Mark> {
+        self.0.iter().find(|mark| mark.of == of && mark.name == name)
     }
 
     /// How far the logs have been read: everything up to there is in the registry.
     pub fn reached(&self) -> Reached {
-        Reached(self.0.iter().map(|mark| mark.read.load(Ordering::Acquire)).collect())
+        Reached(self.0.iter().map(Mark::place).collect())
     }
 
     /// Keeps what was reached, once the registry that holds it is on disk.
     pub fn save(&self, reached: &Reached) {
         for (mark, reached) in self.0.iter().zip(&reached.0) {
             let Some(path) = &mark.path else { continue };
-            if mark.saved.load(Ordering::Relaxed) == *reached {
+            if mark.saved.load(Ordering::Relaxed) == reached.at.0 {
                 continue;
             }
-            match save(path, Wall(*reached)) {
-                Ok(()) => mark.saved.store(*reached, Ordering::Relaxed),
+            match save(path, reached) {
+                Ok(()) => mark.saved.store(reached.at.0, Ordering::Relaxed),
                 // The registry lies beside it, and whoever saves that has told.
                 Err(error) => tracing::debug!("cannot save {}: {error}", path.display()),
             }
@@ -101,7 +124,39 @@ impl Marks {
     }
 }
 
-fn load(path: &Path) -> Option<Wall> {
+impl Of {
+    fn file(self, name: &str) -> String {
+        match self {
+            Of::Container => format!("dns-docker-{name}.json"),
+            Of::Unit => format!("dns-journal-{name}.json"),
+        }
+    }
+}
+
+impl Mark {
+    fn new(of: Of, name: &str, path: Option<PathBuf>, left: journal::Place) -> Mark {
+        let (read, saved) = (left.at.0.into(), left.at.0.into());
+        Mark { of, name: name.to_owned(), path, read, cursor: Mutex::new(left.cursor), saved }
+    }
+
+    /// Time and cursor of one line.
+    fn place(&self) -> journal::Place {
+        let cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
+        journal::Place { cursor: cursor.clone(), at: Wall(self.read.load(Ordering::Acquire)) }
+    }
+
+    fn set(&self, place: &journal::Place) {
+        let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
+        cursor.clone_from(&place.cursor);
+        self.read.store(place.at.0, Ordering::Release);
+    }
+}
+
+fn before(moment: Wall, by: Duration) -> Wall {
+    Wall(moment.0.saturating_sub(u64::try_from(by.as_micros()).unwrap_or(u64::MAX)))
+}
+
+fn load(path: &Path) -> Option<journal::Place> {
     if std::fs::metadata(path).ok()?.len() > FILE_BYTES_MAX {
         return None;
     }
@@ -109,40 +164,59 @@ fn load(path: &Path) -> Option<Wall> {
     let time =
         humantime::parse_rfc3339(&saved.read_until).ok().filter(|_| saved.version == VERSION)?;
     let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
-    u64::try_from(since.as_micros()).ok().map(Wall)
+    let at = u64::try_from(since.as_micros()).ok().map(Wall)?;
+    Some(journal::Place { cursor: saved.cursor, at })
 }
 
-fn save(path: &Path, read: Wall) -> std::io::Result<()> {
-    let time = std::time::UNIX_EPOCH + Duration::from_micros(read.0);
+fn save(path: &Path, reached: &journal::Place) -> std::io::Result<()> {
+    let time = std::time::UNIX_EPOCH + Duration::from_micros(reached.at.0);
     let read_until = humantime::format_rfc3339_micros(time).to_string();
-    let text = serde_json::to_vec(&Saved { version: VERSION, read_until })?;
+    let text = serde_json::to_vec(&Saved {
+        version: VERSION,
+        read_until,
+        cursor: reached.cursor.clone(),
+    })?;
     write_atomically(path, |mut file| file.write_all(&text))
 }
 
-/// The logs of containers, as the sources take them.
-pub struct ContainerLogs {
+/// The logs of containers and the places in journals, as the sources take them.
+pub struct Logs {
     /// None if it is not to be asked; then no source is a container's log.
     engine: Option<docker::Address>,
     marks: Arc<Marks>,
 }
 
-impl ContainerLogs {
+impl Logs {
     /// Of the engine that is listening there.
-    pub fn new(engine: Option<docker::Address>, marks: Arc<Marks>) -> ContainerLogs {
-        ContainerLogs { engine, marks }
+    pub fn new(engine: Option<docker::Address>, marks: Arc<Marks>) -> Logs {
+        Logs { engine, marks }
     }
 }
 
-impl dns::Outside for ContainerLogs {
+impl dns::Outside for Logs {
     fn follow(&self, name: &str, stop: &dns::Stop, taker: &mut dyn dns::Taker) {
         let Some(engine) = &self.engine else { return dns::Nowhere.follow(name, stop, taker) };
-        let mark = self.marks.find(name);
-        let since = self.marks.since(name, clock::wall());
+        let mark = self.marks.find(Of::Container, name);
+        let since = self.marks.since(Of::Container, name, clock::wall());
         logs::follow(engine, name, since, stop.fd(), &mut Passed { taker, mark });
     }
 
     fn clock(&self) -> Mono {
         clock::mono()
+    }
+
+    fn journal_left(&self, unit: &str) -> journal::Left {
+        self.marks.left(unit, clock::wall())
+    }
+
+    fn journal_since(&self) -> Wall {
+        before(clock::wall(), LOG_HISTORY)
+    }
+
+    fn journal_reached(&self, unit: &str, place: &journal::Place) {
+        if let Some(mark) = self.marks.find(Of::Unit, unit) {
+            mark.set(place);
+        }
     }
 }
 
@@ -155,6 +229,14 @@ struct Passed<'a> {
 impl logs::Listener for Passed<'_> {
     fn history(&mut self, from: Wall, until: Wall) {
         self.taker.history(from, until);
+    }
+
+    fn looking(&mut self) {
+        self.taker.looking();
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.taker.patience()
     }
 
     fn behind(&mut self) {
@@ -182,67 +264,5 @@ impl logs::Listener for Passed<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn marks(folder: &Path, name: &str) -> Marks {
-        let path = folder.join(format!("dns-docker-{name}.json"));
-        let read = load(&path).unwrap_or_default().0;
-        Marks(vec![Mark {
-            name: name.to_owned(),
-            path: Some(path),
-            read: read.into(),
-            saved: read.into(),
-        }])
-    }
-
-    const HOUR: u64 = 3_600_000_000;
-    const NOW: Wall = Wall(495_000 * HOUR);
-
-    #[test]
-    fn the_first_start_reads_history_and_later_ones_go_on() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = marks(folder.path(), "dns");
-        assert_eq!(first.since("dns", NOW), Wall(NOW.0 - 48 * HOUR));
-        let read = NOW.0 - HOUR + 17;
-        first.0[0].read.store(read, Ordering::Release);
-        first.save(&first.reached());
-        let again = marks(folder.path(), "dns");
-        assert_eq!(again.since("dns", NOW), Wall(read - 10_000_000));
-        assert_eq!(marks(folder.path(), "other").since("other", NOW), Wall(NOW.0 - 48 * HOUR));
-        assert_eq!(again.since("dns", Wall(read - 1)), Wall(read - 1 - 48 * HOUR), "set back");
-    }
-
-    #[test]
-    fn only_what_the_saved_registry_holds_is_marked() {
-        let folder = tempfile::tempdir().unwrap();
-        let marks = marks(folder.path(), "dns");
-        marks.0[0].read.store(NOW.0, Ordering::Release);
-        let reached = marks.reached();
-        marks.0[0].read.store(NOW.0 + HOUR, Ordering::Release);
-        marks.save(&reached);
-        assert_eq!(load(&folder.path().join("dns-docker-dns.json")), Some(NOW));
-    }
-
-    #[test]
-    fn a_damaged_mark_is_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mark");
-        let long = format!(
-            "{{\"version\":1,{}\"read_until\":\"2026-01-01T00:00:00Z\"}}",
-            " ".repeat(5_000)
-        );
-        for text in [
-            "",
-            "{",
-            "7",
-            "{\"version\":2,\"read_until\":\"2026-01-01T00:00:00Z\"}",
-            "{\"version\":1,\"read_until\":\"yesterday\"}",
-            "{\"version\":1,\"read_until\":\"1960-01-01T00:00:00Z\"}",
-            &long,
-        ] {
-            std::fs::write(&path, text).unwrap();
-            assert_eq!(load(&path), None, "{text}");
-        }
-    }
-}
+#[path = "marks_test.rs"]
+mod tests;

@@ -65,7 +65,7 @@ use lanes::Lanes;
 use learn::Learning;
 use lock::Lock;
 pub use lock::{is_running, tell_rules_command};
-use marks::{ContainerLogs, Marks};
+use marks::{Logs, Marks};
 use persist::Keeper;
 use roster::Roster;
 use rules::{Left, Rules};
@@ -103,7 +103,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     let roster = Roster::start(config, &shared)?;
     // 5. Evidence before verdicts.
     let (states, changes) = channel();
-    let outside: Arc<dyn dns::Outside> = Arc::new(ContainerLogs::new(config.docker.clone(), marks));
+    let outside: Arc<dyn dns::Outside> = Arc::new(Logs::new(config.docker.clone(), marks));
     let readers = Readers::start(&sources, &config.dnsmasq, &outside, &shared, &states)?;
     await_dnsmasq(config, &changes)?;
     drop(changes);

@@ -353,7 +353,7 @@ impl Keeper {
         }
         let gone = std::mem::take(&mut self.new_tenants);
         if !gone.is_empty() {
-            self.shared.engine.registry().forget_askers(&gone);
+            self.shared.engine.forget_clients(&gone);
         }
         let tenants = books(&self.shared).tenants().clone();
         self.shared.tenants.set(tenants);

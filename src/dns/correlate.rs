@@ -1,6 +1,7 @@
 //! Ties answers to their queries: only what answers an A or AAAA query is evidence, credited to the name that was asked.
 
 mod burst;
+mod gaps;
 mod names;
 mod pending;
 mod serials;
@@ -15,6 +16,7 @@ use crate::engine::{Kind, Name, Record, Wall};
 
 use super::line::{Line, Message, Qtype, Value};
 use burst::Bursts;
+use gaps::Gaps;
 use names::Names;
 use serials::Serials;
 
@@ -77,6 +79,8 @@ pub struct Correlator {
     serials: Serials,
     names: Names,
     bursts: Bursts,
+    gaps: Gaps,
+    missing: u64,
 }
 
 impl Default for Correlator {
@@ -85,6 +89,8 @@ impl Default for Correlator {
             serials: Serials::new(QUERIES_MAX, PENDING_MAX),
             names: Names::new(QUERIES_MAX),
             bursts: Bursts::default(),
+            gaps: Gaps::default(),
+            missing: 0,
         }
     }
 }
@@ -101,7 +107,11 @@ impl Correlator {
                 Ok(())
             }
             Message::Answer { kind, name, value } => match line.serial {
-                Some(serial) => self.by_serial(serial, line, (kind, name, value), emit),
+                Some(serial) => {
+                    let found = self.by_serial(serial, line, (kind, name, value), emit);
+                    self.gaps.see(serial);
+                    found
+                }
                 None => self.by_name(line.pid, (kind, name, value), emit),
             },
             Message::Duplicate => {
@@ -110,15 +120,29 @@ impl Correlator {
             }
             Message::Started => {
                 self.serials.forget(line.pid);
+                self.gaps.forget();
                 self.bursts.close(line.pid);
                 Ok(())
             }
             Message::Other => {
+                if let Some(serial) = line.serial {
+                    self.gaps.see(serial);
+                }
                 self.interrupt(line);
                 Ok(())
             }
             Message::Lost(_) => Ok(()),
         }
+    }
+
+    /// A line that could not be read was of this query.
+    pub fn garbled(&mut self, serial: u64) {
+        self.gaps.see(serial);
+    }
+
+    /// Lines that others have shown to be missing since this was asked last.
+    pub fn take_missing(&mut self) -> u64 {
+        std::mem::take(&mut self.missing)
     }
 
     fn ask(&mut self, line: &Line<'_>, qtype: Qtype, name: &str, client: IpAddr) {
@@ -127,6 +151,7 @@ impl Correlator {
         let name = normalise(name, &mut buffer).unwrap_or_default();
         match (line.serial, line.client) {
             (Some(serial), peer) => {
+                self.gaps.ask(serial, line.pid);
                 self.serials.ask(serial, line.pid, peer.unwrap_or((client, 0)), qtype, name);
             }
             (None, _) => {
@@ -148,7 +173,10 @@ impl Correlator {
         let asked = self.serials.get(serial, line.pid, line.client, answered);
         let asked = match (asked, value) {
             (Some(asked), _) => asked,
-            (None, Value::Address(_)) => return Err(Skip::Unmatched),
+            (None, Value::Address(_)) => {
+                self.missing += u64::from(self.gaps.is_missing(serial, line.pid));
+                return Err(Skip::Unmatched);
+            }
             (None, Value::Cname | Value::Other) => return Ok(()),
         };
         let burst = self.bursts.writer(line.pid);

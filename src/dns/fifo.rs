@@ -11,7 +11,7 @@ use nix::sys::stat::Mode;
 
 use super::framing::Framing;
 use super::pump::{Pump, Read};
-use super::{Backoff, Sink, Status, Stop};
+use super::{Backoff, Sink, Status, Stop, wait};
 
 /// How often it is checked that the path still leads to the FIFO being read.
 const SAFETY_TICK: Duration = Duration::from_secs(1);
@@ -64,7 +64,7 @@ fn follow(
     let mut framing = Framing::default();
     status.down("nothing has been written to it yet", sink);
     loop {
-        let ready = stop.poll(&[fifo.as_fd()], Some(SAFETY_TICK));
+        let ready = wait(stop, &[fifo.as_fd()], Some(SAFETY_TICK), sink);
         if ready.stopped {
             return std::io::Error::other("stopped");
         }

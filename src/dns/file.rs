@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 
+use crate::engine::health::Disk;
 use crate::engine::limits::BACKLOG_BYTES_MAX;
 
 use super::framing::Framing;
 use super::pump::{Pump, Read};
-use super::{Backoff, Sink, Status, Stop};
+use super::{Backoff, Sink, Status, Stop, nap};
 
 /// How often the file is looked at although inotify says nothing (a directory that was itself replaced, NFS).
 const SAFETY_TICK: Duration = Duration::from_secs(1);
@@ -65,13 +67,14 @@ struct Follower<'a> {
     rotated: Option<Tail>,
     /// What is there now is history. False once it was looked for: whatever appears later is read from its start.
     first: bool,
+    disk_seen: Option<Instant>,
 }
 
 impl<'a> Follower<'a> {
     fn new(path: &'a Path) -> std::io::Result<Follower<'a>> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let (folders, current, rotated) = (Vec::new(), None, None);
-        Ok(Follower { path, inotify, folders, current, rotated, first: true })
+        Ok(Follower { path, inotify, folders, current, rotated, first: true, disk_seen: None })
     }
 
     /// Returns only with a failure, or when stopped.
@@ -94,7 +97,9 @@ impl<'a> Follower<'a> {
             } else {
                 status.down(&format!("{} does not exist yet", self.path.display()), sink);
             }
-            if stop.poll(&[self.inotify.as_fd()], Some(SAFETY_TICK)).stopped {
+            self.look_at_disk(sink);
+            let nap = nap(Some(SAFETY_TICK), sink);
+            if stop.poll(&[self.inotify.as_fd()], nap).stopped {
                 return std::io::Error::other("stopped");
             }
             // An event with a name comes from a folder. What it was does not matter: the files are looked at anyway.
@@ -110,6 +115,7 @@ impl<'a> Follower<'a> {
 
     /// Reads what is new, and finds out whether the path still leads to the file being read.
     fn look(&mut self, pump: &mut Pump, sink: &mut dyn Sink, stop: &Stop) -> std::io::Result<()> {
+        sink.looking();
         for tail in [&mut self.rotated, &mut self.current].into_iter().flatten() {
             tail.drain(pump, sink, stop)?;
         }
@@ -124,6 +130,22 @@ impl<'a> Follower<'a> {
             self.leave_rotated(pump, sink, stop)?;
         }
         Ok(())
+    }
+
+    /// Whether dnsmasq, as the ordinary user it becomes, can go on writing the log.
+    fn look_at_disk(&mut self, sink: &mut dyn Sink) {
+        if self.disk_seen.is_some_and(|seen| seen.elapsed() < SAFETY_TICK) {
+            return;
+        }
+        let Some(current) = &self.current else { return };
+        self.disk_seen = Some(Instant::now());
+        let Ok(found) = fstatvfs(&current.file) else { return };
+        sink.disk(match (found.blocks(), found.blocks_available()) {
+            _ if found.flags().contains(FsFlags::ST_RDONLY) => Disk::ReadOnly,
+            (1.., 0) => Disk::Full,
+            // What counts no blocks at all has no bound of its own.
+            _ => Disk::Fine,
+        });
     }
 
     fn compare(

@@ -7,17 +7,29 @@ use crate::engine::limits::LINE_BYTES_MAX;
 type Each<'e> = dyn FnMut(Result<&[u8], Skip>) + 'e;
 
 /// Cuts a byte stream into lines. A line that is not finished waits for the rest of its bytes.
-#[derive(Default)]
 pub struct Framing {
+    /// Bytes of a line.
+    limit: usize,
     partial: Vec<u8>,
     /// The line being read is dropped up to its newline.
     skipping: bool,
 }
 
+impl Default for Framing {
+    fn default() -> Framing {
+        Framing::of(LINE_BYTES_MAX)
+    }
+}
+
 impl Framing {
+    /// A framing whose lines have `limit` bytes at the most.
+    pub fn of(limit: usize) -> Framing {
+        Framing { limit, partial: Vec::new(), skipping: false }
+    }
+
     /// A framing that starts in the middle of a line, which it drops.
     pub fn inside_line() -> Framing {
-        Framing { partial: Vec::new(), skipping: true }
+        Framing { skipping: true, ..Framing::default() }
     }
 
     /// Takes bytes in, and hands over each line they complete, or [`Skip::TooLong`] once for a line over the limit.
@@ -40,12 +52,12 @@ impl Framing {
         if self.skipping {
             self.skipping = false;
         } else if self.partial.is_empty() {
-            each(bounded(line));
-        } else if self.partial.len() + line.len() > LINE_BYTES_MAX + 1 {
+            each(bounded(line, self.limit));
+        } else if self.partial.len() + line.len() > self.limit + 1 {
             each(Err(Skip::TooLong));
         } else {
             self.partial.extend_from_slice(line);
-            each(bounded(&self.partial));
+            each(bounded(&self.partial, self.limit));
         }
         self.partial.clear();
     }
@@ -55,7 +67,7 @@ impl Framing {
             return;
         }
         // One more than a line may have, for the carriage return.
-        if self.partial.len() + bytes.len() > LINE_BYTES_MAX + 1 {
+        if self.partial.len() + bytes.len() > self.limit + 1 {
             self.partial.clear();
             self.skipping = true;
             each(Err(Skip::TooLong));
@@ -65,9 +77,9 @@ impl Framing {
     }
 }
 
-fn bounded(line: &[u8]) -> Result<&[u8], Skip> {
+fn bounded(line: &[u8], limit: usize) -> Result<&[u8], Skip> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if line.len() > LINE_BYTES_MAX { Err(Skip::TooLong) } else { Ok(line) }
+    if line.len() > limit { Err(Skip::TooLong) } else { Ok(line) }
 }
 
 #[cfg(test)]

@@ -107,6 +107,16 @@ pub fn parse(bytes: &[u8]) -> Result<Line<'_>, Skip> {
     Ok(message(text, pid)?.unwrap_or(other(pid, text)))
 }
 
+/// The serial number of a line that [`parse`] makes nothing of.
+pub fn numbered(bytes: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let text = match prefixed(text) {
+        Some(Tagged::Dns(_, text)) => text,
+        Some(Tagged::Foreign(_)) | None => text,
+    };
+    extra(text).0
+}
+
 fn other(pid: Option<u32>, text: &str) -> Line<'_> {
     Line { serial: None, client: None, pid, message: Message::Other, text }
 }

@@ -4,6 +4,7 @@ pub mod correlate;
 mod fifo;
 mod file;
 pub mod framing;
+pub mod journal;
 pub mod line;
 mod outside;
 mod pump;
@@ -12,16 +13,18 @@ mod stdin;
 mod stop;
 
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::engine::health::Batch;
+use crate::engine::health::{Batch, Disk};
 use crate::engine::limits::{REOPEN_PAUSE_MAX, REOPEN_PAUSE_MIN};
 
 pub use correlate::Answer;
 pub use outside::{Nowhere, Outside, Taker};
 pub use spawn::SpawnConfig;
+use stop::Ready;
 pub use stop::Stop;
 
 /// Bytes of a container's name. Docker sets no limit; a file named after it has 255 at the most.
@@ -40,18 +43,17 @@ pub enum Spec {
     Stdin,
     /// What a container of this name writes to its standard output and error.
     Docker(String),
+    /// What a systemd unit of this full name writes to the journal.
+    Journal(String),
 }
 
 /// Why a text is no source.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
-    /// A source of the contract that is still to come.
-    #[error(
-        "DNS source `{0}` is not supported by this version; use spawn, file:PATH, fifo:PATH, docker:NAME or stdin"
-    )]
-    Unsupported(String),
     /// No source at all.
-    #[error("unknown DNS source `{0}`; use spawn, file:PATH, fifo:PATH, docker:NAME or stdin")]
+    #[error(
+        "unknown DNS source `{0}`; use spawn, file:PATH, fifo:PATH, docker:NAME, journal:UNIT or stdin"
+    )]
     Unknown(String),
     /// `file:` or `fifo:` and nothing after it.
     #[error("DNS source `{0}` names no path")]
@@ -59,6 +61,9 @@ pub enum SpecError {
     /// `docker:` and what no container can be called.
     #[error("DNS source `{0}` names no container: names have letters, digits and _.- only")]
     NoContainer(String),
+    /// `journal:` and what no unit can be called.
+    #[error("DNS source `{0}` names no systemd unit, as dnsmasq.service is one")]
+    NoUnit(String),
 }
 
 impl FromStr for Spec {
@@ -72,7 +77,9 @@ impl FromStr for Spec {
             Some(("fifo", path)) => Ok(Spec::Fifo(path.into())),
             Some(("docker", name)) if is_container_name(name) => Ok(Spec::Docker(name.to_owned())),
             Some(("docker", _)) => Err(SpecError::NoContainer(text.to_owned())),
-            Some(("journal", _)) => Err(SpecError::Unsupported(text.to_owned())),
+            Some(("journal", unit)) => journal::unit(unit)
+                .map(Spec::Journal)
+                .ok_or_else(|| SpecError::NoUnit(text.to_owned())),
             _ => Err(SpecError::Unknown(text.to_owned())),
         }
     }
@@ -83,7 +90,15 @@ impl Spec {
     pub fn container(&self) -> Option<&str> {
         match self {
             Spec::Docker(name) => Some(name),
-            Spec::Spawn | Spec::File(_) | Spec::Fifo(_) | Spec::Stdin => None,
+            _ => None,
+        }
+    }
+
+    /// The unit whose journal this is, if it is one's.
+    pub fn unit(&self) -> Option<&str> {
+        match self {
+            Spec::Journal(unit) => Some(unit),
+            _ => None,
         }
     }
 }
@@ -104,6 +119,7 @@ impl fmt::Display for Spec {
             Spec::Fifo(path) => write!(f, "fifo:{}", path.display()),
             Spec::Stdin => f.write_str("stdin"),
             Spec::Docker(name) => write!(f, "docker:{name}"),
+            Spec::Journal(unit) => write!(f, "journal:{unit}"),
         }
     }
 }
@@ -122,6 +138,18 @@ pub trait Sink {
     fn up(&mut self);
     /// The source gives none, and why. May come again with another reason.
     fn down(&mut self, why: &str);
+    /// The reader looks whether there is anything to be read.
+    fn looking(&mut self) {}
+    /// Everything that was there when it began to look has been handed over.
+    fn looked(&mut self) {}
+    /// How long the reader may sleep before it looks again, if that matters.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+    /// Whether dnsmasq can write its log.
+    fn disk(&mut self, disk: Disk) {
+        let _ = disk;
+    }
     /// Something people may want to know about a source that is as it was.
     fn note(&mut self, what: &str) {
         let _ = what;
@@ -133,9 +161,9 @@ pub trait Sink {
 ///
 /// `config` matters to [`Spec::Spawn`] only; check it with
 /// [`SpawnConfig::check`] before, since a fault in it is reported as a source that stays down. `outside` follows the
-/// log of [`Spec::Docker`].
+/// log of [`Spec::Docker`], and keeps how far a [`Spec::Journal`] was read.
 ///
-/// The dnsmasq of [`Spec::Spawn`] is tied to the calling thread: it ends with it, however it ends.
+/// The dnsmasq of [`Spec::Spawn`] and the journalctl of [`Spec::Journal`] are tied to the calling thread: they end with it, however it ends.
 pub fn run(
     spec: &Spec,
     config: &SpawnConfig,
@@ -149,7 +177,29 @@ pub fn run(
         Spec::Fifo(path) => fifo::run(path, stop, sink),
         Spec::Stdin => stdin::run(std::io::stdin(), stop, sink),
         Spec::Docker(name) => outside::run(name, outside, stop, sink),
+        Spec::Journal(unit) => journal::run(unit, outside, stop, sink),
     }
+}
+
+/// Waits as [`Stop::poll`] does, no longer than the sink's patience, and tells the sink if there was nothing to read.
+fn wait(
+    stop: &Stop,
+    fds: &[BorrowedFd<'_>],
+    longest: Option<Duration>,
+    sink: &mut dyn Sink,
+) -> Ready {
+    sink.looking();
+    let ready = stop.poll(fds, Some(Duration::ZERO));
+    if ready != Ready::default() {
+        return ready;
+    }
+    sink.looked();
+    stop.poll(fds, nap(longest, sink))
+}
+
+/// The shorter of the source's own pause and the sink's.
+fn nap(longest: Option<Duration>, sink: &dyn Sink) -> Option<Duration> {
+    [longest, sink.patience()].into_iter().flatten().min()
 }
 
 /// The pause before the next attempt to open a source.

@@ -1,8 +1,11 @@
-//! A log that somebody else follows for us, line by line, each with its time: a container's.
+//! A log that comes line by line, each with its time: a container's, which somebody else follows for us, or a journal.
+
+use std::time::Duration;
 
 use crate::engine::health::Skip;
 use crate::engine::{Mono, Wall};
 
+use super::journal::{Left, Place};
 use super::pump::Pump;
 use super::{Sink, Status, Stop};
 
@@ -13,6 +16,22 @@ pub trait Outside: Send + Sync {
 
     /// The monotonic clock.
     fn clock(&self) -> Mono;
+
+    /// Where the journal of `unit` was left when we ran before.
+    fn journal_left(&self, unit: &str) -> Left {
+        let _ = unit;
+        Left::Since(self.journal_since())
+    }
+
+    /// How far back a journal is read of which nothing is known.
+    fn journal_since(&self) -> Wall {
+        Wall(0)
+    }
+
+    /// Everything in the journal of `unit` up to there has been taken in.
+    fn journal_reached(&self, unit: &str, place: &Place) {
+        let _ = (unit, place);
+    }
 }
 
 /// For who has none to follow.
@@ -34,6 +53,16 @@ impl Outside for Nowhere {
 pub trait Taker {
     /// The log is open. What it holds from `from` to `until` was logged before; [`Taker::up`] ends it.
     fn history(&mut self, from: Wall, until: Wall);
+    /// It is looked whether there is anything to be read.
+    fn looking(&mut self) {}
+    /// How long to sleep before that at most, if it matters.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+    /// Whoever keeps the log says that it lost so many lines.
+    fn lost(&mut self, count: u64) {
+        let _ = count;
+    }
     /// Bytes are there.
     fn behind(&mut self);
     /// A line less its end, and when it was logged; or why there is none.
@@ -55,13 +84,23 @@ const BATCH_LINES: u64 = 256;
 
 /// Follows `name` until `stop` is raised.
 pub fn run(name: &str, outside: &dyn Outside, stop: &Stop, sink: &mut dyn Sink) {
+    let what = format!("the log of container {name}");
+    follow(what, outside, sink, |taker| outside.follow(name, stop, taker));
+}
+
+/// Takes the lines in that `follow` hands over; `what` they are of is for people.
+pub(super) fn follow(
+    what: String,
+    outside: &dyn Outside,
+    sink: &mut dyn Sink,
+    follow: impl FnOnce(&mut dyn Taker),
+) {
     let (pump, status) = (Pump::new(), Status::new());
-    let mut lines = Lines { name, outside, sink, pump, status, history: None };
-    outside.follow(name, stop, &mut lines);
+    follow(&mut Lines { what, outside, sink, pump, status, history: None });
 }
 
 struct Lines<'a> {
-    name: &'a str,
+    what: String,
     outside: &'a dyn Outside,
     sink: &'a mut dyn Sink,
     pump: Pump,
@@ -92,7 +131,7 @@ impl Lines<'_> {
     fn end_history(&mut self) {
         self.flush();
         if let Some(history) = self.history.take().filter(History::is_told) {
-            self.sink.note(&history.end(self.name, self.outside.clock()));
+            self.sink.note(&history.end(&self.what, self.outside.clock()));
         }
     }
 
@@ -101,19 +140,31 @@ impl Lines<'_> {
         let now = self.outside.clock();
         if now.0.saturating_sub(history.told.0) >= PROGRESS_NS {
             history.told = now;
-            let text = history.progress(self.name);
+            let text = history.progress(&self.what);
             self.sink.note(&text);
         }
     }
 }
 
 impl Taker for Lines<'_> {
+    fn looking(&mut self) {
+        self.sink.looking();
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.sink.patience()
+    }
+
+    fn lost(&mut self, count: u64) {
+        self.pump.lost(count);
+    }
+
     fn history(&mut self, from: Wall, until: Wall) {
         let now = self.outside.clock();
         let history =
             History { from, until, began: now, told: now, reached: from, lines: 0, records: 0 };
         if history.is_told() {
-            self.sink.note(&history.begin(self.name));
+            self.sink.note(&history.begin(&self.what));
         }
         self.history = Some(history);
     }
@@ -160,19 +211,19 @@ impl History {
         self.until.0.saturating_sub(self.from.0) >= TOLD_US
     }
 
-    fn begin(&self, name: &str) -> String {
-        format!("reading {} of the log of container {name}", span(self.from, self.until))
+    fn begin(&self, what: &str) -> String {
+        format!("reading {} of {what}", span(self.from, self.until))
     }
 
-    fn progress(&self, name: &str) -> String {
+    fn progress(&self, what: &str) -> String {
         let part = |to: Wall| to.0.saturating_sub(self.from.0);
         let percent = part(self.reached.min(self.until)) * 100 / part(self.until).max(1);
-        format!("{percent} % of the log of container {name} is read: {}", self.counted())
+        format!("{percent} % of {what} is read: {}", self.counted())
     }
 
-    fn end(&self, name: &str, now: Mono) -> String {
+    fn end(&self, what: &str, now: Mono) -> String {
         format!(
-            "read {} of the log of container {name}: {}, {:.1} s",
+            "read {} of {what}: {}, {:.1} s",
             span(self.from, self.until),
             self.counted(),
             now.since(self.began).as_secs_f64(),

@@ -10,7 +10,7 @@ use crate::engine::health::{Batch, Skip};
 use super::Sink;
 use super::correlate::{Answer, Correlator};
 use super::framing::Framing;
-use super::line::{Line, Message, parse};
+use super::line::{Line, Message, numbered, parse};
 
 /// Bytes asked for with one read: a whole pipe.
 const READ_BYTES: usize = 64 << 10;
@@ -65,6 +65,7 @@ impl Pump {
             self.behind = false;
             sink.caught_up();
         }
+        sink.looked();
     }
 
     /// Reads once.
@@ -98,6 +99,11 @@ impl Pump {
     /// Takes one line in that was logged at a known time. It is counted with the next [`Pump::flush`].
     pub fn timed(&mut self, logged: Wall, line: Result<&[u8], Skip>, sink: &mut dyn Sink) {
         self.line(Some(logged), line, sink);
+    }
+
+    /// Lines that who passes this log on says it lost. They are counted with the next [`Pump::flush`].
+    pub fn lost(&mut self, count: u64) {
+        self.batch.lost += count;
     }
 
     /// Lines taken in and not counted yet.
@@ -137,18 +143,31 @@ impl Pump {
         line: &[u8],
         sink: &mut dyn Sink,
     ) -> Result<(), Skip> {
-        let line = parse(line)?;
+        let line = match parse(line) {
+            Ok(line) => line,
+            Err(skip) => {
+                if let Some(serial) = numbered(line) {
+                    self.correlator.garbled(serial);
+                }
+                return Err(skip);
+            }
+        };
         match line.message {
             Message::Lost(count) => self.batch.lost += count,
-            Message::Started => self.started = true,
+            Message::Started => {
+                self.started = true;
+                self.batch.starts += 1;
+            }
             Message::Other => self.complain(&line),
             Message::Query { .. } | Message::Answer { .. } | Message::Duplicate => {}
         }
         let records = &mut self.batch.records;
-        self.correlator.feed(&line, &mut |answer| {
+        let fed = self.correlator.feed(&line, &mut |answer| {
             *records += 1;
             sink.answer(Answer { logged, ..answer });
-        })
+        });
+        self.batch.lost += self.correlator.take_missing();
+        fed
     }
 
     fn complain(&mut self, line: &Line<'_>) {

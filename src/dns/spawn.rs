@@ -14,8 +14,9 @@ use crate::engine::limits::REOPEN_PAUSE_MAX;
 
 use super::framing::Framing;
 use super::pump::{Pump, Read};
-use super::{Backoff, Sink, Status, Stop};
+use super::{Backoff, Sink, Status, Stop, wait};
 
+pub(super) use command::find;
 pub use command::{Fault, SpawnConfig};
 
 /// How often dnsmasq is looked at although its pipe says nothing: a child of its own may hold the pipe open.
@@ -74,8 +75,8 @@ fn follow(mut running: Running, stop: &Stop, status: &mut Status, sink: &mut dyn
     let (mut pump, mut framing) = (Pump::new(), Framing::default());
     let mut open = true;
     loop {
-        let ready =
-            if open { stop.poll(&[log.as_fd()], Some(CHECK)) } else { stop.poll(&[], Some(CHECK)) };
+        let pipe = [log.as_fd()];
+        let ready = wait(stop, if open { &pipe } else { &[] }, Some(CHECK), sink);
         if ready.stopped {
             return String::new();
         }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use super::framing::Framing;
 use super::pump::{Pump, Read};
-use super::{Sink, Status, Stop};
+use super::{Sink, Status, Stop, wait};
 
 /// Reads `input` until it ends, and waits for `stop` in any case.
 pub fn run(input: impl AsFd, stop: &Stop, sink: &mut dyn Sink) {
     let (mut status, mut pump, mut framing) = (Status::new(), Pump::new(), Framing::default());
     status.up(sink);
     loop {
-        let ready = stop.poll(&[input.as_fd()], None);
+        let ready = wait(stop, &[input.as_fd()], None, sink);
         if ready.stopped {
             return;
         }

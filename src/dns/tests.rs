@@ -31,13 +31,19 @@ fn answer(name: &str) -> [String; 1] {
 
 #[test]
 fn specifications_are_read_and_written_alike() {
-    for text in
-        ["spawn", "stdin", "file:/var/log/dns.log", "fifo:/run/dns log", "docker:my_dns-1.2"]
-    {
+    for text in [
+        "spawn",
+        "stdin",
+        "file:/var/log/dns.log",
+        "fifo:/run/dns log",
+        "docker:my_dns-1.2",
+        "journal:dnsmasq.service",
+    ] {
         assert_eq!(text.parse::<Spec>().unwrap().to_string(), text);
     }
-    let error = "journal:dnsmasq.service".parse::<Spec>().unwrap_err();
-    assert!(error.to_string().contains("not supported by this version"));
+    assert_eq!("journal:dnsmasq".parse(), Ok(Spec::Journal("dnsmasq.service".to_owned())));
+    let error = "journal:../x".parse::<Spec>().unwrap_err();
+    assert!(error.to_string().contains("names no systemd unit"));
     for name in ["", "a", "-dns", "../dns", "dns/json", "dns?x", "d\u{e9}", &"x".repeat(300)] {
         let error = format!("docker:{name}").parse::<Spec>().unwrap_err();
         assert!(error.to_string().contains("names no container"), "{name}");

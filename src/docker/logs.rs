@@ -43,6 +43,12 @@ const SET_BACK: Stamp = Stamp(1_000_000_000);
 pub trait Listener {
     /// The log is open; what was logged from `from` to `until` comes first, and [`Listener::up`] ends it.
     fn history(&mut self, from: Wall, until: Wall);
+    /// It is looked whether there is anything to be read.
+    fn looking(&mut self) {}
+    /// How long to sleep before that at most, if it matters.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
     /// Bytes are there.
     fn behind(&mut self);
     /// A line less its end and its time, or why there is none. Times may go back by a little.
@@ -232,6 +238,7 @@ impl Reading<'_> {
         let mut replaced = std::pin::pin!(replaced);
         loop {
             self.look_up();
+            self.listener.looking();
             let ready = tokio::select! {
                 biased;
                 next = next(&mut body) => next?,
@@ -241,11 +248,13 @@ impl Reading<'_> {
             let next = match ready {
                 Next::Nothing => {
                     self.listener.caught_up();
+                    let known = self.until.is_none();
+                    let patience = self.listener.patience().filter(|_| known);
                     tokio::select! {
                         biased;
                         next = next(&mut body) => next?,
                         () = replaced.as_mut() => Next::Replaced,
-                        () = tokio::time::sleep(SILENCE_MAX) => Next::Silence,
+                        () = tokio::time::sleep(patience.unwrap_or(SILENCE_MAX)) => Next::Silence,
                     }
                 }
                 ready => ready,

@@ -1,12 +1,12 @@
 //! The health of the evidence: what each DNS source has read, lost and skipped, and how far it is behind.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::delay::Delays;
-use super::limits::LOSS_MEMORY;
+use super::limits::{LOOK_TICK, LOSS_MEMORY, RESTART_MEMORY};
 use super::time::{Mono, Now, Wall};
 
 /// Why a log line gave no evidence although it should have been readable.
@@ -20,6 +20,18 @@ pub enum Skip {
     Malformed,
     /// An answer with an address whose query is unknown or was not for A or AAAA.
     Unmatched,
+}
+
+/// What keeps dnsmasq from writing its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Disk {
+    /// Nothing.
+    Fine = 0,
+    /// There is no room.
+    Full = 1,
+    /// Nobody may write to it.
+    ReadOnly = 2,
 }
 
 /// Counters of one source. Written by its reader thread, read by everybody.
@@ -40,6 +52,9 @@ pub struct SourceHealth {
     behind_since: AtomicU64,
     caught_up_at: AtomicU64,
     lag_ns: AtomicU64,
+    started_at: AtomicU64,
+    looked_at: AtomicU64,
+    disk: AtomicU8,
 }
 
 impl SourceHealth {
@@ -79,6 +94,20 @@ impl SourceHealth {
         }
     }
 
+    /// The reader began to look at this moment, and has since found nothing that was not read.
+    pub fn looked(&self, began: Mono) {
+        self.looked_at.store(began.0.max(1), Relaxed);
+    }
+
+    /// Whether dnsmasq can write its log. What it could not write is lost. True if that is new.
+    pub fn set_disk(&self, disk: Disk, now: Wall) -> bool {
+        let before = self.disk.swap(disk as u8, Relaxed);
+        if before != Disk::Fine as u8 {
+            self.last_loss.store(now.0, Relaxed);
+        }
+        before != disk as u8
+    }
+
     /// Adds what one batch of lines held. True if it tells of lines lost just now: before a source is up it reads
     /// what was logged earlier, and that is no news.
     pub fn count(&self, batch: Batch, now: Wall) -> bool {
@@ -88,6 +117,9 @@ impl SourceHealth {
         self.lost.fetch_add(batch.lost, Relaxed);
         if batch.lines > 0 {
             self.last_line.store(now.0, Relaxed);
+        }
+        if batch.starts > 0 && self.is_up() {
+            self.started_at.store(now.0, Relaxed);
         }
         let news = batch.lost > 0 && self.is_up();
         if news {
@@ -124,10 +156,57 @@ impl SourceHealth {
         if late {
             return Some("read too late");
         }
-        let loss = self.last_loss.load(Relaxed);
-        let lossy = loss != 0 && now.wall.0.saturating_sub(loss) <= micros(LOSS_MEMORY);
-        lossy.then_some("lost lines within the last minute")
+        match self.disk.load(Relaxed) {
+            full if full == Disk::Full as u8 => return Some("cannot be written: its disk is full"),
+            fine if fine == Disk::Fine as u8 => {}
+            _ => return Some("cannot be written: its disk is read-only"),
+        }
+        let lately = |moment: &AtomicU64, memory: Duration| {
+            let moment = moment.load(Relaxed);
+            moment != 0 && now.wall.0.saturating_sub(moment) <= micros(memory)
+        };
+        if lately(&self.started_at, RESTART_MEMORY) {
+            return Some("is of a dnsmasq that started anew a moment ago");
+        }
+        if lately(&self.last_loss, LOSS_MEMORY) {
+            return Some("lost lines within the last minute");
+        }
+        self.is_unseen(now.mono, hold).then_some("was not looked at while the packet waited")
     }
+
+    /// True if a reader that has to look often did not: what it starves for, the record may be waiting for too.
+    fn is_unseen(&self, now: Mono, hold: Duration) -> bool {
+        let looked = self.looked_at.load(Relaxed);
+        let patience = hold.max(LOOK_TICK * 2);
+        looked != 0 && self.delays.is_known(now) && now.since(Mono(looked)) > patience
+    }
+
+    /// Everything about this source for people, where a packet may wait for `longest` and waits for `hold`.
+    pub fn state(&self, longest: Duration, hold: Duration, now: Now) -> SourceState {
+        let last_line = self.last_line.load(Relaxed);
+        SourceState {
+            label: self.label.clone(),
+            up: self.is_up(),
+            doubt: self.doubt(now, hold).map(str::to_owned),
+            lines: self.lines.load(Relaxed),
+            records: self.records.load(Relaxed),
+            skipped: self.skipped.load(Relaxed),
+            lost: self.lost.load(Relaxed),
+            lag_us: self.lag_us(now.mono),
+            last_line_ms: ago(last_line, now.wall),
+            delay: self.delays.measured().map(|measured| DelayState {
+                samples: measured.samples,
+                p999_us: micros(measured.percentile),
+                longest_us: micros(measured.longest),
+            }),
+            bound_us: micros(self.delays.bound(longest, now.mono)),
+        }
+    }
+}
+
+/// Milliseconds since a moment; none before the first.
+fn ago(moment: u64, now: Wall) -> Option<u64> {
+    (moment > 0).then(|| now.0.saturating_sub(moment) / 1_000)
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -143,8 +222,48 @@ pub struct Batch {
     pub records: u64,
     /// Lines skipped (see [`Skip`]).
     pub skipped: u64,
-    /// Lines dnsmasq itself says it lost.
+    /// Lines that dnsmasq or who passes them on says it lost, and lines that others show to be missing.
     pub lost: u64,
+    /// Times dnsmasq says that it has started.
+    pub starts: u64,
+}
+
+/// One source as `status` shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceState {
+    /// As the user wrote it.
+    pub label: String,
+    /// It is open.
+    pub up: bool,
+    /// Why the absence of its records proves nothing; none if it does.
+    pub doubt: Option<String>,
+    /// Log lines read since start.
+    pub lines: u64,
+    /// A and AAAA answers among them.
+    pub records: u64,
+    /// Log lines skipped since start.
+    pub skipped: u64,
+    /// Log lines known to be lost since start.
+    pub lost: u64,
+    /// Time from bytes being there to their records being applied, in microseconds.
+    pub lag_us: u64,
+    /// Milliseconds since its last line; none before the first.
+    pub last_line_ms: Option<u64>,
+    /// How long its records take; none while nothing has been measured.
+    pub delay: Option<DelayState>,
+    /// How long a packet has to wait for this source, in microseconds.
+    pub bound_us: u64,
+}
+
+/// Delays of one source over the last quarter of an hour or less.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DelayState {
+    /// How many were measured.
+    pub samples: u64,
+    /// What one in a thousand exceeded, in microseconds.
+    pub p999_us: u64,
+    /// The longest, in microseconds.
+    pub longest_us: u64,
 }
 
 /// The state of all evidence at one moment, as every refusal carries it.
@@ -201,8 +320,7 @@ impl Evidence {
                 evidence.down.push(source.label.clone());
             }
         }
-        evidence.last_line_ms =
-            (last_line > 0).then(|| now.wall.0.saturating_sub(last_line) / 1_000);
+        evidence.last_line_ms = ago(last_line, now.wall);
         if !any {
             evidence.why.push("there is no source".to_owned());
         }
@@ -210,3 +328,7 @@ impl Evidence {
         evidence
     }
 }
+
+#[cfg(test)]
+#[path = "health_test.rs"]
+mod tests;

@@ -193,6 +193,12 @@ impl<T> Hold<T> {
     /// Takes out one packet that waits for nothing more.
     pub fn let_go(&mut self, flow: &Flow, now: Mono) -> Option<Left<T>> {
         let left = self.take(flow, now)?;
+        self.linger(flow, now);
+        Some(left)
+    }
+
+    /// A packet that waited has been let through: its copies are known for a while.
+    pub fn linger(&mut self, flow: &Flow, now: Mono) {
         if self.lingering.len() >= HELD_MAX
             && let Some((_, oldest)) = self.lingering.pop_front()
         {
@@ -200,7 +206,6 @@ impl<T> Hold<T> {
         }
         self.lingering.push_back((now + LINGER, *flow));
         self.let_through.insert(*flow);
-        Some(left)
     }
 
     /// Takes out packets of `lane` whose time is up, at most `limit`; they are to be refused.
@@ -212,6 +217,28 @@ impl<T> Hold<T> {
         let left: Vec<Left<T>> = flows.iter().filter_map(|flow| self.take(flow, now)).collect();
         self.remember_refused(&left, now);
         left
+    }
+
+    /// Gives those of the first `limit` packets of `lane` whose time is up the time that `longer` says, counted from when
+    /// they came, given whose they are and how long they might wait.
+    pub fn lengthen(
+        &mut self,
+        lane: u16,
+        now: Mono,
+        limit: usize,
+        longer: impl Fn(Option<&Owner>, Duration) -> Option<Duration>,
+    ) {
+        let range = (lane, Mono(0), 0)..=(lane, now, u64::MAX);
+        let due: Vec<Flow> =
+            self.deadlines.range(range).take(limit).map(|(_, flow)| *flow).collect();
+        for flow in due {
+            let Some(waiting) = self.waiting.get_mut(&flow) else { continue };
+            let Some(hold) = longer(waiting.owner.as_deref(), waiting.hold) else { continue };
+            self.deadlines.remove(&(lane, waiting.deadline, waiting.seq));
+            waiting.hold = hold;
+            waiting.deadline = waiting.since + hold;
+            self.deadlines.insert((lane, waiting.deadline, waiting.seq), flow);
+        }
     }
 
     fn remember_refused(&mut self, left: &[Left<T>], now: Mono) {

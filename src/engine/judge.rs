@@ -221,11 +221,18 @@ impl<T> Engine<T> {
     /// is past. Whoever cannot trust the evidence accuses nobody: the
     /// reason is then [`Reason::Unhealthy`].
     pub fn expire(&self, lane: u16, now: Now) -> Vec<Answer<T>> {
+        self.lengthen(lane, now);
         let left = self.with_hold(|hold| hold.expire(lane, now.mono, EXPIRE_BATCH));
         if left.is_empty() {
             return Vec::new();
         }
-        left.into_iter().map(|left| self.refused(left, now)).collect()
+        let answers: Vec<_> = left.into_iter().map(|left| self.refused(left, now)).collect();
+        let passes = |answer: &&Answer<T>| answer.decision.verdict == Verdict::Accept;
+        if answers.iter().any(|answer| passes(&answer)) {
+            let flows = answers.iter().filter(passes).map(|answer| &answer.decision.flow);
+            self.with_hold(|hold| flows.for_each(|flow| hold.linger(flow, now.mono)));
+        }
+        answers
     }
 
     /// Takes out everything that waits in `lane`; the caller's posture says whether `verdict` is a drop.

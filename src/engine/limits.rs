@@ -67,6 +67,24 @@ pub const HOLD_MAX: Duration = Duration::from_millis(990);
 pub const HOLD_BUDGET_DEFAULT: usize = 256;
 /// Held packets altogether. Each pins about 4 KiB of receive buffer: 32 MiB at the most.
 pub const HELD_MAX: usize = 8192;
+/// Shortest hold that measured delays lead to. What has been measured says little about a machine that stalls for a
+/// moment, and a reader looks twice in that time (see [`LOOK_TICK`]).
+pub const HOLD_MIN: Duration = Duration::from_millis(50);
+/// Delays measured lately without which the hold stays as configured: fewer have no 99.9th percentile.
+pub const DELAYS_MIN: u64 = 1_000;
+/// The hold is this many times the delay that one record in a thousand exceeds, ...
+pub const DELAY_MARGIN: u32 = 4;
+/// ... and this many tenths of the longest delay measured lately: a source that was slow once is so again.
+pub const DELAY_LONGEST_TENTHS: u32 = 15;
+/// Delays are counted by spans of this length, and ...
+pub const DELAY_SLOT: Duration = Duration::from_secs(5 * 60);
+/// ... so many of them are looked at, the present one among them: what was slow is remembered for ten minutes, which
+/// outlasts a nightly job's burst on the disk, and forgotten after fifteen.
+pub const DELAY_SLOTS: usize = 3;
+/// A record that is older than that when it is read was not delayed: the clock was set, or the log is history.
+pub const DELAY_MAX: Duration = Duration::from_secs(10);
+/// How often a reader that sleeps looks whether there is anything to be read, while the hold is shorter than configured.
+pub const LOOK_TICK: Duration = Duration::from_millis(20);
 /// How long an accepted flow is remembered, so that copies already queued behind it are not let through too.
 pub const LINGER: Duration = Duration::from_millis(250);
 /// Refusals remembered in case their record comes too late, which says how slow a source is. It takes few to know.
@@ -83,6 +101,9 @@ pub const QUEUE_RCVBUF: usize = 8 << 20;
 pub const EXPIRE_BATCH: usize = 64;
 /// How long after dnsmasq said that it lost log lines the absence of a record still proves nothing.
 pub const LOSS_MEMORY: Duration = Duration::from_secs(60);
+/// How long after dnsmasq started anew the absence of a record proves nothing: its last lines may have gone with it, and
+/// what it had asked upstream is answered within ten seconds or never.
+pub const RESTART_MEMORY: Duration = Duration::from_secs(10);
 /// Packets judged between two looks at the mailbox and the clock of the hold.
 pub const PACKETS_PER_ROUND: usize = 64;
 
@@ -129,6 +150,7 @@ pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 const _: () = assert!(HOLD_DEFAULT.as_millis() <= HOLD_MAX.as_millis());
 const _: () = assert!(HOLD_MAX.as_millis() < 1_000);
+const _: () = assert!(HOLD_MIN.as_millis() >= 2 * LOOK_TICK.as_millis());
 const _: () = assert!(HELD_MAX < QUEUE_LEN_MAX as usize);
 const _: () = assert!(HOLD_BUDGET_DEFAULT < HELD_MAX);
 const _: () = assert!(LINE_BYTES_MAX > 1024 + NAME_BYTES_MAX);

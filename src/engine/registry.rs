@@ -37,7 +37,7 @@ use table::Table;
 
 pub use alarms::Alert;
 pub use entry::Seen;
-pub use grade::Naming;
+pub use grade::{Naming, Sorts};
 pub use names::NameFacts;
 pub use room::{Limits, Vacated};
 pub use saved::{Asker, Saved};
@@ -169,6 +169,11 @@ impl Registry {
     /// The same where answers to names under `blocked` domains are no evidence.
     pub fn grade_beside(&self, inquiry: &Inquiry<'_>, blocked: &DomainSet, at: IpAddr) -> Grade {
         self.table.with(at, |entry| entry.grade(inquiry, blocked)).unwrap_or(Grade::Never)
+    }
+
+    /// All sorts of evidence for a flow to an address, beside names under `blocked` domains.
+    pub fn sorts(&self, inquiry: &Inquiry<'_>, blocked: &DomainSet, address: IpAddr) -> Sorts {
+        self.table.with(address, |entry| entry.sorts(inquiry, blocked)).unwrap_or_default()
     }
 
     /// Grade and names in one look-up.

@@ -20,6 +20,7 @@ fn errors_say_what_to_do_and_exit_with_2() {
     fails(&["walk"], "walk");
     fails(&["run", "--hold-ms", "1000"], "--hold-ms must be between 1 and 990");
     fails(&["run", "--container-net", "10.0.0.1/8"], "write 10.0.0.0/8 for the network");
+    fails(&["run", "--dns-source", "journal:../dns"], "names no systemd unit");
     fails(&["run", "--dns-source", "docker:"], "names no container");
     fails(&["run", "--dns-listen", "nowhere"], "write ADDRESS or ADDRESS:PORT");
     fails(&["run", "--fail", "maybe"], "possible values: open, closed");

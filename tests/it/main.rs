@@ -11,5 +11,7 @@
 mod cli;
 mod docs;
 mod lists;
+mod scenarios;
+mod simulation;
 mod support;
 mod tidy;

@@ -111,6 +111,8 @@ impl Answers {
             posture: self.posture.to_owned(),
             rules,
             evidence: shared.engine.evidence(clock::now()),
+            hold_us: shared.engine.hold_now(clock::mono()),
+            sources: shared.engine.source_states(clock::now()),
             held_now: u64::try_from(shared.engine.held()).unwrap_or(u64::MAX),
             totals: shared.totals(),
             docker: shared.docker.lock().unwrap_or_else(PoisonError::into_inner).clone(),

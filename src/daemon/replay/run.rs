@@ -204,7 +204,7 @@ impl Run<'_> {
                     })
                     .copied()
                     .collect();
-                self.world.engine().registry().forget_askers(&heirs);
+                self.world.engine().forget_clients(&heirs);
                 self.containers.insert(Arc::clone(&body.container_id), body.clone());
             }
             What::Gone => {

@@ -160,7 +160,8 @@ fn checked_interface(text: &str) -> Result<&str, Fault> {
     if fine { Ok(text) } else { Err(Fault::Interface(text.to_owned())) }
 }
 
-fn find(program: &str) -> Option<PathBuf> {
+/// A program of the system.
+pub fn find(program: &str) -> Option<PathBuf> {
     FOLDERS.iter().map(|folder| Path::new(folder).join(program)).find(|path| path.is_file())
 }
 

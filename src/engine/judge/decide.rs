@@ -12,7 +12,7 @@ use crate::engine::lists::Party;
 use crate::engine::name::Name;
 use crate::engine::owner::{Owner, Owners};
 use crate::engine::policy::Policy;
-use crate::engine::registry::Known;
+use crate::engine::registry::{Known, Sorts};
 use crate::engine::settings::{EvidenceRules, Mode, OnUnhealthy, Scope, Weight};
 use crate::engine::time::Now;
 use crate::engine::verdict::{Grade, Reason, Verdict};
@@ -33,7 +33,8 @@ impl<T> Engine<T> {
         let inquiry = self.inquiry(&owners, &src, now);
         let (grade, known) =
             self.registry.look_up_beside(&inquiry, &self.lists.load().block.names, dst);
-        let (verdict, reason, domain) = self.decide(src, dst, grade, owner.as_deref(), now)?;
+        let (verdict, reason, domain, grade) =
+            self.decide(src, dst, grade, owner.as_deref(), now)?;
         let name = owner.as_ref().map(|owner| &*owner.name);
         let mode = match self.lists.load().confines(src, name) {
             // Quarantine beats a container's mode, as in the kernel.
@@ -44,7 +45,8 @@ impl<T> Engine<T> {
         Some(Decision { grade, known, domain, ..decision })
     }
 
-    /// A verdict without waiting: by policy, lists and registry, in this order; nothing if none of them decides.
+    /// A verdict without waiting: by policy, lists and registry, in this order; nothing if none of them decides. The grade
+    /// is the one that decided, where one did.
     fn decide(
         &self,
         src: IpAddr,
@@ -52,26 +54,27 @@ impl<T> Engine<T> {
         grade: Grade,
         owner: Option<&Owner>,
         now: Now,
-    ) -> Option<(Verdict, Reason, Option<Name>)> {
+    ) -> Option<(Verdict, Reason, Option<Name>, Grade)> {
         let policy = self.policy_of(owner);
         let lists = self.lists.load();
         let name = owner.map(|owner| &*owner.name);
         if policy.mode == Treatment::Off && !lists.confines(src, name) {
-            return Some((Verdict::Accept, Reason::Exempt, None));
+            return Some((Verdict::Accept, Reason::Exempt, None, grade));
         }
         let owners = self.owners.load();
         let clients = owners.clients(&src);
         let who = Party { src, clients, own: policy.allow.as_deref(), name };
-        match lists.judge(&who, dst, &self.registry) {
-            Some(listed) => Some(listed.verdict()),
-            None if admits(&self.settings.evidence, policy.scope, grade) => {
-                Some((Verdict::Accept, Reason::Resolved, None))
-            }
-            None if self.is_established(src, dst, now.mono) => {
-                Some((Verdict::Accept, Reason::Established, None))
-            }
-            None => None,
+        if let Some(listed) = lists.judge(&who, dst, &self.registry) {
+            let (verdict, reason, domain) = listed.verdict();
+            return Some((verdict, reason, domain, grade));
         }
+        let sorts =
+            || self.registry.sorts(&self.inquiry(&owners, &src, now), &lists.block.names, dst);
+        if let Some(grade) = admits(&self.settings.evidence, policy.scope, grade, sorts) {
+            return Some((Verdict::Accept, Reason::Resolved, None, grade));
+        }
+        let established = self.is_established(src, dst, now.mono);
+        established.then_some((Verdict::Accept, Reason::Established, None, grade))
     }
 
     /// Accepted at once for want of evidence that could be trusted, where that is what such a packet would get in the end.
@@ -100,9 +103,8 @@ impl<T> Engine<T> {
 
     /// The grade of the evidence for a first packet from `src` to `dst`.
     pub fn grade(&self, src: IpAddr, dst: IpAddr, now: Now) -> Grade {
-        let owners = self.owners.load();
-        let inquiry = self.inquiry(&owners, &src, now);
-        self.registry.grade_beside(&inquiry, &self.lists.load().block.names, dst)
+        let (owners, lists) = (self.owners.load(), self.lists.load());
+        self.registry.grade_beside(&self.inquiry(&owners, &src, now), &lists.block.names, dst)
     }
 
     /// What a first packet of `flow` would meet in the end if no record came: nothing is held, counted or told.
@@ -131,8 +133,8 @@ impl<T> Engine<T> {
         if self.evidence_for(hold, now).healthy {
             decision.reason = match decision.grade {
                 Grade::Never => Reason::NeverResolved,
-                Grade::Stale => Reason::Stale,
-                Grade::Own | Grade::Other | Grade::Static => Reason::OutOfScope,
+                Grade::Stale if self.settings.evidence.stale == Weight::Refuse => Reason::Stale,
+                _ => Reason::OutOfScope,
             };
             return decision;
         }
@@ -207,12 +209,23 @@ impl<T> Engine<T> {
     }
 }
 
-fn admits(rules: &EvidenceRules, scope: Scope, grade: Grade) -> bool {
-    match grade {
-        Grade::Own => true,
-        Grade::Other => scope == Scope::Global,
-        Grade::Static => rules.fixed == Weight::Accept,
-        Grade::Stale => rules.stale == Weight::Accept,
-        Grade::Never => false,
+/// The grade of the evidence that is enough, if any is: the best there is as a rule, or another where that one is not to
+/// count. So more evidence never makes a verdict worse. What another one asked for does not come into scope by growing old.
+fn admits(
+    rules: &EvidenceRules,
+    scope: Scope,
+    best: Grade,
+    sorts: impl FnOnce() -> Sorts,
+) -> Option<Grade> {
+    match (best, scope) {
+        (Grade::Own, _) | (Grade::Other, Scope::Global) => return Some(best),
+        (Grade::Never, _) => return None,
+        (Grade::Other | Grade::Static | Grade::Stale, _) => {}
     }
+    let sorts = sorts();
+    if sorts.fixed && rules.fixed == Weight::Accept {
+        return Some(Grade::Static);
+    }
+    let in_scope = sorts.own || (sorts.any && scope == Scope::Global);
+    (in_scope && rules.stale == Weight::Accept).then_some(Grade::Stale)
 }

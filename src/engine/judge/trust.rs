@@ -1,6 +1,6 @@
 //! Whether the absence of a record proves anything: the health of the evidence, and what follows where it does not.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,8 +9,9 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 use super::Engine;
-use crate::engine::health::Evidence;
-use crate::engine::limits::{ESTABLISHED_FOR, ESTABLISHED_MAX};
+use crate::engine::health::{Evidence, SourceState};
+use crate::engine::limits::{ESTABLISHED_FOR, ESTABLISHED_MAX, EXPIRE_BATCH};
+use crate::engine::owner::Owner;
 use crate::engine::settings::OnUnhealthy;
 use crate::engine::time::{Mono, Now};
 
@@ -75,6 +76,16 @@ impl<T> Engine<T> {
         self.trust.established.store(established);
     }
 
+    /// Forgets what clients asked for and had open: the next one to have such an address is not to inherit it.
+    pub fn forget_clients(&self, clients: &BTreeSet<IpAddr>) {
+        self.registry.forget_askers(clients);
+        self.trust.established.rcu(|known| {
+            let known = known.as_ref()?;
+            let pairs = known.pairs.iter().filter(|(src, _)| !clients.contains(src)).copied();
+            Some(Arc::new(Established { pairs: pairs.collect(), until: known.until }))
+        });
+    }
+
     pub(super) fn is_established(&self, src: IpAddr, dst: IpAddr, now: Mono) -> bool {
         let established = self.trust.established.load();
         let has = |known: &Arc<Established>| now < known.until && known.pairs.contains(&(src, dst));
@@ -115,6 +126,19 @@ impl<T> Engine<T> {
         evidence
     }
 
+    /// Each source for people, as of a packet that waits as long as the host's settings say.
+    pub fn source_states(&self, now: Now) -> Vec<SourceState> {
+        let longest = self.settings.bounds.hold;
+        let hold = self.bound(longest, now.mono);
+        self.sources.iter().map(|source| source.state(longest, hold, now)).collect()
+    }
+
+    /// How long a packet is held now, as far as the host's settings say, in microseconds.
+    pub fn hold_now(&self, now: Mono) -> u64 {
+        let hold = self.bound(self.settings.bounds.hold, now);
+        u64::try_from(hold.as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// What becomes of a packet that waits in vain while the evidence is not trusted.
     pub fn on_unhealthy(&self, now: Mono) -> OnUnhealthy {
         let by_default = || match self.trust.in_grace(now) {
@@ -124,6 +148,19 @@ impl<T> Engine<T> {
         self.settings.evidence.on_unhealthy.unwrap_or_else(by_default)
     }
 
+    /// Gives packets of `lane` whose time is up, but was cut short by what was measured, all the time they may have where
+    /// the evidence turns out not to be trusted: what was measured does not hold now.
+    pub(super) fn lengthen(&self, lane: u16, now: Now) {
+        if !self.settings.evidence.adaptive {
+            return;
+        }
+        let longer = |owner: Option<&Owner>, hold: Duration| {
+            let longest = self.capped(self.policy_of(owner).hold);
+            (hold < longest && !self.evidence_for(hold, now).healthy).then_some(longest)
+        };
+        self.hold().lengthen(lane, now.mono, EXPIRE_BATCH, longer);
+    }
+
     /// Holds no packet longer than this, whatever else is set: a replay does what was done then.
     pub fn cap_hold(&self, longest: Option<Duration>) {
         let us =
@@ -131,10 +168,14 @@ impl<T> Engine<T> {
         self.trust.longest_us.store(us, Relaxed);
     }
 
+    fn capped(&self, hold: Duration) -> Duration {
+        let cap = self.trust.longest_us.load(Relaxed);
+        if cap == 0 { hold } else { hold.min(Duration::from_micros(cap)) }
+    }
+
     /// How long a packet is held that may be held for `hold`: no longer than the slowest source takes.
     pub fn bound(&self, hold: Duration, now: Mono) -> Duration {
-        let cap = self.trust.longest_us.load(Relaxed);
-        let hold = if cap == 0 { hold } else { hold.min(Duration::from_micros(cap)) };
+        let hold = self.capped(hold);
         if !self.settings.evidence.adaptive {
             return hold;
         }
@@ -142,3 +183,7 @@ impl<T> Engine<T> {
         bounds.max().map_or(hold, |bound| bound.min(hold))
     }
 }
+
+#[cfg(test)]
+#[path = "adaptive_test.rs"]
+mod adaptive_tests;

@@ -112,6 +112,14 @@ fn whoever_had_a_flow_there_may_open_it_again_for_a_while_and_nobody_else() {
 }
 
 #[test]
+fn whoever_has_the_address_next_inherits_nothing_that_was_open() {
+    let (engine, _) = engine(EvidenceRules::default());
+    engine.set_established([(web().src.ip(), web().dst.ip())], at(0).mono);
+    engine.forget_clients(&[web().src.ip()].into());
+    assert_eq!(said(&in_the_end(&engine, at(1_000))), (Verdict::Drop, Reason::NeverResolved));
+}
+
+#[test]
 fn lists_beat_what_was_open() {
     let (engine, _) = engine(EvidenceRules::default());
     engine.set_established([(web().src.ip(), web().dst.ip())], at(0).mono);
@@ -200,4 +208,50 @@ fn scope_and_health_together_accuse_nobody_of_anothers_look_up_on_bad_evidence()
     assert_eq!(said(&in_the_end(&engine, at(5_000))), (Verdict::Drop, Reason::OutOfScope));
     source.mark_down();
     assert_eq!(said(&in_the_end(&engine, at(15_000))), (Verdict::Drop, Reason::Unhealthy));
+}
+
+#[test]
+fn a_packet_that_passes_when_its_time_is_up_passes_once() {
+    let accept = Some(OnUnhealthy::Accept);
+    let (engine, source) =
+        engine(EvidenceRules { on_unhealthy: accept, ..EvidenceRules::default() });
+    assert!(matches!(engine.packet(web(), 0, 1, at(10_000)), Step::Hold(_)));
+    source.mark_down();
+    let answers = engine.expire(0, at(10_000) + HOLD_MAX);
+    assert_eq!(said(&answers[0].decision), (Verdict::Accept, Reason::Unhealthy));
+    let copy = engine.packet(web(), 0, 2, at(10_001) + HOLD_MAX);
+    assert!(matches!(copy, Step::Copy(_)), "{copy:?}");
+}
+
+/// An engine where only a container's own look-ups count, for so long.
+fn confined(max_age: Duration) -> Engine<u32> {
+    let evidence = EvidenceRules { max_age: Some(max_age), ..EvidenceRules::default() };
+    let settings = Settings { evidence, scope: Scope::Container, ..Settings::default() };
+    Engine::new(settings, vec![healthy_source()])
+}
+
+#[test]
+fn what_another_one_asked_for_does_not_come_into_scope_by_growing_old() {
+    let age = Duration::from_secs(60);
+    let engine = confined(age);
+    engine.record(&record("172.17.0.3"), at(0));
+    for (later, grade) in [(Duration::ZERO, Grade::Other), (age * 2, Grade::Stale)] {
+        let decision = in_the_end(&engine, at(1_000) + later);
+        assert_eq!(said(&decision), (Verdict::Drop, Reason::OutOfScope));
+        assert_eq!(decision.grade, grade);
+    }
+}
+
+#[test]
+fn what_another_one_asks_for_takes_nothing_from_what_counts() {
+    let age = Duration::from_secs(60);
+    let engine = confined(age);
+    engine.record(&record("172.17.0.2"), at(0));
+    let later = at(0) + age * 2;
+    for _ in 0..2 {
+        let decision = in_the_end(&engine, later);
+        assert_eq!(said(&decision), (Verdict::Accept, Reason::Resolved));
+        assert_eq!(decision.grade, Grade::Stale);
+        engine.record(&crate::engine::Record { time: later.wall, ..record("172.17.0.3") }, later);
+    }
 }

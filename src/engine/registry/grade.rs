@@ -20,6 +20,19 @@ pub struct Naming<'a> {
     slot: u8,
 }
 
+/// What sorts of evidence there are, for whoever finds that the best of them is not enough.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sorts {
+    /// Somebody asked, at any time.
+    pub any: bool,
+    /// Somebody asked not too long ago.
+    pub fresh: bool,
+    /// Whoever inquires asked, at any time.
+    pub own: bool,
+    /// A hosts file or a configuration says so.
+    pub fixed: bool,
+}
+
 impl<'a> Naming<'a> {
     /// The name asked.
     pub fn name(&self) -> &'a Name {
@@ -78,6 +91,27 @@ impl Entry {
             });
         }
         best
+    }
+
+    /// The same evidence sort by sort.
+    pub(super) fn sorts(&self, inquiry: &Inquiry<'_>, blocked: &DomainSet) -> Sorts {
+        let mut sorts = Sorts::default();
+        for naming in self.namings().filter(|naming| !naming.is_under(blocked)) {
+            if naming.row.kind.is_static() {
+                sorts.fixed = true;
+            } else {
+                sorts.any = true;
+                sorts.fresh |= inquiry.is_fresh(naming.row.last);
+                sorts.own |= naming.asked_by(inquiry.clients);
+            }
+        }
+        let counts = sorts.any || sorts.fixed;
+        for gone in self.others().iter().filter(|other| counts && other.row == GONE) {
+            sorts.any = true;
+            sorts.fresh |= inquiry.is_fresh(gone.last);
+            sorts.own |= inquiry.clients.contains(&gone.asker.address);
+        }
+        sorts
     }
 
     pub(super) fn known(&self, inquiry: &Inquiry<'_>) -> Known {

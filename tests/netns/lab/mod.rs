@@ -16,6 +16,7 @@ pub mod dial;
 pub mod dns;
 pub mod engine;
 pub mod feed;
+pub mod journal;
 pub mod net;
 pub mod ns;
 pub mod proc;
