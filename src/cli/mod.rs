@@ -4,6 +4,7 @@ mod containers;
 mod explain;
 mod lists;
 mod paint;
+mod registry;
 mod replay;
 mod rules;
 mod run;
@@ -60,6 +61,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Tell what would become of a first packet to an address and why; exit 1 if it would be refused in the end
     Explain(explain::ExplainArgs),
+    /// Look up, carry elsewhere, merge and forget what is known from DNS
+    Registry(registry::RegistryArgs),
     /// Judge what happened once more from logs, offline, and tell what other settings would change
     Replay(replay::ReplayArgs),
     /// Show what the kernel's sets hold, and ask what would become of an address
@@ -91,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Rules { action, config } => rules::run(&action, config.as_deref()),
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Registry(args) => registry::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Sets(args) => sets::run(&args),
         Command::Block(args) => lists::block(&args),

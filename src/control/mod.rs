@@ -13,6 +13,7 @@ mod client;
 mod connection;
 mod listen;
 mod protocol;
+mod registry;
 mod serve;
 mod when;
 
@@ -24,6 +25,10 @@ pub use client::{ClientError, Line};
 pub use listen::{ListenError, Listener};
 pub use protocol::{
     ANSWER_BYTES_MAX, Fault, FaultKind, QUESTION_BYTES_MAX, Question, VERSION, parse,
+};
+pub use registry::{
+    Forgotten, Imported, LookedUp, RegistryAddress, RegistryAsker, RegistryDisk, RegistryName,
+    RegistryStats,
 };
 pub use serve::{CONNECTIONS_MAX, Server};
 pub use when::show;

@@ -36,10 +36,42 @@ pub enum Question {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         container: Option<String>,
     },
+    /// How much the registry knows.
+    RegistryStats {},
+    /// What the registry knows of an address or a name.
+    RegistryLookup {
+        /// The address or name.
+        what: String,
+        /// Say how good that is for this container.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container: Option<String>,
+    },
+    /// Put everything into the registry's files; the answer says whether they have it.
+    RegistryFlush {},
+    /// Forget an address, or every address of a name.
+    RegistryForget {
+        /// The address or name.
+        what: String,
+    },
+    /// Take a part of an exported registry in, beside what is known.
+    RegistryImport {
+        /// An export with some of its addresses.
+        registry: Value,
+    },
 }
 
 /// Every word that a question may begin with.
-const WORDS: [&str; 4] = ["daemon", "status", "explain", "containers"];
+const WORDS: [&str; 9] = [
+    "daemon",
+    "status",
+    "explain",
+    "containers",
+    "registry-stats",
+    "registry-lookup",
+    "registry-flush",
+    "registry-forget",
+    "registry-import",
+];
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -190,7 +222,12 @@ mod tests {
                 address: "2001:db8::1".parse().unwrap(),
                 container: container.clone(),
             },
-            Question::Containers { container },
+            Question::Containers { container: container.clone() },
+            Question::RegistryStats {},
+            Question::RegistryLookup { what: "a.example".to_owned(), container },
+            Question::RegistryFlush {},
+            Question::RegistryForget { what: "192.0.2.1".to_owned() },
+            Question::RegistryImport { registry: serde_json::json!({ "192.0.2.1": ["a"] }) },
         ] {
             let line = question_line(&question);
             assert!(line.ends_with(b"}\n"));

@@ -2,6 +2,7 @@
 
 mod answers;
 mod ask;
+mod registry;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -11,7 +12,7 @@ use anyhow::Result;
 use super::lock;
 use super::shared::Shared;
 use crate::config::Config;
-use crate::control::{DockerState, Listener, Server};
+use crate::control::{DockerState, ListenError, Listener, Server};
 use answers::Answers;
 pub use ask::{Asker, is_asked, names_here};
 
@@ -33,8 +34,14 @@ pub fn start(config: &Config, shared: &Arc<Shared>) -> Option<Server> {
 }
 
 fn listen(config: &Config, shared: &Arc<Shared>) -> Result<Server> {
-    let path = if config.memory_only { runtime_path()? } else { state_path(&config.state_dir) };
-    let listener = Listener::bind(&path)?;
+    let listener = match config.memory_only {
+        true => Listener::bind(&runtime_path()?)?,
+        // Where nothing can be written, it listens as one that may not.
+        false => match Listener::bind(&state_path(&config.state_dir)) {
+            Err(ListenError::Io { .. }) => Listener::bind(&runtime_path()?)?,
+            other => other?,
+        },
+    };
     let mut answers = Answers::new(config, shared)?;
     Ok(Server::start(listener, move |question| answers.to(question))?)
 }

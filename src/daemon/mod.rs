@@ -15,12 +15,14 @@ pub mod inspect;
 mod lane;
 mod lanes;
 mod learn;
+pub mod ledger;
 mod library;
 mod lock;
 mod marks;
 mod persist;
 pub mod policies;
 mod protected;
+mod records;
 pub mod replay;
 mod reporter;
 mod revoke;
@@ -95,8 +97,8 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     let sources = sources(config);
     let (shared, ear) = share(config, &sources, &writer)?;
     let shared = Arc::new(shared);
-    let keeper = Keeper::load(&config.state_dir, config.memory_only, &shared)?;
-    begin(config, &shared);
+    let keeper = Keeper::load(config, &shared)?;
+    begin(config, &shared, keeper.is_first_start());
     let marks = Arc::new(Marks::load(config, shared.engine.registry().is_empty()));
     let saver = Saver::start(keeper, Arc::clone(&marks), Arc::clone(&shared))?;
     let background = Background::open(config, &shared, ear)?;
@@ -154,9 +156,9 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
 }
 
 /// A first start: what runs resolved what it needs before we could see it.
-fn begin(config: &Config, shared: &Shared) {
+fn begin(config: &Config, shared: &Shared, is_first: bool) {
     let now = clock::now();
-    if shared.engine.registry().is_empty() {
+    if is_first {
         shared.engine.begin_grace(now.mono);
         shared.engine.set_established(warm::established(&config.rules.containers), now.mono);
     }

@@ -1,173 +1,117 @@
-//! The registry across restarts: loaded at start, saved when changed and at stop, never over a damaged file.
+//! The registry across restarts: loaded at start, kept on disk as it changes, never over what is not understood.
+
+mod files;
+mod load;
+mod state;
+mod write;
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use crate::engine::inventory::Tenants;
+use crate::store::{Disk, Loaded, Snapshot};
 
-use super::clock;
-use super::lock::lock_state;
-use super::shared::Shared;
-use crate::engine::limits::SAVE_INTERVAL;
-use crate::store::{self, ANCESTOR_FILE, Error, REGISTRY_FILE};
+use super::marks::Reached;
+pub use files::Files;
+pub use state::DiskState;
 
-/// A save may take this share of the time at most, so that a huge registry does not keep the disk busy.
-const SAVE_SHARE: u32 = 20;
+/// What changed is written this often: what a killed process loses.
+pub const APPEND_INTERVAL: Duration = Duration::from_secs(1);
+/// Pause between two steps of a snapshot, which leaves half a processor to others.
+const STEP_PAUSE: Duration = Duration::from_millis(5);
+/// First and longest pause before a disk that failed is tried again.
+const RETRY_PAUSE_MIN: Duration = Duration::from_secs(1);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How often what is too old is looked for, and that room was made is told.
+const ROOM_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Saves the registry of one daemon.
+/// Keeps the registry of one daemon on disk.
 pub struct Keeper {
-    /// None if nothing may be written.
-    path: Option<PathBuf>,
+    state_dir: PathBuf,
+    /// False if nothing may ever be written there.
+    writes: bool,
     /// Held for its lock.
-    _state: Option<File>,
-    saved: u64,
-    failing: bool,
+    lock: Option<File>,
+    /// None while it cannot be written.
+    disk: Option<Disk>,
+    /// What is on disk is in memory.
+    is_loaded: bool,
+    /// Being written.
+    snapshot: Option<Snapshot>,
+    owed: Owed,
+    /// Files that go under another name once a snapshot holds what is in them.
+    migrated: Vec<(PathBuf, PathBuf)>,
+    first_start: bool,
+    /// What was read.
+    found: Loaded,
+    /// Until when the evidence is not trusted for what was lost.
+    doubted_until: Option<Instant>,
+    retry: Retry,
+    /// What others keep of the moment of the last append.
+    beside: Option<(Reached, std::sync::Arc<Tenants>)>,
+    appended: Instant,
+    synced: Instant,
+    room: Room,
+    /// A snapshot alone failed, and that has been told.
+    is_snapshot_late: bool,
+}
+
+/// Whether there is something in memory that no journal has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owed {
+    /// No.
+    Nothing,
+    /// Only a snapshot that begins from now on has it.
+    Snapshot,
+    /// The snapshot being written has it.
+    Begun,
+}
+
+/// When a disk that failed is tried again.
+#[derive(Debug)]
+struct Retry {
+    at: Instant,
     pause: Duration,
 }
 
-impl Keeper {
-    /// Loads the registry of `state_dir`; with `memory_only` nothing is ever written there.
-    ///
-    /// # Errors
-    /// If the state directory cannot be made.
-    pub fn load(state_dir: &Path, memory_only: bool, shared: &Shared) -> Result<Keeper> {
-        let path = state_dir.join(REGISTRY_FILE);
-        let mut keeper = Keeper {
-            path: (!memory_only).then(|| path.clone()),
-            _state: None,
-            saved: 0,
-            failing: false,
-            pause: SAVE_INTERVAL,
-        };
-        if !memory_only {
-            make_folder(state_dir)?;
-            keeper._state = Some(lock_state(state_dir)?);
-        }
-        let file = if path.exists() { path } else { state_dir.join(ANCESTOR_FILE) };
-        let clean = keeper.load_file(&file, shared);
-        // What was not read as it stands is to be written as it was understood.
-        if clean && !file.ends_with(ANCESTOR_FILE) {
-            keeper.saved = shared.engine.registry().changes();
-        }
-        Ok(keeper)
+impl Retry {
+    fn new() -> Retry {
+        Retry { at: Instant::now(), pause: RETRY_PAUSE_MIN }
     }
 
-    /// Loads `file`; true if all of it was understood.
-    fn load_file(&mut self, file: &Path, shared: &Shared) -> bool {
-        match store::load(file, shared.engine.registry(), clock::wall()) {
-            Ok(loaded) if loaded.skipped > 0 => self.keep_copy(file, loaded.skipped, shared),
-            Ok(_) => return true,
-            Err(error @ Error::Read { .. }) => {
-                self.path = None;
-                shared.report_health(
-                    "registry",
-                    false,
-                    format!("{error}; nothing will be saved until this is mended"),
-                );
-            }
-            Err(error @ Error::Damaged { .. }) => self.set_aside(file, &error, shared),
-        }
-        false
+    fn is_due(&self) -> bool {
+        Instant::now() >= self.at
     }
 
-    /// Some entries are neither ours nor the ancestor's: the next save would lose them.
-    fn keep_copy(&mut self, file: &Path, skipped: u64, shared: &Shared) {
-        let what = format!("{skipped} entries of {} are not understood", file.display());
-        if self.path.as_deref() != Some(file) {
-            return shared.report_health("registry", false, format!("{what} and are left out"));
-        }
-        let message = match store::copy_aside(file, clock::wall()) {
-            Ok(copy) => format!("{what} and are left out; {} keeps them", copy.display()),
-            Err(error) => {
-                self.path = None;
-                format!("{what} and the file cannot be copied ({error}); nothing will be saved")
-            }
-        };
-        shared.report_health("registry", false, message);
+    fn failed(&mut self) {
+        self.at = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(RETRY_PAUSE_MAX);
     }
 
-    fn set_aside(&mut self, file: &Path, error: &Error, shared: &Shared) {
-        let kept = shared.engine.registry().len();
-        if self.path.as_deref() != Some(file) {
-            let message = format!(
-                "{error}; {kept} addresses before the damage are used, the file is left as it is"
-            );
-            return shared.report_health("registry", false, message);
-        }
-        match store::set_aside(file, clock::wall()) {
-            Ok(aside) => {
-                let message = format!(
-                    "{error}; it was set aside as {}, {kept} addresses before the damage are used",
-                    aside.display()
-                );
-                shared.report_health("registry", false, message);
-            }
-            Err(rename) => {
-                self.path = None;
-                let message = format!(
-                    "{error} and cannot be set aside ({rename}); nothing will be saved over it"
-                );
-                shared.report_health("registry", false, message);
-            }
-        }
-    }
-
-    /// Time until the next save is due.
-    pub fn pause(&self) -> Duration {
-        self.pause
-    }
-
-    /// Saves if something changed. True if everything that was known at the call is on disk.
-    pub fn save(&mut self, shared: &Arc<Shared>) -> bool {
-        let vacated = shared.engine.registry().make_room(clock::wall());
-        // What is too old to be kept goes without a word.
-        let (excess, others) = (vacated.over_quota, vacated.for_room);
-        if excess + others > 0 {
-            let message = format!(
-                "{excess} addresses of askers over their share made room, and {others} that were not needed lately"
-            );
-            shared.report_health("registry", false, message);
-        }
-        let Some(path) = &self.path else { return false };
-        let changes = shared.engine.registry().changes();
-        if changes == self.saved {
-            return true;
-        }
-        let start = Instant::now();
-        let saved = store::save(path, shared.engine.registry());
-        let done = saved.is_ok();
-        match saved {
-            Ok(()) => {
-                self.saved = changes;
-                if std::mem::take(&mut self.failing) {
-                    shared.report_health(
-                        "registry",
-                        true,
-                        "the registry is saved again".to_owned(),
-                    );
-                }
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
-                    let message = format!(
-                        "cannot save {}: {error}; what is learned stays in memory",
-                        path.display()
-                    );
-                    shared.report_health("registry", false, message);
-                }
-            }
-        }
-        self.pause = SAVE_INTERVAL.max(start.elapsed() * SAVE_SHARE);
-        done
+    fn succeeded(&mut self) {
+        *self = Retry::new();
     }
 }
 
-fn make_folder(folder: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.with_context(|| {
-        format!("cannot make the state directory {}: choose another --state-dir", folder.display())
-    })
+/// What was thrown out since that was told last.
+#[derive(Debug)]
+struct Room {
+    looked: Instant,
+    told: Instant,
+    over_quota: usize,
+    for_room: usize,
+}
+
+impl Keeper {
+    /// True if nothing is known and nothing was: there is no registry yet, or an empty one. One that is lost is no such
+    /// thing: the evidence is not trusted for a while then, but nobody learns anew.
+    pub fn is_first_start(&self) -> bool {
+        self.first_start
+    }
+
+    /// How long until [`Keeper::tick`] has something to do.
+    pub fn pause(&self) -> Duration {
+        if self.snapshot.is_some() { STEP_PAUSE } else { APPEND_INTERVAL }
+    }
 }

@@ -114,6 +114,14 @@ fn load(request: &Request, world: &World, start: Wall) {
 fn load_registry(request: &Request, world: &World, start: Wall) -> Result<()> {
     let Some(path) = &request.registry else { return Ok(()) };
     ensure!(path.exists(), "cannot read {}: it is not there", path.display());
-    store::load(path, world.engine().registry(), start)?;
+    let registry = world.engine().registry();
+    // As it is in a state directory, or as it was exported.
+    if path.is_dir() {
+        store::load(path, registry)?;
+    } else {
+        store::read_json(path, start, |address, saved| {
+            registry.restore(address, &saved);
+        })?;
+    }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What verdict threads and log readers share: the engine, the way to each verdict thread, and the counters.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -10,7 +10,9 @@ use super::clock;
 use super::denied::Denied;
 use super::learn::Learning;
 use super::library;
+use super::persist::DiskState;
 use super::roster::{Note, Notes, Unnamed};
+use super::saver;
 use super::tenants::TenantBook;
 use super::truth::Orders;
 use crate::control::{Docker, DockerState};
@@ -68,6 +70,10 @@ pub struct Shared {
     pub learning: OnceLock<Learning>,
     /// Whether the container engine answers.
     pub docker: Mutex<Docker>,
+    /// Whether the registry reaches the disk. See [`Shared::disk`].
+    registry_disk: Mutex<DiskState>,
+    /// The way to the thread that saves the registry, once there is one.
+    pub saver: OnceLock<saver::Notes>,
     /// Answers that were no evidence, as far as they were told.
     pub alerts: Alerts,
     /// Counters since start.
@@ -193,6 +199,8 @@ impl Shared {
             library: OnceLock::new(),
             learning: OnceLock::new(),
             docker: Mutex::new(unheard()),
+            registry_disk: Mutex::new(DiskState::new()),
+            saver: OnceLock::new(),
             alerts,
             tally,
             queue_stats,
@@ -226,6 +234,11 @@ impl Shared {
     pub fn set_phase(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
         self.mailboxes.iter().for_each(Mailbox::ring);
+    }
+
+    /// Whether the registry reaches the disk.
+    pub fn disk(&self) -> MutexGuard<'_, DiskState> {
+        self.registry_disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Mode of the engine.

@@ -1,7 +1,13 @@
-//! The registry on disk: loaded at start, saved atomically, a damaged file set aside and never overwritten.
+//! The registry on disk: snapshots and journals, crash-safe at any byte; and as JSON, to be carried elsewhere.
 
 mod atomic;
-mod schema;
+mod disk;
+mod folder;
+mod frame;
+mod json;
+mod load;
+mod plan;
+mod wire;
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -11,19 +17,54 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::Wall;
 use crate::engine::limits::REGISTRY_FILE_BYTES_MAX;
-use crate::engine::registry::Registry;
+use crate::engine::registry::{Registry, Saved};
 
 pub use atomic::write_atomically;
+pub use disk::{Disk, Snapshot};
+pub use folder::{REGISTRY_FOLDER, has_snapshot, keep_aside, newest, size};
+pub use json::{JSON_VERSION, json_of};
+pub use load::{Change, Cut, Error, Loaded};
 
-/// File name of the registry in the state directory.
-pub const REGISTRY_FILE: &str = "registry.json";
-/// File name the ancestor used; read if there is no registry yet, never written.
+/// File the registry was in before it was a folder; read if there is no folder yet.
+pub const FORMER_FILE: &str = "registry.json";
+/// File name the ancestor used; likewise.
 pub const ANCESTOR_FILE: &str = "dns-registry.json";
 
-/// Why the registry could not be loaded.
+/// Loads a folder into a `registry` in which nothing of it is yet. No folder is an empty registry; what is good of damaged files is in.
+///
+/// # Errors
+/// See [`Error`].
+pub fn load(folder: &Path, registry: &Registry) -> Result<Loaded, Error> {
+    load::load_all(folder, |address, change| apply(registry, address, change))
+}
+
+/// Loads no more than these addresses, in a fraction of the time and memory of all.
+///
+/// # Errors
+/// See [`Error`].
+pub fn load_only(
+    folder: &Path,
+    addresses: &HashSet<IpAddr>,
+    registry: &Registry,
+) -> Result<Loaded, Error> {
+    let wanted = |address| addresses.contains(&address);
+    load::load_if(folder, wanted, |address, change| apply(registry, address, change))
+}
+
+fn apply(registry: &Registry, address: IpAddr, change: Change) {
+    // Merged into what an older frame said, an asker who was forgotten since would be back.
+    if !matches!(change, Change::First(_)) {
+        registry.forget(address);
+    }
+    if let Change::First(saved) | Change::Known(saved) = change {
+        registry.restore(address, &saved);
+    }
+}
+
+/// Why a registry in JSON could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file is there but cannot be read.
+pub enum JsonError {
+    /// The file cannot be read.
     #[error("cannot read {path}: {source}")]
     Read {
         /// The file.
@@ -31,7 +72,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The file is there but not what we or the ancestor wrote.
+    /// It is not what we or the ancestor wrote.
     #[error("{path} is damaged ({reason})")]
     Damaged {
         /// The file.
@@ -41,99 +82,53 @@ pub enum Error {
     },
 }
 
-/// What loading brought.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Loaded {
-    /// Names taken in.
-    pub names: u64,
-    /// Entries left out: no address, no name, or no room for them.
-    pub skipped: u64,
-}
-
-/// Loads `path` into `registry`. No file is an empty registry. What could be read before damage stays in.
+/// Reads a registry in JSON, ours or the ancestor's, and hands each address to `take`; returns how many entries make no
+/// sense. What stands before damage has been handed over.
 ///
 /// `now` is the time given to entries that carry none (the ancestor's).
 ///
 /// # Errors
-/// See [`Error`].
-pub fn load(path: &Path, registry: &Registry, now: Wall) -> Result<Loaded, Error> {
-    load_from(path, registry, None, now)
-}
-
-/// Loads no more than these addresses, in a fraction of the time and memory of all.
-///
-/// # Errors
-/// See [`Error`].
-pub fn load_only(
+/// See [`JsonError`].
+pub fn read_json(
     path: &Path,
-    addresses: &HashSet<IpAddr>,
-    registry: &Registry,
     now: Wall,
-) -> Result<Loaded, Error> {
-    load_from(path, registry, Some(addresses), now)
-}
-
-fn load_from(
-    path: &Path,
-    registry: &Registry,
-    only: Option<&HashSet<IpAddr>>,
-    now: Wall,
-) -> Result<Loaded, Error> {
-    let read_error = |source| Error::Read { path: path.to_owned(), source };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::default()),
-        Err(error) => return Err(read_error(error)),
-    };
+    take: impl FnMut(IpAddr, Saved),
+) -> Result<u64, JsonError> {
+    let read_error = |source| JsonError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(read_error)?;
     let size = file.metadata().map_err(read_error)?.len();
     if size > REGISTRY_FILE_BYTES_MAX {
         let reason = format!("{size} bytes, more than a registry can have");
-        return Err(Error::Damaged { path: path.to_owned(), reason });
+        return Err(JsonError::Damaged { path: path.to_owned(), reason });
     }
-    schema::read(BufReader::with_capacity(1 << 16, file), registry, only, now).map_err(|error| {
+    json::read(BufReader::with_capacity(1 << 16, file), now, take).map_err(|error| {
         match error.classify() {
             serde_json::error::Category::Io => read_error(error.into()),
-            _ => Error::Damaged { path: path.to_owned(), reason: error.to_string() },
+            _ => JsonError::Damaged { path: path.to_owned(), reason: error.to_string() },
         }
     })
 }
 
-/// Moves a damaged file out of the way, so that the next save cannot overwrite it. Returns its new name.
+/// The same of a text that is in memory.
 ///
 /// # Errors
-/// If it cannot be renamed; then nothing may be saved to `path`.
-pub fn set_aside(path: &Path, now: Wall) -> io::Result<PathBuf> {
-    let aside = aside(path, now);
-    std::fs::rename(path, &aside)?;
-    Ok(aside)
+/// If it is none.
+pub fn parse_json(
+    text: &str,
+    now: Wall,
+    take: impl FnMut(IpAddr, Saved),
+) -> Result<u64, serde_json::Error> {
+    json::read(text.as_bytes(), now, take)
 }
 
-/// Copies a file of which not everything is understood, since the next save writes only what is. Returns its name.
+/// Writes a registry as JSON.
 ///
 /// # Errors
-/// If it cannot be copied; then nothing may be saved to `path`.
-pub fn copy_aside(path: &Path, now: Wall) -> io::Result<PathBuf> {
-    let aside = aside(path, now);
-    std::fs::copy(path, &aside)?;
-    Ok(aside)
-}
-
-fn aside(path: &Path, now: Wall) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".damaged-{}", now.0));
-    PathBuf::from(name)
-}
-
-/// Saves `registry` to `path` so that a crash at any moment leaves the old file or the new one.
-///
-/// # Errors
-/// If anything cannot be written; the old file is then still there.
-pub fn save(path: &Path, registry: &Registry) -> io::Result<()> {
-    write_atomically(path, |file| {
-        let mut out = BufWriter::with_capacity(1 << 16, file);
-        schema::write(&mut out, registry)?;
-        out.flush()
-    })
+/// What `out` says.
+pub fn write_json(out: impl Write, registry: &Registry) -> io::Result<()> {
+    let mut out = BufWriter::with_capacity(1 << 16, out);
+    json::write(&mut out, registry)?;
+    out.flush()
 }
 
 #[cfg(test)]

@@ -1,13 +1,11 @@
-//! Saving, loading, damage, and the ancestor's file.
+//! The registry as JSON: ours of all versions, the ancestor's, and damage.
 
 use std::net::IpAddr;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::inquiry::asked;
-use crate::engine::registry::Seen;
-use crate::engine::{Grade, Kind, Name, Record};
+use crate::engine::{Kind, Name, Record};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -24,118 +22,88 @@ fn record(address: &str, name: &str, second: u64) -> Record {
     }
 }
 
-fn content(registry: &Registry) -> Vec<(IpAddr, Vec<Seen>, Vec<IpAddr>)> {
+fn content(registry: &Registry) -> Vec<(IpAddr, Option<Saved>)> {
     let mut addresses = registry.addresses();
     addresses.sort();
-    let all = addresses.into_iter();
-    all.map(|address| (address, registry.names(address), registry.askers(address))).collect()
+    addresses.into_iter().map(|address| (address, registry.saved(address))).collect()
+}
+
+/// Reads a text, and what became of it.
+fn read(text: &str) -> (Registry, Result<u64, JsonError>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.json");
+    std::fs::write(&path, text).unwrap();
+    let registry = Registry::default();
+    let read = read_json(&path, Wall(50_000_000), |address, saved| {
+        registry.restore(address, &saved);
+    });
+    (registry, read)
 }
 
 #[test]
-fn what_is_saved_is_loaded() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(REGISTRY_FILE);
+fn what_is_exported_is_imported() {
     let registry = Registry::default();
     for (i, address) in ["203.0.113.9", "203.0.113.9", "2001:db8::1"].iter().enumerate() {
         registry.insert(&record(address, &format!("n{i}.example"), 100 + i as u64));
     }
-    // A second asker of the same name must still be known after a restart.
+    // A second asker of the same name must still be known elsewhere.
     let other =
         Record { client: Some(ip("172.17.0.3")), ..record("203.0.113.9", "n1.example", 103) };
     registry.insert(&other);
-    save(&path, &registry).unwrap();
-    let again = Registry::default();
-    assert_eq!(load(&path, &again, Wall(0)).unwrap(), Loaded { names: 3, skipped: 0 });
+    let mut text = Vec::new();
+    write_json(&mut text, &registry).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.starts_with(r#"{"version":2,"#), "{text}");
+    let (again, skipped) = read(&text);
+    assert_eq!(skipped.unwrap(), 0);
     assert_eq!(content(&again), content(&registry));
-    for client in ["172.17.0.2", "172.17.0.3"] {
-        assert_eq!(again.grade(&asked(&[ip(client)]), ip("203.0.113.9")), Grade::Own, "{client}");
-    }
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
 }
 
 #[test]
-fn some_addresses_are_read_without_the_rest() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(REGISTRY_FILE);
-    let registry = Registry::default();
-    for address in ["203.0.113.8", "203.0.113.9", "2001:db8::1"] {
-        registry.insert(&record(address, "n.example", 100));
-    }
-    save(&path, &registry).unwrap();
-    let (some, wanted) = (Registry::default(), HashSet::from([ip("203.0.113.9"), ip("192.0.2.1")]));
-    let loaded = load_only(&path, &wanted, &some, Wall(0)).unwrap();
-    assert_eq!(loaded, Loaded { names: 1, skipped: 0 });
-    assert_eq!(some.addresses(), [ip("203.0.113.9")]);
-    assert_eq!(some.names(ip("203.0.113.9")), registry.names(ip("203.0.113.9")));
-    std::fs::write(&path, r#"{"203.0.113.8": ["a.example"], "203.0.113.9": ["b.example"]}"#)
-        .unwrap();
-    let some = Registry::default();
-    load_only(&path, &wanted, &some, Wall(0)).unwrap();
-    assert_eq!(some.addresses(), [ip("203.0.113.9")], "the ancestor's format");
-}
-
-#[test]
-fn no_file_is_an_empty_registry() {
-    let folder = tempfile::tempdir().unwrap();
-    let registry = Registry::default();
-    assert_eq!(load(&folder.path().join("none"), &registry, Wall(0)).unwrap(), Loaded::default());
+fn version_1_is_read() {
+    let (registry, skipped) = read(
+        r#"{"version":1,"addresses":{"203.0.113.9":[{"name":"a.example","first":1,"last":2,"kind":"reply"},
+        {"name":"b.example","first":3,"last":4,"asker":"172.17.0.2","kind":"hosts","chain":["c.example"]},
+        {"askers":["172.17.0.3"]}, 7]}}"#,
+    );
+    assert_eq!(skipped.unwrap(), 1, "the seven");
+    let names = registry.names(ip("203.0.113.9"));
+    assert_eq!(names.len(), 2);
+    assert_eq!((names[0].name.as_str(), names[0].last), ("b.example", 4));
+    let saved = registry.saved(ip("203.0.113.9")).unwrap();
+    assert!(saved.askers.iter().any(|asker| asker.address == ip("172.17.0.3")), "{saved:?}");
 }
 
 #[test]
 fn the_ancestors_file_is_read_and_its_rubbish_counted() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(ANCESTOR_FILE);
-    std::fs::write(&path, r#"{"140.82.121.4": ["GitHub.com", "api.github.com"], "999.1.1.1": ["x"], "1.2.3.4": [7, "ok.example", "no name"]}"#).unwrap();
-    let registry = Registry::default();
-    assert_eq!(load(&path, &registry, Wall(50_000_000)).unwrap(), Loaded { names: 3, skipped: 3 });
-    let names = registry.names(ip("140.82.121.4"));
-    assert_eq!(
-        names.iter().map(|seen| seen.name.as_str()).collect::<Vec<_>>(),
-        ["api.github.com", "github.com"]
+    let (registry, skipped) = read(
+        r#"{"140.82.121.4": ["GitHub.com", "api.github.com"], "999.1.1.1": ["x"], "1.2.3.4": [7, "ok.example", "no name"]}"#,
     );
-    assert_eq!(names[0].last, 50);
+    assert_eq!(skipped.unwrap(), 3);
+    let names = registry.names(ip("140.82.121.4"));
+    let mut texts: Vec<&str> = names.iter().map(|seen| seen.name.as_str()).collect();
+    texts.sort_unstable();
+    assert_eq!(texts, ["api.github.com", "github.com"]);
+    assert_eq!((names[0].last, registry.len()), (50, 2));
 }
 
 #[test]
-fn a_damaged_file_is_named_and_set_aside_whole() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(REGISTRY_FILE);
-    for damage in [
-        "",
-        "{",
-        "[]",
-        "nonsense",
-        r#"{"version":2,"addresses":{}}"#,
-        r#"{"version":1,"addresses":{"1.2.3.4":[{"#,
-    ] {
-        std::fs::write(&path, damage).unwrap();
-        let error = load(&path, &Registry::default(), Wall(0)).unwrap_err();
-        assert!(matches!(error, Error::Damaged { .. }), "{damage}: {error}");
-        let aside = set_aside(&path, Wall(7)).unwrap();
-        assert_eq!(std::fs::read_to_string(&aside).unwrap(), damage);
-        assert!(!path.exists());
+fn damage_is_told_and_what_stands_before_it_is_read() {
+    for damage in ["", "{", "[]", "nonsense", r#"{"version":3,"addresses":{}}"#] {
+        let error = read(damage).1.unwrap_err();
+        assert!(matches!(error, JsonError::Damaged { .. }), "{damage}: {error}");
     }
-}
-
-#[test]
-fn what_stands_before_the_damage_is_kept() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(REGISTRY_FILE);
     let row = r#"[{"name":"a.example","first":1,"last":2,"kind":"reply"}]"#;
-    std::fs::write(
-        &path,
-        format!(r#"{{"version":1,"addresses":{{"1.2.3.4":{row},"1.2.3.5":[{{"na"#),
-    )
-    .unwrap();
-    let registry = Registry::default();
-    assert!(load(&path, &registry, Wall(0)).is_err());
+    let text = format!(r#"{{"version":1,"addresses":{{"1.2.3.4":{row},"1.2.3.5":[{{"na"#);
+    let (registry, read) = read(&text);
+    assert!(read.is_err());
     assert_eq!(registry.names(ip("1.2.3.4")).len(), 1);
 }
 
 #[test]
 fn a_failed_save_leaves_the_old_file() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(REGISTRY_FILE);
+    let path = folder.path().join("file");
     std::fs::write(&path, "old").unwrap();
     let failed = write_atomically(&path, |_| Err(io::Error::other("disk full")));
     assert!(failed.is_err());
@@ -145,7 +113,7 @@ fn a_failed_save_leaves_the_old_file() {
 
 proptest! {
     #[test]
-    fn no_file_content_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = schema::read(bytes.as_slice(), &Registry::default(), None, Wall(0));
+    fn no_json_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = json::read(bytes.as_slice(), Wall(0), |_, _| {});
     }
 }

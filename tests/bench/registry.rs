@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use synhold::engine::registry::Registry;
 use synhold::engine::{Inquiry, Kind, Name, Record, Wall};
-use synhold::store;
+use synhold::store::{self, Disk, Loaded};
 
 use super::Size;
 use super::report::{Bar, Report};
@@ -19,7 +19,7 @@ pub fn measure(size: Size, report: &mut Report) {
     let addresses = size.addresses;
     eprintln!("registry: {addresses} addresses");
     let folder = tempfile::tempdir().expect("folder");
-    let path = folder.path().join("registry.json");
+    let path = folder.path().join("registry");
     let path = path.to_str().expect("a plain path");
     let filled = child(&["registry-fill", path, &addresses.to_string()]);
     let loaded = child(&["registry-load", path]);
@@ -37,7 +37,7 @@ pub fn measure(size: Size, report: &mut Report) {
             of(&loaded, "rss") / millions / 1e6
         ),
     );
-    let file_mb = std::fs::metadata(path).expect("saved").len() as f64 / 1e6;
+    let file_mb = store::size(Path::new(path)) as f64 / 1e6;
     report.add(
         "registry_records_per_s",
         "registry, records of known names taken in, one thread",
@@ -58,9 +58,23 @@ pub fn measure(size: Size, report: &mut Report) {
         "registry, time to save",
         seconds(&filled),
         Bar::None,
-        format!("{file_mb:.0} MB file, fsync included"),
+        format!("{file_mb:.0} MB with a journal, fsync included"),
     );
-    report.add("registry_load_s", "registry, time to load", seconds(&loaded), Bar::None, "");
+    report.add(
+        "registry_load_s",
+        "registry, time to load",
+        seconds(&loaded),
+        Bar::AtMost(2.0 * millions.max(1.0)),
+        "its snapshot, and a journal half as long",
+    );
+    let per_second = of(&filled, "appended") / of(&filled, "append_seconds") / 1e6;
+    report.add(
+        "registry_append_per_s",
+        "registry, addresses appended to the journal",
+        (per_second, "M/s"),
+        Bar::None,
+        "",
+    );
 }
 
 fn child(args: &[&str]) -> Value {
@@ -99,13 +113,24 @@ pub fn fill(path: &Path, addresses: usize) {
     }
     let look_ups_per_s = rate(start);
     let start = Instant::now();
-    store::save(path, &registry).expect("saved");
+    let mut disk = Disk::open(path, &Loaded::default()).expect("a folder");
+    let mut snapshot = disk.begin(&registry).expect("begun");
+    while !snapshot.step(&registry).expect("written") {}
+    disk.finish(snapshot).expect("saved");
     let seconds = start.elapsed().as_secs_f64();
+    // As much as there ever is behind a snapshot.
+    let changed: Vec<IpAddr> = registry.addresses().into_iter().take(addresses / 2).collect();
+    let start = Instant::now();
+    disk.append(&registry, &changed).expect("appended");
+    disk.sync().expect("synced");
+    let append_seconds = start.elapsed().as_secs_f64();
     println!(
         "{}",
         json!({
             "rss": grown,
             "seconds": seconds,
+            "appended": changed.len(),
+            "append_seconds": append_seconds,
             "new_per_s": new_per_s,
             "records_per_s": records_per_s,
             "look_ups_per_s": look_ups_per_s,
@@ -136,7 +161,7 @@ pub fn load(path: &Path) {
     let before = rss();
     let registry = Registry::default();
     let start = Instant::now();
-    store::load(path, &registry, Wall(0)).expect("loaded");
+    store::load(path, &registry).expect("loaded");
     let seconds = start.elapsed().as_secs_f64();
     println!(
         "{}",

@@ -69,6 +69,9 @@ fn help_and_version_are_there_for_every_command() {
         &["unblock", "--help"],
         &["allow", "--help"],
         &["unallow", "--help"],
+        &["registry", "--help"],
+        &["registry", "lookup", "--help"],
+        &["registry", "import", "--help"],
     ] {
         let output = synhold(args);
         assert!(output.status.success(), "{args:?}");

@@ -23,9 +23,10 @@ fn killed_in_the_closed_posture_nothing_passes_until_a_new_daemon_serves_with_it
     for cast in casts() {
         stand.resolve(cast.container, "web.example", cast.server.ip());
     }
-    let state = stand.lab.dir().join("state/registry.json");
+    let state = stand.lab.dir().join("state/registry/journal-1");
     eventually("the registry is saved", Duration::from_secs(10), || {
-        fs::read_to_string(&state).is_ok_and(|text| text.matches("web.example").count() == 2)
+        fs::read(&state)
+            .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).matches("web.example").count() == 2)
     });
     let (lab, far, log) = (stand.lab, stand.far, stand.log);
     stand.daemon.kill9();

@@ -47,6 +47,8 @@ mod lists;
 mod modes;
 mod policies;
 mod quarantine;
+mod registry_cli;
+mod registry_disk;
 mod reopened;
 mod replay;
 mod revoke;

@@ -37,8 +37,8 @@ const SECOND: u64 = 1_000_000;
 
 /// Who answers.
 pub struct Answers {
-    shared: Arc<Shared>,
-    daemon: Daemon,
+    pub(super) shared: Arc<Shared>,
+    pub(super) daemon: Daemon,
     posture: &'static str,
     refuse: RefusedBy,
     rules: Option<(Instant, Option<RulesState>)>,
@@ -89,6 +89,13 @@ impl Answers {
                 value(&self.explain(address, container.as_deref())?)
             }
             Question::Containers { container } => value(&self.containers(container.as_deref())?),
+            Question::RegistryStats {} => value(&self.registry_stats()),
+            Question::RegistryLookup { what, container } => {
+                value(&self.registry_lookup(&what, container.as_deref())?)
+            }
+            Question::RegistryFlush {} => value(&self.registry_flush()),
+            Question::RegistryForget { what } => value(&self.registry_forget(&what)?),
+            Question::RegistryImport { registry } => value(&self.registry_import(&registry)?),
         }
     }
 
@@ -234,7 +241,7 @@ fn learning(learning: &Learning) -> Option<LearningState> {
     learning.state().map(|(until, refused)| LearningState { until, refused })
 }
 
-fn unknown(text: &str) -> String {
+pub(super) fn unknown(text: &str) -> String {
     let text: String = text.chars().take(80).collect();
     format!("no container is known as {text:?}: `synhold status` lists those that run")
 }

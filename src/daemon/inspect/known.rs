@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use crate::daemon::books::Books;
 use crate::engine::registry::Registry;
-use crate::store::{self, ANCESTOR_FILE, REGISTRY_FILE};
+use crate::store::{self, REGISTRY_FOLDER};
 
-/// Largest registry file that a command reads for names; that takes about half a second.
-const FILE_BYTES_MAX: u64 = 64 << 20;
+/// Largest registry that a command reads for names; that takes about half a second.
+const FILE_BYTES_MAX: u64 = 256 << 20;
 
-/// What the registry file says about some addresses.
+/// What the registry on disk says about some addresses.
 #[derive(Debug, Default)]
 pub struct Known {
     /// Nothing but those addresses.
@@ -20,22 +20,21 @@ pub struct Known {
 }
 
 impl Known {
-    /// Reads the registry file for these addresses. Not being able to is no error: names explain, they do not decide.
+    /// Reads the registry's files for these addresses. Not being able to is no error: names explain, they do not decide.
     pub fn read(books: &Books, addresses: &HashSet<IpAddr>) -> Known {
         let mut known = Known::default();
         if addresses.is_empty() {
             return known;
         }
-        let ours = books.state_dir.join(REGISTRY_FILE);
-        let file = if ours.exists() { ours } else { books.state_dir.join(ANCESTOR_FILE) };
-        let size = std::fs::metadata(&file).map_or(0, |file| file.len());
+        let folder = books.state_dir.join(REGISTRY_FOLDER);
+        let size = store::size(&folder);
         if size > FILE_BYTES_MAX {
             let (size, most) = (size >> 20, FILE_BYTES_MAX >> 20);
             known.note = Some(format!(
                 "names are left out: {} has {size} MB, and a command reads {most}",
-                file.display()
+                folder.display()
             ));
-        } else if let Err(error) = store::load_only(&file, addresses, &known.registry, books.now) {
+        } else if let Err(error) = store::load_only(&folder, addresses, &known.registry) {
             known.note = Some(format!("names are left out: {error}"));
         }
         known
