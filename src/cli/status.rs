@@ -43,6 +43,10 @@ pub(super) fn run(args: &StatusArgs) -> Result<Answer> {
 
 fn tell(status: &Status, now: Wall, paint: Paint) -> String {
     let mut lines = vec![daemon(status, now), evidence(status, paint), docker(&status.docker, now)];
+    lines.extend(status.disk.as_ref().map(|why| {
+        let why = words::plain(why);
+        paint.bad(&format!("REGISTRY NOT ON DISK: {why}"))
+    }));
     lines.push(totals(status));
     if !status.sources.is_empty() {
         lines.push(String::new());

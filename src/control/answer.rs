@@ -54,6 +54,9 @@ pub struct Status {
     /// Each DNS source by itself.
     #[serde(default)]
     pub sources: Vec<SourceState>,
+    /// Why what is learned does not reach the disk, if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<String>,
     /// Packets that wait for a record at this moment.
     pub held_now: u64,
     /// Counts since start.

@@ -120,6 +120,7 @@ impl Answers {
             evidence: shared.engine.evidence(clock::now()),
             hold_us: shared.engine.hold_now(clock::mono()),
             sources: shared.engine.source_states(clock::now()),
+            disk: disk(shared),
             held_now: u64::try_from(shared.engine.held()).unwrap_or(u64::MAX),
             totals: shared.totals(),
             docker: shared.docker.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -235,6 +236,12 @@ impl Answers {
         }
         Ok(Containers { containers, gaps })
     }
+}
+
+/// What is wrong with the registry's disk.
+fn disk(shared: &Shared) -> Option<String> {
+    let disk = shared.disk();
+    (!disk.ok).then(|| disk.message.clone())
 }
 
 fn learning(learning: &Learning) -> Option<LearningState> {
