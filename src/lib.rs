@@ -78,7 +78,8 @@
 //!    weigh it ([`engine::EvidenceRules`]).
 //! 4. Before a packet that waited in vain is called hardcoded, `engine::judge::trust` looks at the health of the sources, at troubles
 //!    beside them, and at the grace of a first start.
-//! 5. [`daemon::replay`] runs the same engine in virtual time, over what events and logs tell.
+//! 5. A thread of its own writes what changed to a journal, and now and then a snapshot ([`store`]); nobody who reads or judges waits for it.
+//! 6. [`daemon::replay`] runs the same engine in virtual time, over what events and logs tell.
 //!
 //! # Invariants
 //!
