@@ -124,7 +124,14 @@ fn by_daemon(daemon: &Explained) -> String {
         Reason::OutOfScope => "only others asked for it, and its scope is `container`".to_owned(),
         Reason::Established => "it had a flow there when synhold started here first".to_owned(),
         Reason::Unhealthy => {
-            format!("no DNS answer named {address}, but {}", daemon.evidence.why.join("; "))
+            let named = match daemon.grade {
+                Grade::Stale => format!("the last DNS answer that named {address} is too old"),
+                Grade::Other => "only others asked for it".to_owned(),
+                Grade::Own | Grade::Static | Grade::Never => {
+                    format!("no DNS answer named {address}")
+                }
+            };
+            format!("{named}, but {}", daemon.evidence.why.join("; "))
         }
         Reason::HoldBudget | Reason::Malformed | Reason::Shutdown => String::new(),
     };

@@ -77,11 +77,7 @@ fn tell(report: &Report) -> String {
         report.packets,
         timestamp(Wall(first))
     )];
-    if report.cut {
-        lines.push(
-            "The logs hold more than is read at a time: what comes later is left out.".to_owned(),
-        );
-    }
+    lines.extend(report.warnings.iter().map(|warning| format!("Note: {warning}.")));
     for (what, count) in &report.skipped {
         lines.push(format!("Left out: {count} {what}."));
     }
@@ -90,6 +86,18 @@ fn tell(report: &Report) -> String {
             "{} of {} verdicts are those that were recorded.",
             report.alike, report.recorded
         ));
+        if report.taken_over > 0 {
+            lines.push(format!(
+                "{} more are taken over: what decided is in no log.",
+                report.taken_over
+            ));
+        }
+        if report.reordered > 0 {
+            lines.push(format!(
+                "{} packets came within 50 ms of a record, and are put where their own words say.",
+                report.reordered
+            ));
+        }
         lines.extend(report.differences.iter().take(SHOWN_MAX).map(difference));
     }
     lines.push(String::new());

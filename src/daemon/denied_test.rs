@@ -50,6 +50,7 @@ fn decision(dst: &str, reason: Reason) -> Decision {
         owner: None,
         again: false,
         at: Default::default(),
+        proof: None,
         bound: Duration::ZERO,
     }
 }

@@ -141,8 +141,11 @@ impl Reader {
         self.dated |= logged.is_some();
         let took =
             logged.and_then(|logged| wall.0.checked_sub(logged.0)).map(Duration::from_micros);
-        for took in took.filter(|took| *took <= DELAY_MAX).into_iter().chain(waited) {
+        if let Some(took) = took.filter(|took| *took <= DELAY_MAX) {
             self.health.delays.observe(took, mono);
+        }
+        if let Some(waited) = waited {
+            self.health.delays.observe_wait(waited, mono);
         }
     }
 }
@@ -166,7 +169,7 @@ impl dns::Sink for Reader {
     }
 
     fn disk(&mut self, disk: Disk) {
-        if self.health.set_disk(disk, clock::wall()) {
+        if self.health.set_disk(disk, clock::mono()) {
             let what = match disk {
                 Disk::Fine => "can be written again",
                 Disk::Full => "cannot be written: its disk is full",
@@ -225,7 +228,7 @@ impl dns::Sink for Reader {
     }
 
     fn lines(&mut self, batch: Batch) {
-        if self.health.count(batch, clock::wall()) {
+        if self.health.count(batch, clock::now()) {
             let message = format!("{}: dnsmasq lost {} log lines", self.health.label, batch.lost);
             self.shared.report_health("source", false, message);
         }

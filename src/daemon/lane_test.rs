@@ -52,7 +52,10 @@ impl Bench {
         let writer = EventWriter::start(outputs).unwrap();
         let source = Arc::new(SourceHealth::new("test"));
         source.mark_up(crate::engine::Mono(0));
-        source.count(Batch { lines: 1, ..Batch::default() }, Wall(1));
+        source.count(
+            Batch { lines: 1, ..Batch::default() },
+            crate::engine::Now { wall: Wall(1), ..Default::default() },
+        );
         let bounds = Bounds { hold: Duration::from_millis(hold_ms), budget: 2, total: 8 };
         let engine = Engine::new(Settings { mode, bounds, ..Settings::default() }, vec![source]);
         engine.record(&record(1), clock::now());

@@ -10,11 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::shared::Shared;
 use crate::config::Config;
-use crate::engine::Wall;
 use crate::engine::decision::Decision;
 use crate::engine::event::{Body, LearnBody, WouldRefuse};
 use crate::engine::learned::{LEARNED_MAX, Learned};
-use crate::engine::{Mode, Verdict};
+use crate::engine::{Mode, Mono, Now, Verdict, Wall};
 use crate::store::write_atomically;
 
 const FILE: &str = "learn.json";
@@ -31,25 +30,29 @@ const TOLD_MAX: usize = 50;
 pub struct Learning {
     /// None if nothing may be written.
     path: Option<PathBuf>,
-    since: Wall,
-    until: Wall,
+    period: Duration,
+    /// What had passed of it before this run.
+    passed: Duration,
+    started: Mono,
     books: Mutex<Books>,
+    /// One writer at a time; never held by who counts.
+    writing: Mutex<()>,
 }
 
 #[derive(Debug)]
 struct Books {
     learned: Learned,
     over: bool,
-    saved: Wall,
-    saved_total: u64,
+    saved: Mono,
 }
 
-/// What stands in the file. Times are seconds since the Unix epoch.
+/// What stands in the file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Saved {
     version: u64,
-    since: u64,
+    /// Seconds of the period that have passed while synhold ran.
+    passed_s: u64,
     over: bool,
     refused: u64,
     would_refuse: Vec<WouldRefuse>,
@@ -58,7 +61,7 @@ struct Saved {
 impl Learning {
     /// The period that `config` asks for, from the first start on that did; none if it asks for none. What is kept of an
     /// earlier run goes on.
-    pub fn load(config: &Config, now: Wall) -> Option<Learning> {
+    pub fn load(config: &Config, now: Mono) -> Option<Learning> {
         let period = config.evidence.learn;
         if period.is_zero() || config.engine.mode != Mode::Enforce {
             return None;
@@ -68,16 +71,15 @@ impl Learning {
             tracing::warn!("{error:#}; learning starts anew");
             None
         });
-        // A clock that was wrong then must not make it endless.
-        let since = saved.as_ref().map_or(now, |saved| Wall(saved.since * 1_000_000)).min(now);
-        let until = since + period;
-        let over = saved.as_ref().is_some_and(|saved| saved.over) && now >= until;
+        let passed = saved.as_ref().map_or(0, |saved| saved.passed_s);
+        let passed = Duration::from_secs(passed);
+        let over = saved.as_ref().is_some_and(|saved| saved.over) && passed >= period;
         let learned = saved.map(|saved| Learned::from_rows(saved.refused, saved.would_refuse));
         let learned = learned.unwrap_or_default();
-        let saved_total = learned.total();
-        let books = Mutex::new(Books { learned, over, saved: Wall(0), saved_total });
+        let books = Mutex::new(Books { learned, over, saved: Mono(0) });
         let path = (!config.memory_only).then_some(path);
-        Some(Learning { path, since, until, books })
+        let writing = Mutex::default();
+        Some(Learning { path, period, passed, started: now, books, writing })
     }
 
     /// Whether the period has not been declared over.
@@ -93,54 +95,67 @@ impl Learning {
     }
 
     /// When it ends, and how many first packets enforcing would have refused so far; nothing if it is over.
-    pub fn state(&self) -> Option<(Wall, u64)> {
+    pub fn state(&self, now: Now) -> Option<(Wall, u64)> {
         let books = self.books();
-        (!books.over).then(|| (self.until, books.learned.total()))
+        (!books.over).then(|| (self.until(now), books.learned.total()))
+    }
+
+    /// How much of the period has passed. A clock that is set changes nothing.
+    fn passed(&self, now: Mono) -> Duration {
+        self.passed + now.since(self.started)
+    }
+
+    fn until(&self, now: Now) -> Wall {
+        now.wall + self.period.saturating_sub(self.passed(now.mono))
     }
 
     /// Ends the period when it is time, and saves the books now and then.
-    pub fn look(&self, shared: &Shared, now: Wall) {
-        let ends = {
+    pub fn look(&self, shared: &Shared, now: Now) {
+        let (ends, due) = {
             let mut books = self.books();
-            let ends = !books.over && now >= self.until;
+            let ends = !books.over && self.passed(now.mono) >= self.period;
             books.over |= ends;
-            let due = now.0 >= (books.saved + SAVE_EVERY).0;
-            if ends || (due && (books.saved.0 == 0 || books.learned.total() != books.saved_total)) {
-                self.save(&mut books, now);
-            }
-            ends
+            let late = now.mono >= books.saved + SAVE_EVERY;
+            (ends, books.saved == Mono(0) || (late && !books.over))
         };
         if ends {
             shared.engine.set_learning(false);
-            shared.event(Body::Learn(self.body(true)));
+            shared.event(Body::Learn(self.body(true, now)));
+        }
+        if ends || due {
+            self.save(now.mono);
         }
     }
 
     /// Saves the books at a stop.
-    pub fn stop(&self, now: Wall) {
-        let mut books = self.books();
-        self.save(&mut books, now);
+    pub fn stop(&self, now: Mono) {
+        self.save(now);
     }
 
     /// The event that says how it stands.
-    pub fn body(&self, over: bool) -> LearnBody {
+    pub fn body(&self, over: bool, now: Now) -> LearnBody {
         let books = self.books();
         let mut would_refuse = books.learned.rows();
         would_refuse.truncate(TOLD_MAX);
-        let until = self.until.0 / 1_000_000;
+        let until = self.until(now).0 / 1_000_000;
         LearnBody { over, until, refused: books.learned.total(), would_refuse }
     }
 
-    fn save(&self, books: &mut Books, now: Wall) {
-        (books.saved, books.saved_total) = (now, books.learned.total());
-        let Some(path) = &self.path else { return };
-        let saved = Saved {
-            version: VERSION,
-            since: self.since.0 / 1_000_000,
-            over: books.over,
-            refused: books.learned.total(),
-            would_refuse: books.learned.rows(),
+    /// Writes what the books have now. Who counts waits for no disk.
+    fn save(&self, now: Mono) {
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let saved = {
+            let mut books = self.books();
+            books.saved = now.max(Mono(1));
+            Saved {
+                version: VERSION,
+                passed_s: self.passed(now).as_secs(),
+                over: books.over,
+                refused: books.learned.total(),
+                would_refuse: books.learned.rows(),
+            }
         };
+        let Some(path) = &self.path else { return };
         let written = serde_json::to_vec(&saved).map_err(std::io::Error::from);
         let written =
             written.and_then(|bytes| write_atomically(path, |mut file| file.write_all(&bytes)));

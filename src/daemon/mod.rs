@@ -53,7 +53,7 @@ use crate::dns;
 use crate::engine::event::{Body, Ready, Reload, Stop};
 use crate::engine::health::SourceHealth;
 use crate::engine::inventory::Inventory;
-use crate::engine::limits::HEALTH_INTERVAL;
+use crate::engine::limits::{HEALTH_INTERVAL, HOLD_MIN_INDIRECT};
 use crate::engine::rebind::Rebinding;
 use crate::engine::registry::Limits;
 use crate::engine::{Engine, Verdict};
@@ -124,7 +124,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     }
     shared.event(Body::Ready(ready));
     if let Some(learning) = shared.learning.get().filter(|learning| learning.lasts()) {
-        shared.event(Body::Learn(learning.body(false)));
+        shared.event(Body::Learn(learning.body(false, clock::now())));
     }
     notify(&[sd_notify::NotifyState::Ready]);
 
@@ -148,7 +148,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     drop(roster);
     drop(saver);
     if let Some(learning) = shared.learning.get() {
-        learning.stop(clock::wall());
+        learning.stop(clock::mono());
     }
     shared.event(Body::Stop(Stop { mode: config.engine.mode, totals: shared.totals() }));
     drop(writer);
@@ -162,7 +162,7 @@ fn begin(config: &Config, shared: &Shared, is_first: bool) {
         shared.engine.begin_grace(now.mono);
         shared.engine.set_established(warm::established(&config.rules.containers), now.mono);
     }
-    if let Some(learning) = Learning::load(config, now.wall) {
+    if let Some(learning) = Learning::load(config, now.mono) {
         shared.engine.set_learning(learning.lasts());
         // Nobody else sets it.
         let _ = shared.learning.set(learning);
@@ -187,7 +187,7 @@ async fn serve(
             _ = tick.tick() => {
                 watch.look(shared, config.rules.queues);
                 if let Some(learning) = shared.learning.get() {
-                    learning.look(shared, clock::wall());
+                    learning.look(shared, clock::now());
                 }
                 if lanes.any_ended() {
                     break Err(anyhow::anyhow!("a verdict thread ended, so its queue is not served"));
@@ -247,8 +247,13 @@ fn outputs(config: &Config) -> Outputs {
 }
 
 fn sources(config: &Config) -> Vec<(dns::Spec, Arc<SourceHealth>)> {
-    let with_health =
-        |spec: &dns::Spec| (spec.clone(), Arc::new(SourceHealth::new(spec.to_string())));
+    let with_health = |spec: &dns::Spec| {
+        let health = SourceHealth::new(spec.to_string());
+        if !spec.is_direct() {
+            health.delays.set_floor(HOLD_MIN_INDIRECT);
+        }
+        (spec.clone(), Arc::new(health))
+    };
     config.sources.iter().map(with_health).collect()
 }
 

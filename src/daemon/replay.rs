@@ -15,7 +15,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::config::settings::from_pairs;
 use crate::engine::{Settings, Wall};
 use crate::store;
 use timeline::{Item, Moment, Packet, Timeline};
@@ -67,27 +66,62 @@ pub fn replay(request: &Request) -> Result<Report> {
     let prepare = |world: &World| load(request, world, start);
     // A registry that cannot be read is told once, before anything is judged.
     load_registry(request, &World::new(Settings::default(), start), start)?;
-    let settings = |change: &BTreeMap<String, String>| -> Result<Settings> {
-        let mut pairs = recorded.clone();
-        pairs.extend(request.set.clone());
-        pairs.extend(change.clone());
-        from_pairs(&pairs)
-    };
-    let theirs = from_pairs(&recorded).context("the settings in the event log")?;
-    let judge = |settings: Settings| {
-        let setup = run::Setup { settings, recorded: theirs, prepare: &prepare, told: &told };
+    let judge = |change: &BTreeMap<String, String>| {
+        let mut all = request.set.clone();
+        all.extend(change.clone());
+        let setup =
+            run::Setup { recorded: &recorded, change: &all, prepare: &prepare, told: &told };
         run::run(&moments, &setup)
     };
-    let base = judge(settings(&BTreeMap::new())?);
+    let base = judge(&BTreeMap::new())?;
     let mut others = Vec::new();
     for change in &request.compare {
         let name: Vec<String> =
             change.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        others.push((name.join(" "), judge(settings(change)?)));
+        others.push((name.join(" "), judge(change)?.got));
     }
     let packets: Vec<&Packet> = moments.iter().filter_map(packet).collect();
     let span = (start, moments.last().map_or(start, |moment| moment.at));
-    Ok(Report::new(span, &packets, &base, &others, skipped, cut))
+    let warnings = warnings(request, &moments, &recorded, cut);
+    let report = Report::new(span, &packets, &base.got, &others, skipped);
+    Ok(Report { warnings, reordered: base.reordered, ..report })
+}
+
+/// What a person should know before believing the rest.
+fn warnings(
+    request: &Request,
+    moments: &[Moment],
+    recorded: &BTreeMap<String, String>,
+    cut: bool,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let first = moments.iter().find_map(|moment| match &moment.item {
+        Item::Ready(ready) => Some(ready),
+        _ => None,
+    });
+    match first {
+        None if !request.events.is_empty() => warnings.push(
+            "no start of synhold is in the event log: its settings of then are not known, and what it knew is missing; the \
+             defaults are taken (--set), and an empty registry (--registry)"
+                .to_owned(),
+        ),
+        Some(ready) if ready.records > 0 && request.registry.is_none() => warnings.push(format!(
+            "synhold knew {} addresses when it started: without them (--registry) what they were resolved by is missing",
+            ready.records
+        )),
+        _ => {}
+    }
+    if recorded.contains_key("evidence-max-age") && request.dns_logs.is_empty() {
+        warnings.push(
+            "where evidence ages, the event log tells only now and then that it was seen again: give --dns-log too".to_owned(),
+        );
+    }
+    if cut {
+        warnings.push(
+            "the logs hold more than is read at a time: what comes later is left out".to_owned(),
+        );
+    }
+    warnings
 }
 
 fn packet(moment: &Moment) -> Option<&Packet> {

@@ -236,6 +236,9 @@ impl Keeper {
         let gateways = host::gateways();
         let differs = (&host, &gateways) != (&self.rules.host, &self.gateways);
         (self.rules.host, self.gateways) = (host, gateways);
+        if differs {
+            self.shared.engine.set_own(self.rules.host.iter().map(|on| on.address).collect());
+        }
         differs
     }
 

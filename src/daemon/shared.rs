@@ -252,7 +252,7 @@ impl Shared {
     }
 
     /// Counts and reports a verdict.
-    pub fn report(&self, decision: Decision) {
+    pub fn report(&self, mut decision: Decision) {
         self.tally.count(&decision);
         if decision.mode == Mode::Enforce && self.is_at_home(&decision) {
             self.denied.refused(&decision);
@@ -264,7 +264,9 @@ impl Shared {
         if let Some(owner) = &decision.owner {
             owner.tally.count(&decision, now.wall);
         }
-        let evidence = self.engine.evidence(now);
+        // What was decided by is told; where nobody looked at it, how it is now.
+        let proof = decision.proof.take().map(|proof| *proof);
+        let evidence = proof.unwrap_or_else(|| self.engine.evidence(now));
         let expected =
             decision.owner.is_none() && self.engine.owners().expects(decision.flow.src.ip());
         let unnamed = Unnamed { now, decision, evidence };

@@ -40,6 +40,7 @@ fn refusal(owner: Option<Arc<Owner>>) -> Decision {
         flow: Flow { proto: Proto::Tcp, src, dst: "192.0.2.1:443".parse().unwrap() },
         lane: 0,
         at: Default::default(),
+        proof: None,
         bound: Duration::ZERO,
         verdict: Verdict::Drop,
         reason: Reason::NeverResolved,

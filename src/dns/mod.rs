@@ -86,6 +86,14 @@ impl FromStr for Spec {
 }
 
 impl Spec {
+    /// True if dnsmasq itself writes where we read, so that a line is there before its answer is sent.
+    pub fn is_direct(&self) -> bool {
+        match self {
+            Spec::Spawn | Spec::Fifo(_) => true,
+            Spec::File(_) | Spec::Stdin | Spec::Docker(_) | Spec::Journal(_) => false,
+        }
+    }
+
     /// The container whose log this is, if it is one's.
     pub fn container(&self) -> Option<&str> {
         match self {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::flow::Flow;
+use super::health::Evidence;
 use super::name::Name;
 use super::owner::Owner;
 use super::registry::{Inserted, Known};
@@ -58,6 +59,8 @@ pub struct Decision {
     pub again: bool,
     /// When it was decided.
     pub at: Now,
+    /// The evidence as it was looked at, where it was.
+    pub proof: Option<Box<Evidence>>,
 }
 
 impl Decision {
@@ -85,6 +88,7 @@ impl Decision {
             owner,
             again: false,
             at,
+            proof: None,
         }
     }
 

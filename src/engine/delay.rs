@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::limits::{
-    DELAY_LONGEST_TENTHS, DELAY_MARGIN, DELAY_SLOT, DELAY_SLOTS, DELAYS_MIN, HOLD_MIN,
+    DELAY_LONGEST_TENTHS, DELAY_MARGIN, DELAY_SLOT, DELAY_SLOTS, DELAYS_MIN, HOLD_MIN, WAIT_MEMORY,
 };
 use super::time::Mono;
 
@@ -29,6 +29,11 @@ pub struct Delays {
     /// The hold that follows in nanoseconds, and until when it does. After that too few delays are known.
     bound_ns: AtomicU64,
     until: AtomicU64,
+    /// Least hold in nanoseconds; 0 stands for [`HOLD_MIN`].
+    floor_ns: AtomicU64,
+    /// The longest that a packet waited for its record, in nanoseconds, and until when that is remembered.
+    waited_ns: AtomicU64,
+    waited_until: AtomicU64,
 }
 
 /// What was measured lately.
@@ -66,7 +71,32 @@ impl Delays {
             return longest;
         }
         let bound = Duration::from_nanos(self.bound_ns.load(Relaxed));
-        bound.max(HOLD_MIN).min(longest)
+        let floor = Duration::from_nanos(self.floor_ns.load(Relaxed)).max(HOLD_MIN);
+        bound.max(floor).max(self.for_waits(now)).min(longest)
+    }
+
+    /// Says that delays are measured from the line on, not from the answer: what passes in between is not seen.
+    pub fn set_floor(&self, floor: Duration) {
+        self.floor_ns.store(nanos(floor), Relaxed);
+    }
+
+    /// Adds how long a packet waited for its record, or came too early for it. That is the whole of the delay, and seldom
+    /// seen, so it counts for a day.
+    pub fn observe_wait(&self, waited: Duration, now: Mono) {
+        self.observe(waited, now);
+        if now.0 >= self.waited_until.load(Relaxed) || nanos(waited) >= self.waited_ns.load(Relaxed)
+        {
+            self.waited_ns.store(nanos(waited), Relaxed);
+            self.waited_until.store((now + WAIT_MEMORY).0, Relaxed);
+        }
+    }
+
+    /// The hold that follows from the longest wait of the last day.
+    fn for_waits(&self, now: Mono) -> Duration {
+        if now.0 >= self.waited_until.load(Relaxed) {
+            return Duration::ZERO;
+        }
+        Duration::from_nanos(self.waited_ns.load(Relaxed)) * DELAY_LONGEST_TENTHS / 10
     }
 
     /// True while enough delays have been measured to say anything.
@@ -81,6 +111,10 @@ impl Delays {
         let samples = self.samples.load(Relaxed);
         (samples > 0).then_some(Measured { samples, percentile, longest })
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[derive(Debug, Default)]

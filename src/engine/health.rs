@@ -100,30 +100,30 @@ impl SourceHealth {
     }
 
     /// Whether dnsmasq can write its log. What it could not write is lost. True if that is new.
-    pub fn set_disk(&self, disk: Disk, now: Wall) -> bool {
+    pub fn set_disk(&self, disk: Disk, now: Mono) -> bool {
         let before = self.disk.swap(disk as u8, Relaxed);
         if before != Disk::Fine as u8 {
-            self.last_loss.store(now.0, Relaxed);
+            self.last_loss.store(now.0.max(1), Relaxed);
         }
         before != disk as u8
     }
 
     /// Adds what one batch of lines held. True if it tells of lines lost just now: before a source is up it reads
     /// what was logged earlier, and that is no news.
-    pub fn count(&self, batch: Batch, now: Wall) -> bool {
+    pub fn count(&self, batch: Batch, now: Now) -> bool {
         self.lines.fetch_add(batch.lines, Relaxed);
         self.records.fetch_add(batch.records, Relaxed);
         self.skipped.fetch_add(batch.skipped, Relaxed);
         self.lost.fetch_add(batch.lost, Relaxed);
         if batch.lines > 0 {
-            self.last_line.store(now.0, Relaxed);
+            self.last_line.store(now.wall.0, Relaxed);
         }
         if batch.starts > 0 && self.is_up() {
-            self.started_at.store(now.0, Relaxed);
+            self.started_at.store(now.mono.0.max(1), Relaxed);
         }
         let news = batch.lost > 0 && self.is_up();
         if news {
-            self.last_loss.store(now.0, Relaxed);
+            self.last_loss.store(now.mono.0.max(1), Relaxed);
         }
         news
     }
@@ -163,7 +163,7 @@ impl SourceHealth {
         }
         let lately = |moment: &AtomicU64, memory: Duration| {
             let moment = moment.load(Relaxed);
-            moment != 0 && now.wall.0.saturating_sub(moment) <= micros(memory)
+            moment != 0 && now.mono.since(Mono(moment)) <= memory
         };
         if lately(&self.started_at, RESTART_MEMORY) {
             return Some("is of a dnsmasq that started anew a moment ago");

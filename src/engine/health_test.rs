@@ -14,7 +14,7 @@ fn at(seconds: u64) -> Now {
 fn source() -> SourceHealth {
     let source = SourceHealth::new("file:/log");
     source.mark_up(at(10).mono);
-    source.count(Batch { lines: 1, ..Batch::default() }, at(10).wall);
+    source.count(Batch { lines: 1, ..Batch::default() }, at(10));
     source
 }
 
@@ -26,7 +26,7 @@ fn assert_why(source: &SourceHealth, now: Now, why: &[&str]) {
 #[test]
 fn a_dnsmasq_that_started_anew_is_doubted_for_ten_seconds() {
     let source = source();
-    source.count(Batch { lines: 1, starts: 1, ..Batch::default() }, at(20).wall);
+    source.count(Batch { lines: 1, starts: 1, ..Batch::default() }, at(20));
     assert_why(&source, at(29), &["file:/log is of a dnsmasq that started anew a moment ago"]);
     assert_why(&source, at(31), &[]);
 }
@@ -34,7 +34,7 @@ fn a_dnsmasq_that_started_anew_is_doubted_for_ten_seconds() {
 #[test]
 fn a_start_that_is_history_is_no_news() {
     let source = SourceHealth::new("file:/log");
-    source.count(Batch { lines: 9, starts: 1, lost: 7, ..Batch::default() }, at(9).wall);
+    source.count(Batch { lines: 9, starts: 1, lost: 7, ..Batch::default() }, at(9));
     source.mark_up(at(9).mono);
     assert_why(&source, at(11), &[]);
 }
@@ -42,14 +42,14 @@ fn a_start_that_is_history_is_no_news() {
 #[test]
 fn a_disk_that_takes_no_lines_is_doubted_and_so_is_the_minute_after() {
     let source = source();
-    assert!(source.set_disk(Disk::Full, at(20).wall), "news");
-    assert!(!source.set_disk(Disk::Full, at(500).wall));
+    assert!(source.set_disk(Disk::Full, at(20).mono), "news");
+    assert!(!source.set_disk(Disk::Full, at(500).mono));
     assert_why(&source, at(500), &["file:/log cannot be written: its disk is full"]);
-    assert!(source.set_disk(Disk::ReadOnly, at(501).wall));
+    assert!(source.set_disk(Disk::ReadOnly, at(501).mono));
     assert_why(&source, at(502), &["file:/log cannot be written: its disk is read-only"]);
-    assert!(source.set_disk(Disk::Fine, at(503).wall));
+    assert!(source.set_disk(Disk::Fine, at(503).mono));
     assert_why(&source, at(504), &["file:/log lost lines within the last minute"]);
-    assert!(!source.set_disk(Disk::Fine, at(504).wall));
+    assert!(!source.set_disk(Disk::Fine, at(504).mono));
     assert_why(&source, at(564), &[]);
 }
 

@@ -10,13 +10,14 @@ mod trust;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::abuse::is_live;
 use super::flow::Flow;
 use super::health::SourceHealth;
 use super::hold::{Arrival, Hold, Left, Park};
 use super::inquiry::Inquiry;
-use super::limits::EXPIRE_BATCH;
+use super::limits::{AGE_STEPS, EXPIRE_BATCH};
 use super::lists::Lists;
 use super::owner::{Owner, Owners};
 use super::policy::Policy;
@@ -185,12 +186,18 @@ impl<T> Engine<T> {
             let (released, is_news, waited) = Default::default();
             return Recorded { inserted: Inserted::Rejected(inside), released, is_news, waited };
         }
-        let before = self.grade_for_asker(record, now);
+        let max_age = self.settings.evidence.max_age;
+        let before = self.grade_for_asker(record, now, max_age);
+        // Where evidence ages it matters when it was seen last, to a small part of the age that counts.
+        let step = max_age.map(|age| age / AGE_STEPS);
+        let is_older = step.is_some() && self.grade_for_asker(record, now, step) == Grade::Stale;
         let inserted = match live {
             true => self.registry.insert(record),
             false => self.registry.recall(record),
         };
-        let is_news = inserted == Inserted::New || self.grade_for_asker(record, now) < before;
+        let is_news = is_older
+            || inserted == Inserted::New
+            || self.grade_for_asker(record, now, max_age) < before;
         fence(SeqCst);
         if self.flows.load(SeqCst) == 0 && self.refused.load(SeqCst) == 0 {
             return Recorded { inserted, released: Vec::new(), is_news, waited: None };
@@ -204,12 +211,16 @@ impl<T> Engine<T> {
         Recorded { inserted, released, is_news, waited }
     }
 
-    /// The grade of a record's address for whoever asked.
-    fn grade_for_asker(&self, record: &Record, now: Now) -> Grade {
+    /// The grade of a record's address for whoever asked, where evidence of such an age is fresh.
+    fn grade_for_asker(&self, record: &Record, now: Now, max_age: Option<Duration>) -> Grade {
         let owners = self.owners.load();
         let clients = record.client.as_ref().map_or(&[][..], |client| owners.clients(client));
-        let max_age = self.settings.evidence.max_age;
         self.registry.grade(&Inquiry { clients, at: now.wall, max_age }, record.address)
+    }
+
+    /// Says which addresses are this host's by now.
+    pub fn set_own(&self, own: Vec<IpAddr>) {
+        self.rebinding.rcu(|known| Rebinding { own: own.clone(), ..(**known).clone() });
     }
 
     /// Says which addresses no public name may answer with.

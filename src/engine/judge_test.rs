@@ -16,7 +16,7 @@ pub(super) fn engine(scope: Scope) -> Engine<u32> {
 pub(super) fn healthy_source() -> Arc<SourceHealth> {
     let source = Arc::new(SourceHealth::new("test"));
     source.mark_up(Mono(0));
-    source.count(Batch { lines: 1, ..Batch::default() }, Wall(1));
+    source.count(Batch { lines: 1, ..Batch::default() }, Now { wall: Wall(1), ..Now::default() });
     source
 }
 
@@ -224,13 +224,13 @@ fn while_the_evidence_is_unhealthy_nobody_is_accused() {
     assert_eq!(reason(10_000, slow), Reason::Unhealthy, "it was behind while the packet waited");
     assert_eq!(reason(11_000, slow), Reason::NeverResolved, "that is over");
     let lost = |source: &SourceHealth| {
-        source.count(Batch { lines: 1, lost: 7, ..Batch::default() }, at(1_000).wall);
+        source.count(Batch { lines: 1, lost: 7, ..Batch::default() }, at(1_000));
     };
     assert_eq!(reason(10_000, lost), Reason::Unhealthy, "lines are missing");
     assert_eq!(reason(100_000, lost), Reason::NeverResolved);
     let history = |source: &SourceHealth| {
         source.mark_down();
-        source.count(Batch { lines: 1, lost: 7, ..Batch::default() }, at(9_500).wall);
+        source.count(Batch { lines: 1, lost: 7, ..Batch::default() }, at(9_500));
         source.mark_up(at(1_000).mono);
     };
     assert_eq!(reason(10_000, history), Reason::NeverResolved, "lost long ago, read just now");

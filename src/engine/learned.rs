@@ -12,6 +12,8 @@ use super::verdict::Reason;
 
 /// Containers and destinations remembered. Who dials more is a scanner, and the rest is a count.
 pub const LEARNED_MAX: usize = 4096;
+/// Destinations remembered of one container, so that a scanner leaves room for the others.
+const OF_ONE_MAX: usize = LEARNED_MAX / 16;
 
 /// Who went where, and why that would have been refused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +29,8 @@ struct Key {
 #[derive(Clone, Debug, Default)]
 pub struct Learned {
     counts: HashMap<Key, u64>,
+    /// Destinations remembered of each container.
+    each: HashMap<Arc<str>, usize>,
     total: u64,
 }
 
@@ -37,7 +41,12 @@ impl Learned {
             let WouldRefuse { container, dst, dport, proto, reason, count } = row;
             (Key { container, dst, dport, proto, reason }, count)
         };
-        Learned { counts: rows.into_iter().take(LEARNED_MAX).map(key).collect(), total }
+        let counts: HashMap<Key, u64> = rows.into_iter().take(LEARNED_MAX).map(key).collect();
+        let mut each: HashMap<Arc<str>, usize> = HashMap::new();
+        for key in counts.keys() {
+            *each.entry(Arc::clone(&key.container)).or_default() += 1;
+        }
+        Learned { counts, each, total }
     }
 
     /// Counts a first packet that enforcing would have refused.
@@ -50,8 +59,14 @@ impl Learned {
         };
         let (proto, reason) = (decision.flow.proto, decision.reason);
         let key = Key { container, dst: dst.ip(), dport: dst.port(), proto, reason };
-        if self.counts.len() < LEARNED_MAX || self.counts.contains_key(&key) {
-            *self.counts.entry(key).or_default() += 1;
+        if let Some(count) = self.counts.get_mut(&key) {
+            *count += 1;
+            return;
+        }
+        let of_it = self.each.get(&key.container).copied().unwrap_or(0);
+        if self.counts.len() < LEARNED_MAX && of_it < OF_ONE_MAX {
+            self.each.insert(Arc::clone(&key.container), of_it + 1);
+            self.counts.insert(key, 1);
         }
     }
 
@@ -60,7 +75,7 @@ impl Learned {
         self.total
     }
 
-    /// What was counted, most first.
+    /// What was counted: of each container in turn, most first.
     pub fn rows(&self) -> Vec<WouldRefuse> {
         let row = |(key, count): (&Key, &u64)| WouldRefuse {
             container: Arc::clone(&key.container),
@@ -74,6 +89,12 @@ impl Learned {
         rows.sort_by(|one, other| {
             let key = |row: &WouldRefuse| (Reverse(row.count), row.dst, row.dport);
             key(one).cmp(&key(other)).then_with(|| one.container.cmp(&other.container))
+        });
+        let mut turns: HashMap<Arc<str>, usize> = HashMap::new();
+        rows.sort_by_cached_key(|row| {
+            let turn = turns.entry(Arc::clone(&row.container)).or_default();
+            *turn += 1;
+            *turn
         });
         rows
     }
@@ -114,7 +135,10 @@ mod tests {
             let dst = format!("203.0.{}.{}:443", host / 256, host % 256);
             learned.count(&decision("172.17.0.2:1", &dst, Reason::NeverResolved));
         }
-        assert_eq!(learned.rows().len(), LEARNED_MAX);
+        assert_eq!(learned.rows().len(), OF_ONE_MAX);
         assert_eq!(learned.total(), 2 * u64::try_from(LEARNED_MAX).unwrap());
+        // Its neighbour is remembered, and comes second at the latest.
+        learned.count(&decision("172.17.0.3:1", "203.0.113.1:443", Reason::NeverResolved));
+        assert!(learned.rows()[..2].iter().any(|row| &*row.container == "172.17.0.3"));
     }
 }

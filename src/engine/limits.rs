@@ -70,6 +70,11 @@ pub const HELD_MAX: usize = 8192;
 /// Shortest hold that measured delays lead to. What has been measured says little about a machine that stalls for a
 /// moment, and a reader looks twice in that time (see [`LOOK_TICK`]).
 pub const HOLD_MIN: Duration = Duration::from_millis(50);
+/// Shortest hold for a source whose line may lie somewhere before it can be seen to be there: with a syslog daemon, in a
+/// container's pipe, or in the journal's socket. Those pass lines on in a few milliseconds, but for a busy moment.
+pub const HOLD_MIN_INDIRECT: Duration = Duration::from_millis(250);
+/// How long the longest wait of a packet for its record is remembered.
+pub const WAIT_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Delays measured lately without which the hold stays as configured: fewer have no 99.9th percentile.
 pub const DELAYS_MIN: u64 = 1_000;
 /// The hold is this many times the delay that one record in a thousand exceeds, ...
@@ -125,6 +130,8 @@ pub const REOPEN_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// See [`REOPEN_PAUSE_MIN`].
 pub const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// Steps of the age that counts in which the event log tells that evidence was seen again.
+pub const AGE_STEPS: u32 = 64;
 /// How long after a start with an empty registry nobody is accused: programs that run have resolved what they need, and
 /// most answers are asked for again within five minutes.
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(5 * 60);

@@ -75,6 +75,7 @@ mod tests {
             owner: None,
             again: false,
             at: Default::default(),
+            proof: None,
             bound: Default::default(),
         };
         let evidence = Evidence { healthy: true, records: 1234, lag_us: 80, ..Evidence::default() };

@@ -172,7 +172,7 @@ impl Answers {
             denied: source.address.is_some_and(|from| shared.denied.has((from, address))),
             grade: decision.grade,
             names: self.names(address),
-            evidence: shared.engine.evidence(now),
+            evidence: decision.proof.map_or_else(|| shared.engine.evidence(now), |proof| *proof),
         })
     }
 
@@ -245,7 +245,7 @@ fn disk(shared: &Shared) -> Option<String> {
 }
 
 fn learning(learning: &Learning) -> Option<LearningState> {
-    learning.state().map(|(until, refused)| LearningState { until, refused })
+    learning.state(clock::now()).map(|(until, refused)| LearningState { until, refused })
 }
 
 pub(super) fn unknown(text: &str) -> String {

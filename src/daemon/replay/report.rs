@@ -30,8 +30,13 @@ pub struct Report {
     pub columns: Vec<Column>,
     /// What is in the logs and of no use here.
     pub skipped: BTreeMap<&'static str, u64>,
-    /// The logs hold more than is read.
-    pub cut: bool,
+    /// What a person should know before believing the rest.
+    pub warnings: Vec<String>,
+    /// Verdicts that are taken over, since what decided is in no log: lists, containers that are not judged, flows that were
+    /// open at a first start, stops.
+    pub taken_over: usize,
+    /// Packets that what was recorded put before or after a record of the same moment.
+    pub reordered: u64,
 }
 
 /// A packet that was decided otherwise then.
@@ -133,11 +138,14 @@ impl Report {
         base: &[Option<Got>],
         others: &[(String, Vec<Option<Got>>)],
         skipped: HashMap<&'static str, u64>,
-        cut: bool,
     ) -> Report {
-        let (mut recorded, mut alike, mut differences) = (0, 0, Vec::new());
+        let (mut recorded, mut alike, mut taken_over, mut differences) = (0, 0, 0, Vec::new());
         for (packet, got) in packets.iter().zip(base) {
             let Some(said) = &packet.said else { continue };
+            if is_taken_over(said.reason) {
+                taken_over += 1;
+                continue;
+            }
             recorded += 1;
             let then = Word::new(said.verdict, said.reason, said.grade);
             let now = got.as_ref().map(Word::of);
@@ -159,9 +167,22 @@ impl Report {
             differences,
             columns: std::iter::once(replayed).chain(compared).collect(),
             skipped: skipped.into_iter().collect(),
-            cut,
+            warnings: Vec::new(),
+            taken_over,
+            reordered: 0,
         }
     }
+}
+
+fn is_taken_over(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Allowlisted
+            | Reason::Blocklisted
+            | Reason::Exempt
+            | Reason::Established
+            | Reason::Shutdown
+    )
 }
 
 /// The container, or the address a packet came from.

@@ -5,9 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{Context, Result};
+
 use super::timeline::{Item, Moment, Packet, Said, Told};
 use super::world::{Outcome, World};
-use crate::engine::event::ContainerBody;
+use crate::config::settings::from_pairs;
+use crate::engine::event::{ContainerBody, Ready};
 use crate::engine::inventory::What;
 use crate::engine::owner::{Owner, Owners};
 use crate::engine::policy::Policy;
@@ -35,35 +38,67 @@ pub struct Got {
 
 /// How a run is set up.
 pub struct Setup<'a> {
-    /// What decides.
-    pub settings: Settings,
-    /// What decided when the logs were written.
-    pub recorded: Settings,
+    /// The settings of the first start in the logs, as it told them.
+    pub recorded: &'a BTreeMap<String, String>,
+    /// What takes the place of what was set.
+    pub change: &'a BTreeMap<String, String>,
     /// Fills the registry before anything happens.
     pub prepare: &'a dyn Fn(&World),
     /// Answers that are told to the microsecond.
     pub told: &'a Told,
 }
 
-/// What became of each packet, in the order of the packets; nothing for a copy of one that waited.
-pub fn run(moments: &[Moment], setup: &Setup<'_>) -> Vec<Option<Got>> {
+/// What came of a run.
+pub struct Ran {
+    /// What became of each packet, in the order of the packets; nothing for a copy of one that waited.
+    pub got: Vec<Option<Got>>,
+    /// Packets that what was recorded put before or after a record of the same moment.
+    pub reordered: u64,
+}
+
+impl Setup<'_> {
+    /// What decided after a start that told these settings, and what decides here.
+    ///
+    /// # Errors
+    /// In one line.
+    pub fn settings(&self, recorded: &BTreeMap<String, String>) -> Result<(Settings, Settings)> {
+        let theirs = from_pairs(recorded).context("the settings in the event log")?;
+        let mut pairs = recorded.clone();
+        pairs.extend(self.change.clone());
+        Ok((theirs, from_pairs(&pairs)?))
+    }
+}
+
+/// Runs.
+///
+/// # Errors
+/// If settings that are told or asked for cannot be.
+pub fn run(moments: &[Moment], setup: &Setup<'_>) -> Result<Ran> {
     let start = moments.first().map_or(Wall(0), |moment| moment.at);
+    let (theirs, ours) = setup.settings(setup.recorded)?;
     let mut run = Run {
-        world: World::new(setup.settings, start),
+        world: World::new(ours, start),
+        theirs,
         setup,
+        established: moments.iter().filter_map(established).collect(),
         containers: BTreeMap::new(),
         tenants: HashMap::new(),
         packets: BTreeMap::new(),
+        reordered: 0,
     };
     (setup.prepare)(&run.world);
-    let established = moments.iter().filter_map(established);
-    run.world.engine().set_established(established, run.world.now().mono);
+    run.remember_established();
     for (place, moment) in moments.iter().enumerate() {
         run.world.advance(moment.at);
-        run.take(place, &moment.item, moments);
+        run.take(place, &moment.item, moments)?;
     }
     run.world.finish();
-    run.results()
+    run.settle();
+    let got = run.packets.into_values().map(|judged| match judged {
+        Judged::Done(got) => got,
+        Judged::Here(_) => None,
+    });
+    Ok(Ran { got: got.collect(), reordered: run.reordered })
 }
 
 /// A pair that had a flow at a first start.
@@ -82,26 +117,31 @@ fn soon(place: usize, moments: &[Moment]) -> impl Iterator<Item = (usize, &Momen
 
 struct Run<'a> {
     world: World,
+    /// What decided then.
+    theirs: Settings,
     setup: &'a Setup<'a>,
+    /// Source and destination of flows that were open at a first start.
+    established: Vec<(IpAddr, IpAddr)>,
     containers: BTreeMap<Arc<str>, ContainerBody>,
     /// Who had an address last.
     tenants: HashMap<IpAddr, Arc<str>>,
     /// By their places among the moments.
     packets: BTreeMap<usize, Judged>,
+    reordered: u64,
 }
 
 /// Where a packet's verdict comes from.
 enum Judged {
     /// The engine, under this number.
     Here(usize),
-    /// The user's lists and other things that are not replayed.
-    AsThen(Got),
+    /// It is known: lists and other things that are not replayed decided, or an engine that is gone.
+    Done(Option<Got>),
 }
 
 impl Run<'_> {
-    fn take(&mut self, place: usize, item: &Item, moments: &[Moment]) {
+    fn take(&mut self, place: usize, item: &Item, moments: &[Moment]) -> Result<()> {
         match item {
-            Item::Ready(ready) => self.begin(ready.records == 0),
+            Item::Ready(ready) => self.begin(ready)?,
             Item::Health(why) => self.world.set_trouble(why.as_deref()),
             Item::Container(body) => self.container(body),
             Item::Record(record) => {
@@ -117,16 +157,55 @@ impl Run<'_> {
                 self.judge(place, packet);
             }
         }
+        Ok(())
     }
 
-    /// synhold started, with an empty registry or with what it knew.
-    fn begin(&mut self, empty: bool) {
+    /// synhold started, with these settings, and with an empty registry or with what it knew.
+    fn begin(&mut self, ready: &Ready) -> Result<()> {
+        let (theirs, ours) = self.setup.settings(&ready.settings)?;
+        if ours != *self.world.engine().settings() {
+            self.start_anew(ours);
+        }
+        self.theirs = theirs;
         let engine = self.world.engine();
-        if empty {
+        if ready.records == 0 {
             for address in engine.registry().addresses() {
                 engine.registry().forget(address);
             }
             engine.begin_grace(self.world.now().mono);
+        }
+        Ok(())
+    }
+
+    /// Another engine takes over what is known.
+    fn start_anew(&mut self, settings: Settings) {
+        let at = self.world.now().wall;
+        self.world.finish();
+        self.settle();
+        let next = World::new(settings, at);
+        let (old, new) = (self.world.engine().registry(), next.engine().registry());
+        for address in old.addresses() {
+            if let Some(saved) = old.saved(address) {
+                new.restore(address, &saved);
+            }
+        }
+        self.world = next;
+        self.remember_established();
+        let owners = self.owners();
+        self.world.set_owners(owners);
+    }
+
+    fn remember_established(&self) {
+        let pairs = self.established.iter().copied();
+        self.world.engine().set_established(pairs, self.world.now().mono);
+    }
+
+    /// Notes what became of the packets of this engine.
+    fn settle(&mut self) {
+        for judged in self.packets.values_mut() {
+            if let Judged::Here(ticket) = judged {
+                *judged = Judged::Done(got(&self.world, *ticket));
+            }
         }
     }
 
@@ -135,11 +214,11 @@ impl Run<'_> {
             return;
         }
         if let Some(got) = packet.said.as_ref().and_then(as_then) {
-            self.packets.insert(place, Judged::AsThen(got));
+            self.packets.insert(place, Judged::Done(Some(got)));
             return;
         }
         let said_bound = packet.said.as_ref().map(|said| said.bound).filter(|it| !it.is_zero());
-        let (ours, theirs) = (&self.setup.settings, &self.setup.recorded);
+        let (ours, theirs) = (self.world.engine().settings(), &self.theirs);
         let same_hold = (ours.bounds.hold, ours.evidence.adaptive)
             == (theirs.bounds.hold, theirs.evidence.adaptive);
         self.world.engine().cap_hold(said_bound.filter(|_| same_hold));
@@ -159,6 +238,7 @@ impl Run<'_> {
             let at_once = said.bound.is_zero() && decided && grade == said.grade;
             let released = said.reason == Reason::ResolvedAfterHold && !decided;
             if at_once || (released && said.at.0 <= moment.at.0 + RACE_US) {
+                self.reordered += u64::from(!self.packets.contains_key(&ahead));
                 self.judge(ahead, packet);
             }
         }
@@ -180,6 +260,7 @@ impl Run<'_> {
             if let Item::Record(record) = &moment.item
                 && record.address == packet.flow.dst.ip()
             {
+                self.reordered += 1;
                 self.world.record(record);
             }
         }
@@ -226,7 +307,7 @@ impl Run<'_> {
 
     /// A container as it was treated, but for what the settings change for all.
     fn owner(&self, body: &ContainerBody) -> Owner {
-        let (ours, theirs) = (&self.setup.settings, &self.setup.recorded);
+        let (ours, theirs) = (self.world.engine().settings(), &self.theirs);
         let hold = Duration::from_millis(body.hold_ms);
         let scope = if body.scope == theirs.scope { ours.scope } else { body.scope };
         let hold = if hold == theirs.bounds.hold { ours.bounds.hold } else { hold };
@@ -239,23 +320,19 @@ impl Run<'_> {
             tally: Arc::default(),
         }
     }
+}
 
-    fn results(self) -> Vec<Option<Got>> {
-        let Run { world, packets, .. } = self;
-        let got = |judged| match judged {
-            Judged::AsThen(got) => Some(got),
-            Judged::Here(ticket) => match world.outcome(ticket)? {
-                Outcome::Copy => None,
-                Outcome::Decided(decision) => Some(Got {
-                    verdict: decision.verdict,
-                    reason: decision.reason,
-                    grade: decision.grade,
-                    held: decision.held,
-                    names: decision.known.names.clone(),
-                }),
-            },
-        };
-        packets.into_values().map(got).collect()
+/// What became of a packet of this world.
+fn got(world: &World, ticket: usize) -> Option<Got> {
+    match world.outcome(ticket)? {
+        Outcome::Copy => None,
+        Outcome::Decided(decision) => Some(Got {
+            verdict: decision.verdict,
+            reason: decision.reason,
+            grade: decision.grade,
+            held: decision.held,
+            names: decision.known.names.clone(),
+        }),
     }
 }
 

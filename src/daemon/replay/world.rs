@@ -44,7 +44,7 @@ impl World {
     pub fn new(settings: Settings, start: Wall) -> World {
         let source = Arc::new(SourceHealth::new("replay"));
         source.mark_up(Mono(1));
-        source.count(Batch { lines: 1, ..Batch::default() }, Wall(1));
+        source.count(Batch { lines: 1, ..Batch::default() }, Now { mono: Mono(1), wall: Wall(1) });
         let engine = Engine::new(settings, vec![Arc::clone(&source)]);
         let now = Now { mono: Mono(0) + AGE, wall: start };
         let (correlator, outcomes) = Default::default();
@@ -97,7 +97,7 @@ impl World {
             let _ =
                 self.correlator.feed(&line, &mut |answer| records.extend(answer.to_record(now)));
         }
-        self.source.count(Batch { lines: 1, ..Batch::default() }, now);
+        self.source.count(Batch { lines: 1, ..Batch::default() }, self.now);
         records.iter().filter(|record| !known(record)).for_each(|record| self.record(record));
     }
 

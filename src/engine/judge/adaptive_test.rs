@@ -19,7 +19,7 @@ fn at(ms: u64) -> Now {
 fn engine(adaptive: bool) -> (Engine<u32>, Arc<SourceHealth>) {
     let source = Arc::new(SourceHealth::new("file:/log"));
     source.mark_up(at(0).mono);
-    source.count(Batch { lines: 1, ..Batch::default() }, at(0).wall);
+    source.count(Batch { lines: 1, ..Batch::default() }, at(0));
     (0..DELAYS_MIN).for_each(|_| source.delays.observe(Duration::from_millis(1), at(100_000).mono));
     let mut settings = Settings::default();
     settings.evidence.adaptive = adaptive;
@@ -54,6 +54,6 @@ fn a_packet_waits_its_full_time_while_nobody_looked_or_lines_were_lost() {
     source.looked((at(100_000).mono) - LOOK_TICK);
     assert_eq!(refused(&engine), (HOLD_DEFAULT, Reason::Unhealthy));
     source.looked(at(100_040).mono);
-    source.count(Batch { lines: 1, lost: 1, ..Batch::default() }, at(100_001).wall);
+    source.count(Batch { lines: 1, lost: 1, ..Batch::default() }, at(100_001));
     assert_eq!(refused(&engine), (HOLD_DEFAULT, Reason::Unhealthy));
 }

@@ -87,11 +87,16 @@ impl<T> Engine<T> {
     ) -> Option<Decision> {
         let hold = self.bound(self.policy_of(owner.map(AsRef::as_ref)).hold, now.mono);
         let accepts = self.on_unhealthy(now.mono) == OnUnhealthy::Accept;
-        if !accepts || self.evidence_for(hold, now).healthy {
+        if !accepts {
+            return None;
+        }
+        let evidence = self.evidence_for(hold, now);
+        if evidence.healthy {
             return None;
         }
         let decision = self.refuse(flow, lane, Reason::Unhealthy, owner.cloned(), now);
-        Some(Decision { verdict: Verdict::Accept, ..decision })
+        let proof = Some(Box::new(evidence));
+        Some(Decision { verdict: Verdict::Accept, proof, ..decision })
     }
 
     /// What a first packet from `src` to `dst` would meet without being held: a verdict, or nothing that decides.
@@ -130,7 +135,10 @@ impl<T> Engine<T> {
         now: Now,
     ) -> Decision {
         let mut decision = self.refuse(flow, lane, Reason::Unhealthy, owner, now);
-        if self.evidence_for(hold, now).healthy {
+        let evidence = self.evidence_for(hold, now);
+        let healthy = evidence.healthy;
+        decision.proof = Some(Box::new(evidence));
+        if healthy {
             decision.reason = match decision.grade {
                 Grade::Never => Reason::NeverResolved,
                 Grade::Stale if self.settings.evidence.stale == Weight::Refuse => Reason::Stale,

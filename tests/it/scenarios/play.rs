@@ -91,7 +91,7 @@ impl Play {
             "up" => self.world.source().mark_up(now.mono),
             "lost" => {
                 let lost = Batch { lost: rest.parse().unwrap(), ..Batch::default() };
-                self.world.source().count(lost, now.wall);
+                self.world.source().count(lost, now);
             }
             "unhealthy" => self.world.set_trouble(Some(rest)),
             "healthy" => self.world.set_trouble(None),

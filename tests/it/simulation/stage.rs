@@ -124,7 +124,7 @@ impl<'c> Stage<'c> {
         match fault {
             Fault::Down => source.mark_down(),
             Fault::Up => source.mark_up(now.mono),
-            Fault::Lost => drop(source.count(Batch { lost: 1, ..Batch::default() }, now.wall)),
+            Fault::Lost => drop(source.count(Batch { lost: 1, ..Batch::default() }, now)),
             Fault::Behind => source.fell_behind(now.mono),
             Fault::CaughtUp => source.caught_up(now.mono),
         }
