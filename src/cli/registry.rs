@@ -50,7 +50,8 @@ enum Action {
         /// The file
         file: PathBuf,
     },
-    /// Forget an address, or every address of a name; exit 1 if it was not known
+    /// Forget an address, or every address of a name; exit 1 if it was not known. What a source still holds of its past
+    /// comes back when it is read again
     Forget {
         /// The address or name
         #[arg(value_name = "ADDRESS|NAME")]

@@ -131,6 +131,14 @@ impl Reader {
 }
 
 impl Reader {
+    /// Nobody knows when it was asked: what is known already grows no younger by it.
+    fn date_by_registry(&self, record: &mut Record) {
+        let known = self.shared.engine.registry().names(record.address);
+        if let Some(seen) = known.into_iter().find(|seen| seen.name == record.name) {
+            record.time = Wall(u64::from(seen.last) * 1_000_000);
+        }
+    }
+
     /// Measures how long a record took: since its line was logged, where that is known, and as long as a packet waited
     /// for it, or came too late for.
     fn measure(&mut self, logged: Option<Wall>, waited: Option<Duration>) {
@@ -188,6 +196,9 @@ impl dns::Sink for Reader {
         let undated = history && answer.logged.is_none();
         let logged = answer.logged;
         let Some(mut record) = answer.to_record(now) else { return };
+        if undated {
+            self.date_by_registry(&mut record);
+        }
         // What a file held before us may have been asked for at any time.
         let asked = if undated { Wall(0) } else { record.time };
         let late = history || now.0.saturating_sub(asked.0) > LATE_US;
@@ -201,8 +212,8 @@ impl dns::Sink for Reader {
         };
         self.measure(logged, recorded.waited);
         if let Inserted::Rejected(inside) = recorded.inserted {
-            // What a file held before us was told when it was read first.
-            if !undated {
+            // What was logged before us was told when it was read first.
+            if !history {
                 self.shared.alerts.rejected(&record, inside, &self.shared);
             }
             return;

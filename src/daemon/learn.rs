@@ -67,10 +67,14 @@ impl Learning {
             return None;
         }
         let path = config.state_dir.join(FILE);
-        let saved = load(&path).unwrap_or_else(|error| {
-            tracing::warn!("{error:#}; learning starts anew");
-            None
-        });
+        let saved = match load(&path) {
+            Ok(saved) => saved,
+            Err(error) => {
+                // It was begun once, and nobody may end the enforcement by damaging a file.
+                tracing::error!("{error:#}: nothing is learned any more; remove it to learn anew");
+                return None;
+            }
+        };
         let passed = saved.as_ref().map_or(0, |saved| saved.passed_s);
         let passed = Duration::from_secs(passed);
         let over = saved.as_ref().is_some_and(|saved| saved.over) && passed >= period;

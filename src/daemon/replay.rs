@@ -6,7 +6,6 @@
 mod read;
 mod report;
 mod run;
-mod stamp;
 mod timeline;
 mod world;
 

@@ -15,6 +15,7 @@ use crate::engine::limits::BACKLOG_BYTES_MAX;
 
 use super::framing::Framing;
 use super::pump::{Pump, Read};
+use super::stamp::Stamps;
 use super::{Backoff, Sink, Status, Stop, nap};
 
 /// How often the file is looked at although inotify says nothing (a directory that was itself replaced, NFS).
@@ -31,6 +32,8 @@ pub fn run(path: &Path, stop: &Stop, sink: &mut dyn Sink) {
     let (mut status, mut backoff) = (Status::new(), Backoff::new());
     let mut pump = Pump::new();
     while !stop.is_raised() {
+        // The history of a file says when it was written; what comes later is of this moment.
+        pump.date_by(Stamps::of(path).ok());
         let error = match Follower::new(path) {
             Ok(follower) => follower.follow(stop, &mut pump, &mut status, &mut backoff, sink),
             Err(error) => error,
@@ -93,6 +96,7 @@ impl<'a> Follower<'a> {
             }
             if self.current.is_some() {
                 backoff.reset();
+                pump.date_by(None);
                 status.up(sink);
             } else {
                 status.down(&format!("{} does not exist yet", self.path.display()), sink);

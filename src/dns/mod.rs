@@ -9,6 +9,7 @@ pub mod line;
 mod outside;
 mod pump;
 pub mod spawn;
+pub mod stamp;
 mod stdin;
 mod stop;
 

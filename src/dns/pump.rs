@@ -11,6 +11,7 @@ use super::Sink;
 use super::correlate::{Answer, Correlator};
 use super::framing::Framing;
 use super::line::{Line, Message, numbered, parse};
+use super::stamp::Stamps;
 
 /// Bytes asked for with one read: a whole pipe.
 const READ_BYTES: usize = 64 << 10;
@@ -25,6 +26,7 @@ pub struct Pump {
     behind: bool,
     complaint: String,
     started: bool,
+    stamps: Option<Stamps>,
 }
 
 /// What one read gave.
@@ -48,6 +50,7 @@ impl Pump {
             behind: false,
             complaint: String::new(),
             started: false,
+            stamps: None,
         }
     }
 
@@ -92,8 +95,20 @@ impl Pump {
 
     /// Takes bytes in as if they had been read.
     pub fn feed(&mut self, bytes: &[u8], framing: &mut Framing, sink: &mut dyn Sink) {
-        framing.feed(bytes, &mut |line| self.line(None, line, sink));
+        framing.feed(bytes, &mut |line| {
+            let logged = self.logged(line);
+            self.line(logged, line, sink);
+        });
         self.flush(sink);
+    }
+
+    /// What is read from now on is history, dated by these; or it is not, and of this moment.
+    pub fn date_by(&mut self, stamps: Option<Stamps>) {
+        self.stamps = stamps;
+    }
+
+    fn logged(&mut self, line: Result<&[u8], Skip>) -> Option<Wall> {
+        self.stamps.as_mut()?.time(line.ok()?)
     }
 
     /// Takes one line in that was logged at a known time. It is counted with the next [`Pump::flush`].

@@ -9,8 +9,8 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::stamp::Stamps;
 use super::timeline::{Item, Packet, Timeline};
+use crate::dns::stamp::Stamps;
 use crate::engine::event::{Body, RecordBody};
 use crate::engine::{Flow, Proto, Record, Wall};
 

@@ -2,7 +2,8 @@
 //!
 //! journald looks up the unit of who logs by its process, and a process of dnsmasq that answers over TCP may have ended
 //! by then: its entries are of no unit. They are taken for the unit's if the user is that of the unit's own dnsmasq,
-//! which the kernel tells with the entry. Who is that user, or root, could do worse than forge a log.
+//! which the kernel tells with the entry: unless that is root or nobody, who may be anybody in a container that has the
+//! journal's socket.
 
 use serde::Deserialize;
 
@@ -14,6 +15,8 @@ use super::Place;
 
 /// The name under which dnsmasq logs what is about DNS.
 const DNSMASQ: &str = "dnsmasq";
+/// Users that are anybody: root, and who dnsmasq becomes where it has no user of its own.
+const ANYBODY: [&str; 2] = ["0", "65534"];
 
 /// What is asked for of an entry. A field may be there several times, and be no text.
 #[derive(Deserialize)]
@@ -69,6 +72,7 @@ impl<'a> Whose<'a> {
         matches!(entry.unit, Field::None)
             && entry.transport.text() == "syslog"
             && self.uid.as_deref() == Some(uid)
+            && !ANYBODY.contains(&uid)
     }
 }
 

@@ -128,7 +128,7 @@ impl Journal {
     pub fn dnsmasq(&self, lab: &Lab, listen: &[std::net::IpAddr], args: &[String]) -> Daemon {
         let listen: String = listen.iter().map(|at| format!(" --listen-address={at}")).collect();
         let script = format!(
-            "exec dnsmasq --keep-in-foreground --conf-file=/dev/null --pid-file --user=root --no-resolv \
+            "exec dnsmasq --keep-in-foreground --conf-file=/dev/null --pid-file --user=dnsmasq --no-resolv \
              --no-hosts --bind-interfaces --log-queries=extra --log-facility=daemon{listen} {}",
             args.join(" ")
         );

@@ -19,6 +19,8 @@ pub struct Stamps {
     /// The last the log was written to, which says which year is meant.
     written: Zoned,
     seen: u64,
+    /// The last time read and how it was written: a busy log repeats it.
+    last: Option<(String, Timestamp)>,
 }
 
 impl Stamps {
@@ -35,7 +37,7 @@ impl Stamps {
 
     fn new(zone: TimeZone, modified: SystemTime) -> Stamps {
         let written = Timestamp::try_from(modified).unwrap_or_default().to_zoned(zone.clone());
-        Stamps { zone, written, seen: 0 }
+        Stamps { zone, written, seen: 0, last: None }
     }
 
     /// Lines that had a time.
@@ -51,7 +53,17 @@ impl Stamps {
             None => text,
         };
         let first = text.split(' ').next()?;
-        let at = first.parse::<Timestamp>().ok().or_else(|| self.syslog(text))?;
+        let at = match &self.last {
+            Some((written, at)) if text.starts_with(written.as_str()) => *at,
+            _ => match first.parse::<Timestamp>() {
+                Ok(at) => at,
+                Err(_) => {
+                    let at = self.syslog(text)?;
+                    self.last = Some((text.get(..SYSLOG_CHARS)?.to_owned(), at));
+                    at
+                }
+            },
+        };
         self.seen += 1;
         Some(Wall(u64::try_from(at.as_microsecond()).ok()?))
     }
