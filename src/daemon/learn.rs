@@ -186,3 +186,7 @@ fn load(path: &Path) -> Result<Option<Saved>> {
     ensure!(saved.version == VERSION, "cannot use {}: version {}", path.display(), saved.version);
     Ok(Some(saved))
 }
+
+#[cfg(test)]
+#[path = "learn_test.rs"]
+mod tests;

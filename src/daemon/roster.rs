@@ -237,7 +237,8 @@ impl Keeper {
         let differs = (&host, &gateways) != (&self.rules.host, &self.gateways);
         (self.rules.host, self.gateways) = (host, gateways);
         if differs {
-            self.shared.engine.set_own(self.rules.host.iter().map(|on| on.address).collect());
+            let own: Vec<IpAddr> = self.rules.host.iter().map(|on| on.address).collect();
+            self.shared.engine.set_own(&own);
         }
         differs
     }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::limits::HOLD_DEFAULT;
+use crate::engine::limits::{HOLD_MIN_INDIRECT, WAIT_MEMORY};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -122,4 +123,35 @@ proptest! {
         let least = percentile.max(largest.min(MICROS_MAX));
         prop_assert!(bound >= Duration::from_micros(least).min(longest));
     }
+}
+
+#[test]
+fn a_source_whose_lines_lie_unseen_somewhere_is_waited_for_longer() {
+    let delays = Delays::default();
+    for _ in 0..2_000 {
+        delays.observe(Duration::from_micros(100), Mono(1));
+    }
+    let longest = Duration::from_millis(750);
+    assert_eq!(delays.bound(longest, Mono(2)), HOLD_MIN);
+    delays.set_floor(HOLD_MIN_INDIRECT);
+    assert_eq!(delays.bound(longest, Mono(2)), HOLD_MIN_INDIRECT);
+    assert_eq!(delays.bound(Duration::from_millis(100), Mono(2)), Duration::from_millis(100));
+}
+
+#[test]
+fn a_wait_is_remembered_for_a_day_and_a_shorter_one_does_not_shorten_it() {
+    let delays = Delays::default();
+    let longest = Duration::from_millis(750);
+    let fill = |now: Mono| {
+        for _ in 0..2_000 {
+            delays.observe(Duration::from_micros(100), now);
+        }
+        delays.bound(longest, now)
+    };
+    delays.observe_wait(Duration::from_millis(200), Mono(1));
+    let hour = Mono(0) + Duration::from_secs(3_600);
+    assert_eq!(fill(hour), Duration::from_millis(300));
+    delays.observe_wait(Duration::from_millis(1), hour);
+    assert_eq!(delays.bound(longest, hour), Duration::from_millis(300));
+    assert_eq!(fill(Mono(2) + WAIT_MEMORY), HOLD_MIN);
 }

@@ -82,3 +82,13 @@ fn each_source_is_told_of_by_itself() {
     assert_eq!((state.up, state.doubt.as_deref()), (false, Some("down")));
     assert_eq!((state.delay, state.last_line_ms), (None, None));
 }
+
+#[test]
+fn a_clock_that_is_set_back_makes_no_moment_last() {
+    let source = SourceHealth::new("test");
+    source.mark_up(Mono(1));
+    source.count(Batch { lines: 1, starts: 1, lost: 1, ..Batch::default() }, at(20));
+    let wall = Wall(at(20).wall.0.saturating_sub(1_000));
+    let later = Now { mono: at(200_000).mono, wall };
+    assert_eq!(source.doubt(later, Duration::from_millis(50)), None);
+}

@@ -219,8 +219,8 @@ impl<T> Engine<T> {
     }
 
     /// Says which addresses are this host's by now.
-    pub fn set_own(&self, own: Vec<IpAddr>) {
-        self.rebinding.rcu(|known| Rebinding { own: own.clone(), ..(**known).clone() });
+    pub fn set_own(&self, own: &[IpAddr]) {
+        self.rebinding.rcu(|known| Rebinding { own: own.to_vec(), ..(**known).clone() });
     }
 
     /// Says which addresses no public name may answer with.

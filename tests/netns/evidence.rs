@@ -311,3 +311,26 @@ fn a_daemon_killed_takes_its_dnsmasq_along() {
     again.ready();
     again.stop();
 }
+
+#[test]
+fn history_is_as_old_as_its_lines_say() {
+    let lab = Lab::new("oldhistory");
+    let mut log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+    let old = |line: &str| line.replace("Nov 21 22:12:01", "2020-01-02T03:04:05Z");
+    let [known, fresh] = [at([203, 0, 113, 100], PORT), at([203, 0, 113, 101], PORT)];
+    let lines = old(&log.lines(CT4.into(), "long-ago.example", known.ip()));
+    log.write(&lines);
+    let args = ["--evidence-max-age", "30d", "--evidence-stale", "refuse", "--hold-ms", "100"];
+    let daemon = start(&lab, &log.path, &args);
+    daemon.ready();
+    connect(&lab.ct, known, SOON).expect_err("too old to count");
+    let event = daemon.expect_event("verdict", |e| is_verdict_on(e, known), SOON);
+    assert_eq!((&event["reason"], &event["grade"]), (&"stale".into(), &"stale".into()), "{event}");
+    // What comes now is of now, whatever its line says.
+    let lines = old(&log.lines(CT4.into(), "now.example", fresh.ip()));
+    log.write(&lines);
+    daemon.expect_event("record", |e| e["name"] == "now.example", SOON);
+    let _server = Server::tcp(&lab.srv, &everywhere(PORT));
+    connect(&lab.ct, fresh, SOON).expect("resolved");
+    daemon.stop();
+}

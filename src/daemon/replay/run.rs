@@ -345,3 +345,7 @@ fn as_then(said: &Said) -> Option<Got> {
     let Said { verdict, reason, grade, ref names, bound, .. } = *said;
     kept.then(|| Got { verdict, reason, grade, held: bound, names: names.clone() })
 }
+
+#[cfg(test)]
+#[path = "run_test.rs"]
+mod tests;

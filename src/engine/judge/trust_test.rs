@@ -255,3 +255,29 @@ fn what_another_one_asks_for_takes_nothing_from_what_counts() {
         engine.record(&crate::engine::Record { time: later.wall, ..record("172.17.0.3") }, later);
     }
 }
+
+#[test]
+fn the_proof_of_a_decision_is_the_evidence_it_was_made_by() {
+    let (engine, source) = engine(EvidenceRules::default());
+    source.mark_down();
+    let decision = in_the_end(&engine, at(10_000));
+    let proof = decision.proof.expect("looked at");
+    assert!(!proof.healthy && proof.why[0].contains("down"), "{proof:?}");
+    source.mark_up(at(20_000).mono);
+    assert!(in_the_end(&engine, at(40_000)).proof.expect("looked at").healthy);
+}
+
+#[test]
+fn where_evidence_ages_it_is_told_when_it_is_seen_again() {
+    let max_age = Some(Duration::from_secs(3_600));
+    let news = |rules: EvidenceRules, second: u64| {
+        let (engine, _) = engine(rules);
+        let now = Now { mono: at(second * 1_000).mono, wall: Wall(second * 1_000_000) };
+        engine.record(&record("172.17.0.2"), at(1_000));
+        let again = crate::engine::Record { time: now.wall, ..record("172.17.0.2") };
+        engine.record(&again, now).is_news
+    };
+    assert!(news(EvidenceRules { max_age, ..EvidenceRules::default() }, 600));
+    assert!(!news(EvidenceRules { max_age, ..EvidenceRules::default() }, 10), "a moment later");
+    assert!(!news(EvidenceRules::default(), 600), "where it does not age");
+}
