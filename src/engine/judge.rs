@@ -186,9 +186,10 @@ impl<T> Engine<T> {
             return Recorded { inserted: Inserted::Rejected(inside), released, is_news, waited };
         }
         let before = self.grade_for_asker(record, now);
+        let payer = record.client.and_then(|client| self.owners.load().payer(client));
         let inserted = match live {
-            true => self.registry.insert(record),
-            false => self.registry.recall(record),
+            true => self.registry.insert_for(record, payer),
+            false => self.registry.recall_for(record, payer),
         };
         let is_news = inserted == Inserted::New || self.grade_for_asker(record, now) < before;
         fence(SeqCst);

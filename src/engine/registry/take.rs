@@ -27,7 +27,7 @@ impl Registry {
             let again = entry.asked_again(slot, client, news.last);
             worth |= again.unwrap_or(true);
             if again.is_none() {
-                self.take_asker(entry, slot, client, news.last);
+                self.take_asker(entry, slot, client, news);
             }
         }
         if worth {
@@ -38,7 +38,7 @@ impl Registry {
 
     /// The first name of an address that was not known.
     fn take_address(&self, place: &mut Place<'_>, news: &News<'_>) -> Inserted {
-        let client = news.asker.and_then(|asker| self.clients.of(asker));
+        let client = news.asker.and_then(|asker| self.clients.of(asker, news.payer));
         let floods = self.floods(place, client.as_ref(), news);
         if !self.room.fits(client.as_ref(), news.how == How::Restored) {
             return Inserted::LeftOut;
@@ -54,7 +54,7 @@ impl Registry {
 
     /// Another name of an address that is known.
     fn take_name(&self, place: &mut Place<'_>, news: &News<'_>) -> Inserted {
-        let client = news.asker.and_then(|asker| self.clients.of(asker));
+        let client = news.asker.and_then(|asker| self.clients.of(asker, news.payer));
         let floods = self.floods(place, client.as_ref(), news);
         if !self.room.fits_name(client.as_ref(), news.how == How::Restored) {
             return self.take_asker_alone(place, client, news);
@@ -84,9 +84,9 @@ impl Registry {
         Inserted::LeftOut
     }
 
-    fn take_asker(&self, entry: &mut Entry, slot: u8, client: IpAddr, at: u32) {
-        if let Some(client) = self.clients.of(client) {
-            self.changing(entry, |entry| entry.asked_first(slot, client, at));
+    fn take_asker(&self, entry: &mut Entry, slot: u8, client: IpAddr, news: &News<'_>) {
+        if let Some(client) = self.clients.of(client, news.payer) {
+            self.changing(entry, |entry| entry.asked_first(slot, client, news.last));
         }
     }
 
@@ -133,7 +133,9 @@ impl Registry {
     fn raise(&self, alarm: Alarm, place: &Place<'_>, news: &News<'_>) {
         let (name, address) = (news.name.clone(), IpAddr::from(place.key));
         let at = Wall(u64::from(news.last) * 1_000_000);
-        self.alarms.raise(Alert { alarm, name, address, client: news.asker, count: 1, at });
+        let (client, count, withheld) = (news.asker, 1, 0);
+        let alert = Alert { alarm, name, address, client, count, withheld, at };
+        self.alarms.raise(alert, news.payer);
     }
 
     /// Everything that is known of an address; nothing if it was forgotten.
@@ -177,7 +179,7 @@ impl Registry {
         let Some(entry) = place.entry() else { return };
         let slot = name.and_then(|seen| entry.slot_of(&seen.name));
         let known = slot.and_then(|slot| entry.asked_again(slot, asker.address, asker.last));
-        let Some(client) = self.clients.of(asker.address).filter(|_| known.is_none()) else {
+        let Some(client) = self.clients.of(asker.address, None).filter(|_| known.is_none()) else {
             if known == Some(true) {
                 place.changed();
             }
@@ -250,9 +252,7 @@ impl Registry {
         for (client, addresses, bytes) in bill.0.into_values() {
             self.room.bytes.fetch_add(bytes.cast_unsigned(), Relaxed);
             if let Some(client) = client {
-                // Wraps as a difference is meant to.
-                client.bytes.fetch_add(bytes.cast_unsigned(), Relaxed);
-                client.addresses.fetch_add(addresses.cast_unsigned(), Relaxed);
+                client.book(addresses, bytes);
             }
         }
     }

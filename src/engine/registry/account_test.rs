@@ -1,0 +1,92 @@
+//! Tests of accounts: a container has one share and not one for each address it has or forges.
+
+use super::room_tests::{insert, now, numbered, small};
+use super::tests::{booked, ip, record};
+use super::*;
+use crate::engine::inquiry::asked;
+use crate::engine::limits::{ASKER_SHARE, ASKERS_MAX, ASKERS_PER_ADDRESS_MAX};
+use crate::engine::record::Kind;
+
+const NOW: u64 = 1_800_000_000;
+const VICTIM: &str = "172.17.0.2";
+
+fn insert_for(registry: &Registry, n: u32, client: &str, payer: IpAddr) -> Inserted {
+    let of = record("::", &format!("n{n}.evil.example"), Some(client), Kind::Reply, NOW);
+    registry.insert_for(&Record { address: numbered(n), ..of }, Some(payer))
+}
+
+fn forged(n: u32) -> String {
+    format!("fd00::66:{n:x}")
+}
+
+#[test]
+fn a_container_with_many_addresses_has_one_share() {
+    for payer in [ip("172.17.0.66"), UNOWNED] {
+        let registry = small(1_600);
+        insert(&registry, 1, Some(VICTIM), NOW - 7_200);
+        for n in 0..20_000 {
+            insert_for(&registry, 1_000 + n, &forged(n % 5), payer);
+            if registry.wants_room() && n % 100 == 0 {
+                registry.make_room(now());
+            }
+        }
+        let share = 1_600 / ASKER_SHARE;
+        assert!(registry.len() <= share + share / 8, "{}", registry.len());
+        assert!(registry.len() > share / 2, "{}", registry.len());
+        registry.make_room(now());
+        assert!(registry.len() <= share, "{}", registry.len());
+        assert_eq!(registry.names(numbered(1)).len(), 1);
+        assert_eq!(insert(&registry, 2, Some(VICTIM), NOW + 1), Inserted::New);
+        let (noted, really) = booked(&registry);
+        assert_eq!(noted, really);
+    }
+}
+
+#[test]
+fn what_a_client_has_goes_along_to_another_account() {
+    let registry = small(1_600);
+    for n in 0..300 {
+        insert(&registry, n, Some(VICTIM), NOW);
+        insert(&registry, 1_000 + n, Some("fd00::2"), NOW);
+    }
+    assert!(!registry.wants_room());
+    // It turns out that both are one container's.
+    for (n, client) in [(500, VICTIM), (501, "fd00::2")] {
+        insert_for(&registry, n, client, ip(VICTIM));
+    }
+    assert!(registry.wants_room());
+    assert!(registry.make_room(now()).over_quota > 0);
+    let account = registry.clients.of(ip("fd00::2"), None).unwrap().account();
+    assert_eq!(account.addresses.load(Relaxed), registry.len());
+    assert!(registry.len() <= 1_600 / ASKER_SHARE);
+    for address in registry.addresses() {
+        registry.forget(address);
+    }
+    assert_eq!((account.addresses.load(Relaxed), account.bytes.load(Relaxed)), (0, 0));
+}
+
+#[test]
+fn forged_askers_of_an_address_push_out_one_another() {
+    let registry = Registry::default();
+    let ask = |client: &str, payer, second| {
+        let of = record("203.0.113.9", "registry.example", Some(client), Kind::Reply, second);
+        registry.insert_for(&of, Some(payer));
+    };
+    ask("172.17.0.3", ip("172.17.0.3"), NOW);
+    ask(VICTIM, ip(VICTIM), NOW);
+    for n in 0..=u32::try_from(ASKERS_PER_ADDRESS_MAX).unwrap() {
+        ask(&forged(n), UNOWNED, NOW + 1);
+    }
+    assert_eq!(registry.grade(&asked(&[ip(VICTIM)]), ip("203.0.113.9")), Grade::Own);
+}
+
+#[test]
+fn clients_that_nobody_owns_leave_places_to_containers() {
+    let registry = Registry::default();
+    for n in 0..u32::try_from(ASKERS_MAX).unwrap() {
+        insert_for(&registry, n % 16, &forged(n), UNOWNED);
+    }
+    assert!(registry.stats().askers < ASKERS_MAX);
+    insert_for(&registry, 1_000_000, VICTIM, ip(VICTIM));
+    assert_eq!(registry.grade(&asked(&[ip(VICTIM)]), numbered(1_000_000)), Grade::Own);
+}
