@@ -15,8 +15,9 @@ const ROW_BYTES: u64 = 48;
 /// Bytes of a name in the table of names but for its text, for each address that has it: nobody is to gain by names that
 /// others have too, nor to pay less when they go.
 const NAME_BYTES: u64 = 90;
-/// Bytes of a link of a chain but for its text. Most links are shared by many addresses.
-const LINK_BYTES: u64 = 24;
+/// Bytes of a link of a chain but for its text: as a name that has its place in the chain. Most links are shared by many
+/// addresses, but whoever makes them up may make each up anew.
+const LINK_BYTES: u64 = NAME_BYTES + 8;
 /// Bytes of one more asker, with what its list has in reserve.
 const SIGHTING_BYTES: u64 = 24;
 
