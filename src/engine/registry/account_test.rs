@@ -84,9 +84,59 @@ fn forged_askers_of_an_address_push_out_one_another() {
 fn clients_that_nobody_owns_leave_places_to_containers() {
     let registry = Registry::default();
     for n in 0..u32::try_from(ASKERS_MAX).unwrap() {
-        insert_for(&registry, n % 16, &forged(n), UNOWNED);
+        insert_for(&registry, n % 4_096, &forged(n), UNOWNED);
     }
     assert!(registry.stats().askers < ASKERS_MAX);
     insert_for(&registry, 1_000_000, VICTIM, ip(VICTIM));
     assert_eq!(registry.grade(&asked(&[ip(VICTIM)]), numbered(1_000_000)), Grade::Own);
+}
+
+/// By arithmetic of what is allocated, in 64 bits: each piece with the allocator's own 8 bytes.
+#[test]
+fn links_of_a_chain_cost_what_they_take() {
+    let registry = Registry::default();
+    for n in 0..2_000 {
+        let chain = (0..10).map(|k| Name::new(&format!("{k}{n:x}.e.io")).unwrap()).collect();
+        let of = record("::", &format!("{n:x}.e.io"), Some(VICTIM), Kind::Reply, NOW);
+        registry.insert(&Record { address: numbered(n), chain, ..of });
+    }
+    let counts = 2 * size_of::<usize>();
+    let shared = counts + size_of::<names::Shared>() + 8;
+    let text = (counts + "91ff.e.io".len() + 8).next_multiple_of(16);
+    // Its place in the chain, and in a table that is between half and seven eighths full, with a byte of its hash.
+    let places = 8 + 9 * 2;
+    let taken = 2_000 * 10 * u64::try_from(shared + text + places).unwrap();
+    let billed = registry.stats().bytes;
+    assert!(billed * 3 / 2 > taken && billed < taken * 3 / 2, "billed {billed}, taken {taken}");
+}
+
+#[test]
+fn a_name_leads_where_it_led_last() {
+    let registry = Registry::default();
+    let see = |links: &[&str], second, kind| {
+        let chain = links.iter().map(|link| Name::new(link).unwrap()).collect();
+        let of = record("203.0.113.9", "www.example", Some(VICTIM), kind, second);
+        registry.insert(&Record { chain, ..of })
+    };
+    let chain = || {
+        let chain = registry.names(ip("203.0.113.9"))[0].chain.take();
+        let links = chain.into_iter().flat_map(|chain| *chain);
+        links.map(|link| link.to_string()).collect::<Vec<_>>()
+    };
+    see(&["a.cdn.example", "b.cdn.example"], NOW, Kind::Reply);
+    registry.take_dirty();
+    assert_eq!(see(&["c.cdn.example"], NOW + 1, Kind::Reply), Inserted::Seen);
+    assert_eq!(chain(), ["c.cdn.example"]);
+    assert_eq!(registry.take_dirty().addresses.len(), 1, "it is saved");
+    assert_eq!(registry.stats().names, 2, "the links before are given back");
+    see(&["a.cdn.example"], NOW, Kind::Reply);
+    assert_eq!(chain(), ["c.cdn.example"], "an older answer");
+    see(&[], NOW + 2, Kind::Hosts);
+    assert_eq!(chain(), ["c.cdn.example"], "a file has none");
+    let (noted, really) = booked(&registry);
+    assert_eq!(noted, really);
+    see(&[], NOW + 2, Kind::Reply);
+    assert!(chain().is_empty() && registry.stats().names == 1);
+    let (noted, really) = booked(&registry);
+    assert_eq!(noted, really);
 }

@@ -22,7 +22,8 @@ impl Registry {
         let mut place = self.table.lock(address);
         let Some(entry) = place.entry() else { return self.take_address(&mut place, news) };
         let Some(slot) = entry.slot_of(news.name) else { return self.take_name(&mut place, news) };
-        let mut worth = entry.see(slot, news);
+        let mut worth = self.take_chain(entry, slot, news);
+        worth |= entry.see(slot, news);
         if let Some(client) = news.asker {
             let again = entry.asked_again(slot, client, news.last);
             worth |= again.unwrap_or(true);
@@ -43,7 +44,8 @@ impl Registry {
         if !self.room.fits(client.as_ref(), news.how == How::Restored) {
             return Inserted::LeftOut;
         }
-        let row = self.row(place, client, news, floods);
+        let row = self.row(client, news, floods);
+        self.widen(&row, place, news);
         let entry = Entry::new(place.key, row);
         self.book(&entry, 1);
         place.put(entry);
@@ -59,7 +61,11 @@ impl Registry {
         if !self.room.fits_name(client.as_ref(), news.how == How::Restored) {
             return self.take_asker_alone(place, client, news);
         }
-        let row = self.row(place, client, news, floods);
+        let row = self.row(client, news, floods);
+        // Where names push out one another, one that comes back is no news of the name.
+        if !place.entry().is_some_and(|entry| entry.is_crowded()) {
+            self.widen(&row, place, news);
+        }
         let Some(entry) = place.entry() else { return Inserted::LeftOut };
         let displaced = self.changing(entry, |entry| entry.add(row));
         if let Some(row) = displaced {
@@ -90,27 +96,45 @@ impl Registry {
         }
     }
 
-    fn row(
-        &self,
-        place: &Place<'_>,
-        client: Option<Arc<Client>>,
-        news: &News<'_>,
-        floods: bool,
-    ) -> Row {
+    /// Follows a name that is known to where it leads by now; true if that is elsewhere.
+    fn take_chain(&self, entry: &mut Entry, slot: u8, news: &News<'_>) -> bool {
+        let Some(row) = entry.row_mut(slot).filter(|row| row.leads_elsewhere(news)) else {
+            return false;
+        };
+        if !self.room.fits_name(row.asker.as_ref(), news.how == How::Restored) {
+            return false;
+        }
+        let chain = self.chain(news);
+        let before = self.changing(entry, |entry| {
+            entry.row_mut(slot).and_then(|row| std::mem::replace(&mut row.chain, chain))
+        });
+        before.into_iter().flat_map(|chain| *chain).for_each(|link| self.names.release(link));
+        true
+    }
+
+    #[expect(clippy::box_collection, reason = "as rows keep it")]
+    fn chain(&self, news: &News<'_>) -> Option<Box<Vec<Arc<Shared>>>> {
+        let links = news.chain.iter().map(|link| self.names.intern(link, news.first));
+        (!news.chain.is_empty()).then(|| Box::new(links.collect()))
+    }
+
+    /// Counts an address that is new for a name.
+    fn widen(&self, row: &Row, place: &Place<'_>, news: &News<'_>) {
+        if news.how == How::Live && row.name.widen(news.last) {
+            self.raise(Alarm::ManyAddresses, place, news);
+        }
+    }
+
+    fn row(&self, client: Option<Arc<Client>>, news: &News<'_>, floods: bool) -> Row {
         let name = self.names.intern(news.name, news.first);
         name.seen_first(news.first);
         name.join();
         if floods {
             name.mark_flood();
         }
-        if news.how == How::Live && name.widen(news.last) {
-            self.raise(Alarm::ManyAddresses, place, news);
-        }
-        let chain: Vec<Arc<Shared>> =
-            news.chain.iter().map(|link| self.names.intern(link, news.first)).collect();
         Row {
             name,
-            chain: (!chain.is_empty()).then(|| Box::new(chain)),
+            chain: self.chain(news),
             asker: client,
             asked: news.last,
             first: news.first,
