@@ -68,7 +68,8 @@ pub enum Inserted {
     New,
     /// Seen before; times and asker are brought up to date.
     Seen,
-    /// New, but there is no room, or its asker has its share, until [`Registry::make_room`] has been called.
+    /// New, but there is no room, or its asker has its share and used all of it, until [`Registry::make_room`] has been
+    /// called.
     LeftOut,
     /// No evidence: a public name answered with such an address.
     Rejected(Inside),

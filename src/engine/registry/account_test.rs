@@ -140,3 +140,44 @@ fn a_name_leads_where_it_led_last() {
     let (noted, really) = booked(&registry);
     assert_eq!(noted, really);
 }
+
+#[test]
+fn a_container_that_has_its_share_is_not_accused_of_what_it_asks_for_now() {
+    for addresses in [1_000, 8_000] {
+        let registry = small(addresses);
+        let most = u32::try_from(addresses).unwrap() / 2;
+        let start = NOW - 10_000;
+        let numbers = 0..most;
+        for n in numbers.clone() {
+            // Nobody makes room meanwhile.
+            let done = insert(&registry, n, Some(VICTIM), start + u64::from(n));
+            assert_eq!(done, Inserted::New);
+            assert_eq!(registry.grade(&asked(&[ip(VICTIM)]), numbered(n)), Grade::Own);
+        }
+        let share = addresses / ASKER_SHARE;
+        assert!(registry.len() <= share + share / 8, "{}", registry.len());
+        // Roughly the oldest went.
+        let left = |of: std::ops::Range<u32>| {
+            of.filter(|n| registry.saved(numbered(*n)).is_some()).count()
+        };
+        let (old, new) = (left(0..most / 2), left(most / 2..most));
+        assert!(old < new / 4, "{old} old ones and {new} new ones");
+        let (noted, really) = booked(&registry);
+        assert_eq!(noted, really);
+    }
+}
+
+#[test]
+fn what_a_container_uses_does_not_make_way() {
+    let registry = small(1_000);
+    let victim = [ip(VICTIM)];
+    let used = Inquiry { at: now(), ..asked(&victim) };
+    for n in 0..200 {
+        insert(&registry, n, Some(VICTIM), NOW - 20_000);
+        registry.used(&used, numbered(n), false);
+    }
+    for n in 200..1_000 {
+        insert(&registry, n, Some(VICTIM), NOW);
+    }
+    assert!((0..200).all(|n| registry.saved(numbered(n)).is_some()));
+}

@@ -116,6 +116,11 @@ impl Room {
         self.bytes.load(Relaxed) < self.most_bytes() && (restored || !over(1))
     }
 
+    /// Whether nothing new of a client's fits, for there is too much on its account.
+    pub(super) fn is_over(&self, client: &Client) -> bool {
+        self.exceeds(&client.account(), 1)
+    }
+
     pub(super) fn is_wanted(&self) -> bool {
         self.wanted.load(Relaxed)
     }
@@ -126,6 +131,9 @@ type Candidate = (bool, u32, IpAddr);
 
 /// All of them, each with the client that has it on that account.
 type Candidates = Vec<(Candidate, Arc<Client>)>;
+
+/// Pieces of old evidence that may go for one new one. One may be much smaller than another.
+const WAYS_MAX: usize = 4;
 
 fn ago(at: u32, time: Duration) -> u32 {
     at.saturating_sub(u32::try_from(time.as_secs()).unwrap_or(u32::MAX)).max(1)
@@ -192,6 +200,31 @@ impl Registry {
             gone += usize::from(self.shed(&client, address));
         }
         gone
+    }
+
+    /// Takes an old piece of evidence, and a few if need be, from an account that is full, so that something new of its
+    /// own fits: what it asks for now it needs now. What was used lately stays.
+    pub(super) fn make_way(&self, client: &Client, near: IpAddr, at: u32) {
+        let (account, used) = (client.account(), ago(at, USED_RECENTLY));
+        let id = client.account_id();
+        for _ in 0..WAYS_MAX {
+            if !self.room.exceeds(&account, 1) {
+                return;
+            }
+            let pays = |client: &Arc<Client>| client.account_id() == id;
+            let oldest = self.table.least_near(near, |entry| {
+                let pays = || entry.bill().any(|(client, ..)| client.is_some_and(pays));
+                (entry.used < used && pays()).then(|| entry.live())
+            });
+            let Some(oldest) = oldest else { return };
+            let payers = self.table.with(oldest, |entry| {
+                entry.payers().into_iter().filter(|client| pays(client)).cloned().collect()
+            });
+            let payers: Vec<Arc<Client>> = payers.unwrap_or_default();
+            for payer in payers {
+                self.shed(&payer, oldest);
+            }
+        }
     }
 
     fn throw_out_unneeded(&self, at: u32) -> usize {

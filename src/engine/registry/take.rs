@@ -20,6 +20,12 @@ impl Registry {
     pub(super) fn take(&self, address: IpAddr, news: &News<'_>) -> Inserted {
         self.changes.fetch_add(1, Relaxed);
         let mut place = self.table.lock(address);
+        if let Some(client) = self.full_asker(&mut place, news) {
+            // No part is locked under another.
+            drop(place);
+            self.make_way(&client, address, news.last);
+            place = self.table.lock(address);
+        }
         let Some(entry) = place.entry() else { return self.take_address(&mut place, news) };
         let Some(slot) = entry.slot_of(news.name) else { return self.take_name(&mut place, news) };
         let mut worth = self.take_chain(entry, slot, news);
@@ -35,6 +41,15 @@ impl Registry {
             place.changed();
         }
         Inserted::Seen
+    }
+
+    /// Who asked, if that is news and there is too much on its account to take it in.
+    fn full_asker(&self, place: &mut Place<'_>, news: &News<'_>) -> Option<Arc<Client>> {
+        let asker = news.asker.filter(|_| news.how != How::Restored)?;
+        if place.entry().is_some_and(|entry| entry.slot_of(news.name).is_some()) {
+            return None;
+        }
+        self.clients.of(asker, news.payer).filter(|client| self.room.is_over(client))
     }
 
     /// The first name of an address that was not known.
