@@ -7,7 +7,7 @@ use super::shared::Shared;
 use crate::engine::event::{AlertBody, Body};
 use crate::engine::rebind::Inside;
 use crate::engine::registry::Alert;
-use crate::engine::repeats::Repeats;
+use crate::engine::repeats::{Repeats, Telling, Who};
 use crate::engine::{Alarm, Name, Record, abuse};
 
 /// Answers that were no evidence, each told once an hour.
@@ -22,14 +22,16 @@ impl Alerts {
         }
         let what = (record.name.clone(), record.address);
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = told.note(record.client, what, record.time.seconds());
+        let payer = record.client.and_then(|client| shared.engine.owners().payer(client));
+        let telling = told.note(Who { client: record.client, payer }, what, record.time.seconds());
         drop(told);
-        let Some(count) = count else { return };
+        let Some(Telling { count, withheld }) = telling else { return };
         let message = format!(
-            "{} answers with {}, {}: no evidence for anybody",
+            "{} answers with {}, {}: no evidence for anybody{}",
             record.name,
             record.address,
-            inside.phrase()
+            inside.phrase(),
+            besides(withheld)
         );
         let (name, address) = (Some(record.name.clone()), Some(record.address));
         let client = record.client;
@@ -41,7 +43,7 @@ impl Alerts {
 /// Tells what the registry found since this was called last.
 pub fn tell_waiting(shared: &Shared) {
     for alert in shared.engine.registry().take_alarms() {
-        let message = message(&alert);
+        let message = message(&alert) + &besides(alert.withheld);
         let Alert { alarm, name, address, client, count, .. } = alert;
         // A flood is of many names: the one that came last says nothing.
         let one = (alarm != Alarm::NameFlood).then_some((name, address));
@@ -62,6 +64,13 @@ fn message(alert: &Alert) -> String {
             let most = abuse::ADDRESSES_PER_NAME;
             format!("{} has had more than {most} new addresses within a day", alert.name)
         }
+    }
+}
+
+fn besides(withheld: u64) -> String {
+    match withheld {
+        0 => String::new(),
+        _ => format!("; {withheld} more of the same container's, or of nobody's, were withheld"),
     }
 }
 

@@ -28,6 +28,8 @@ pub const LIVE: Duration = Duration::from_secs(10);
 pub const TOLD_AGAIN: u32 = 60 * 60;
 /// Things told within that time for one asker, so that none can fill the log or drown what others did.
 pub const TOLD_PER_ASKER: usize = 32;
+/// The same for one container, whatever addresses it asks from, or for all that no container owns: a part of all.
+pub const TOLD_PER_ACCOUNT: usize = TOLD_MAX / 8;
 /// Things told within that time altogether.
 pub const TOLD_MAX: usize = 1024;
 /// Alerts that wait to be fetched, once a second.

@@ -191,9 +191,10 @@ impl<T> Engine<T> {
         // Where evidence ages it matters when it was seen last, to a small part of the age that counts.
         let step = max_age.map(|age| age / AGE_STEPS);
         let is_older = step.is_some() && self.grade_for_asker(record, now, step) == Grade::Stale;
+        let payer = record.client.and_then(|client| self.owners.load().payer(client));
         let inserted = match live {
-            true => self.registry.insert(record),
-            false => self.registry.recall(record),
+            true => self.registry.insert_for(record, payer),
+            false => self.registry.recall_for(record, payer),
         };
         let is_news = is_older
             || inserted == Inserted::New

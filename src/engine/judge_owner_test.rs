@@ -46,6 +46,19 @@ fn blocking() -> Arc<Lists> {
 }
 
 #[test]
+fn a_look_up_goes_on_the_account_of_its_container_or_on_that_of_nobodys() {
+    let payer = |owners: &Owners, client: &str| owners.payer(client.parse().unwrap());
+    let known = owners("172.17.0.2", |_| {});
+    assert_eq!(payer(&known, "172.17.0.2"), Some("172.17.0.2".parse().unwrap()));
+    assert_eq!(payer(&known, "172.17.0.66"), Some(crate::engine::registry::UNOWNED));
+    assert_eq!(payer(&Owners::default(), "172.17.0.66"), None, "no container engine");
+    let owner = Arc::clone(known.of("172.17.0.2".parse().unwrap()).unwrap());
+    let both = ["fd00::2", "172.17.0.2"].map(|at| (at.parse().unwrap(), Arc::clone(&owner)));
+    let both = Owners::new(both.into(), vec![]);
+    assert_eq!(payer(&both, "fd00::2"), payer(&both, "172.17.0.2"));
+}
+
+#[test]
 fn a_container_in_a_dry_run_is_judged_in_the_books_alone() {
     let engine = engine(Scope::Global);
     engine.set_owners(owners("172.17.0.2", |policy| policy.mode = Treatment::DryRun), at(0));

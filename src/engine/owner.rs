@@ -10,7 +10,7 @@ use super::judge::Decision;
 use super::net::Net;
 use super::policy::Policy;
 use super::record::Record;
-use super::registry::Registry;
+use super::registry::{Registry, UNOWNED};
 use super::time::Wall;
 use super::verdict::{Reason, Verdict};
 
@@ -146,6 +146,16 @@ impl Owners {
     pub fn clients<'a>(&'a self, address: &'a IpAddr) -> &'a [IpAddr] {
         let siblings = || self.siblings.get(&self.of(*address)?.id);
         siblings().map_or(std::slice::from_ref(address), Vec::as_slice)
+    }
+
+    /// On whose account of the registry it goes what a client asks for: its container's, or the common one of all that
+    /// nobody owns. While no container is known everybody pays for itself.
+    pub fn payer(&self, client: IpAddr) -> Option<IpAddr> {
+        if self.by_address.is_empty() {
+            return None;
+        }
+        let of_owner = self.of(client).and_then(|_| self.clients(&client).iter().min());
+        Some(of_owner.copied().unwrap_or(UNOWNED))
     }
 
     /// Whether an address without an owner should have one soon.

@@ -36,6 +36,7 @@ use room::Room;
 use table::Table;
 
 pub use alarms::Alert;
+pub use askers::UNOWNED;
 pub use entry::Seen;
 pub use grade::{Naming, Sorts};
 pub use names::NameFacts;
@@ -67,7 +68,8 @@ pub enum Inserted {
     New,
     /// Seen before; times and asker are brought up to date.
     Seen,
-    /// New, but there is no room, or its asker has its share, until [`Registry::make_room`] has been called.
+    /// New, but there is no room, or its asker has its share and used all of it, until [`Registry::make_room`] has been
+    /// called.
     LeftOut,
     /// No evidence: a public name answered with such an address.
     Rejected(Inside),
@@ -119,12 +121,23 @@ impl Registry {
 
     /// Takes a record of this moment in: it counts for marks and alarms.
     pub fn insert(&self, record: &Record) -> Inserted {
-        self.take(record.address, &News::of(record, How::Live))
+        self.insert_for(record, None)
+    }
+
+    /// The same on the account of `payer`, an address of the asker's container or [`UNOWNED`]. Whoever has none pays for
+    /// itself.
+    pub fn insert_for(&self, record: &Record, payer: Option<IpAddr>) -> Inserted {
+        self.take(record.address, &News::of(record, How::Live).paid_by(payer))
     }
 
     /// Takes a record of the past in.
     pub fn recall(&self, record: &Record) -> Inserted {
-        self.take(record.address, &News::of(record, How::History))
+        self.recall_for(record, None)
+    }
+
+    /// The same on the account of `payer`, as with [`Registry::insert_for`].
+    pub fn recall_for(&self, record: &Record, payer: Option<IpAddr>) -> Inserted {
+        self.take(record.address, &News::of(record, How::History).paid_by(payer))
     }
 
     /// Takes in one name of one address, as it was saved.
@@ -276,6 +289,10 @@ impl Registry {
 #[cfg(test)]
 #[path = "registry_test.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "registry/account_test.rs"]
+mod account_tests;
 
 #[cfg(test)]
 #[path = "registry/age_test.rs"]

@@ -122,7 +122,7 @@ pub(super) fn booked(registry: &Registry) -> (Accounts, Accounts) {
         .all()
         .into_iter()
         .map(|client| {
-            let account = (client.addresses.load(Relaxed), client.bytes.load(Relaxed));
+            let account = (client.own.addresses.load(Relaxed), client.own.bytes.load(Relaxed));
             (client.address.to_string(), account)
         })
         .filter(|(_, account)| account.1 != 0)

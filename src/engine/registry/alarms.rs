@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::engine::abuse::ALERTS_WAITING;
 use crate::engine::mark::Alarm;
 use crate::engine::name::Name;
-use crate::engine::repeats::Repeats;
+use crate::engine::repeats::{Repeats, Who};
 use crate::engine::time::Wall;
 
 /// Something about records that a person should look at.
@@ -22,6 +22,8 @@ pub struct Alert {
     pub client: Option<IpAddr>,
     /// Times since this was told last.
     pub count: u64,
+    /// Others of the same container's that were not told before it.
+    pub withheld: u64,
     /// When it was raised.
     pub at: Wall,
 }
@@ -38,15 +40,17 @@ struct Waiting {
 
 impl Alarms {
     /// Called under the lock of a part of the registry; never takes one.
-    pub(super) fn raise(&self, alert: Alert) {
+    pub(super) fn raise(&self, alert: Alert, payer: Option<IpAddr>) {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.alerts.len() >= ALERTS_WAITING {
             return;
         }
         let name = (alert.alarm != Alarm::NameFlood).then(|| alert.name.clone());
         let what = (alert.alarm, name);
-        if let Some(count) = waiting.told.note(alert.client, what, alert.at.seconds()) {
-            waiting.alerts.push(Alert { count, ..alert });
+        let who = Who { client: alert.client, payer };
+        if let Some(told) = waiting.told.note(who, what, alert.at.seconds()) {
+            let (count, withheld) = (told.count, told.withheld);
+            waiting.alerts.push(Alert { count, withheld, ..alert });
         }
     }
 

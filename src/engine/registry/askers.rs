@@ -3,21 +3,36 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::engine::abuse::{NAMES_PER_ASKER, NAMES_WINDOW};
 use crate::engine::limits::{ASKER_SHARDS, ASKERS_MAX};
 
-/// One client. Its account is what it brought into the registry first; nobody pays for what others brought.
+/// Who pays for all that nobody owns while containers are known: a container may forge as many addresses as it likes.
+pub const UNOWNED: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
+/// Clients that may be remembered while nobody owns them: the rest is for containers.
+const UNOWNED_MAX: usize = ASKERS_MAX / 4 * 3;
+
+/// What is paid for together: by all addresses of one container, or by all that nobody owns.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    /// Addresses on it.
+    pub(super) addresses: AtomicUsize,
+    /// Bytes on it, by our own estimate.
+    pub(super) bytes: AtomicU64,
+}
+
+/// One client. It pays for what it brought into the registry first; nobody pays for what others brought.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) address: IpAddr,
-    /// Addresses on its account.
-    pub(super) addresses: AtomicUsize,
-    /// Bytes on its account, by our own estimate.
-    pub(super) bytes: AtomicU64,
+    /// What it has on its account.
+    pub(super) own: Account,
+    /// Its own alone, until it is known whose it is.
+    account: Mutex<Arc<Account>>,
     flood: Mutex<Flood>,
 }
 
@@ -29,12 +44,22 @@ struct Flood {
     until: u32,
 }
 
+impl Account {
+    /// Books a change; wraps as a difference is meant to.
+    fn add(&self, addresses: usize, bytes: u64) {
+        self.addresses.fetch_add(addresses, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+}
+
 type Part = HashMap<IpAddr, Arc<Client>>;
 
 /// All clients. A lock of a part of it is taken under one of a part of the registry, never the other way round.
 #[derive(Debug)]
 pub(super) struct Clients {
     parts: Box<[RwLock<Part>]>,
+    /// Those of containers, by one address of each, and that of nobody's. A lock under all others.
+    accounts: RwLock<HashMap<IpAddr, Arc<Account>>>,
     hasher: RandomState,
     len: AtomicUsize,
     full: AtomicBool,
@@ -42,8 +67,42 @@ pub(super) struct Clients {
 
 impl Client {
     fn new(address: IpAddr) -> Client {
-        let (addresses, bytes, flood) = Default::default();
-        Client { address, addresses, bytes, flood }
+        let (own, account, flood) = Default::default();
+        Client { address, own, account, flood }
+    }
+
+    fn paying(&self) -> MutexGuard<'_, Arc<Account>> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who pays for it.
+    pub(super) fn account(&self) -> Arc<Account> {
+        Arc::clone(&self.paying())
+    }
+
+    /// Tells accounts apart.
+    pub(super) fn account_id(&self) -> usize {
+        Arc::as_ptr(&self.paying()).addr()
+    }
+
+    /// Books what changes on its account.
+    pub(super) fn book(&self, addresses: isize, bytes: i64) {
+        let (addresses, bytes) = (addresses.cast_unsigned(), bytes.cast_unsigned());
+        let account = self.paying();
+        self.own.add(addresses, bytes);
+        account.add(addresses, bytes);
+    }
+
+    /// Has another account pay from now on, for what it has too.
+    fn move_to(&self, account: &Arc<Account>) {
+        let mut paying = self.paying();
+        if Arc::ptr_eq(&paying, account) {
+            return;
+        }
+        let (addresses, bytes) = (self.own.addresses.load(Relaxed), self.own.bytes.load(Relaxed));
+        paying.add(addresses.wrapping_neg(), bytes.wrapping_neg());
+        account.add(addresses, bytes);
+        *paying = Arc::clone(account);
     }
 
     /// Counts a new name; true while there are too many of them.
@@ -69,19 +128,38 @@ impl Client {
 impl Default for Clients {
     fn default() -> Clients {
         let parts = (0..ASKER_SHARDS).map(|_| RwLock::default()).collect();
-        let (len, full) = Default::default();
-        Clients { parts, hasher: RandomState::new(), len, full }
+        let (accounts, len, full) = Default::default();
+        Clients { parts, accounts, hasher: RandomState::new(), len, full }
     }
 }
 
 impl Clients {
-    /// The client of an address; nothing if there are too many of them.
-    pub(super) fn of(&self, address: IpAddr) -> Option<Arc<Client>> {
+    /// The client of an address, with the account of `payer` where that is known; nothing if there are too many clients.
+    pub(super) fn of(&self, address: IpAddr, payer: Option<IpAddr>) -> Option<Arc<Client>> {
+        let client = self.find(address, payer)?;
+        if let Some(payer) = payer {
+            client.move_to(&self.account(payer));
+        }
+        Some(client)
+    }
+
+    fn account(&self, payer: IpAddr) -> Arc<Account> {
+        let known = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(account) = known.get(&payer) {
+            return Arc::clone(account);
+        }
+        drop(known);
+        let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(accounts.entry(payer).or_default())
+    }
+
+    fn find(&self, address: IpAddr, payer: Option<IpAddr>) -> Option<Arc<Client>> {
         let part = super::part(&self.parts, self.hasher.hash_one(address));
         if let Some(client) = part.read().unwrap_or_else(PoisonError::into_inner).get(&address) {
             return Some(Arc::clone(client));
         }
-        if self.len.load(Relaxed) >= ASKERS_MAX {
+        let most = if payer == Some(UNOWNED) { UNOWNED_MAX } else { ASKERS_MAX };
+        if self.len.load(Relaxed) >= most {
             self.full.store(true, Relaxed);
             return None;
         }
@@ -114,6 +192,8 @@ impl Clients {
                 clients.shrink_to_fit();
             }
         }
+        let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
+        accounts.retain(|_, account| Arc::strong_count(account) > 1);
     }
 
     pub(super) fn len(&self) -> usize {

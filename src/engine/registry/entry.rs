@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::askers::Client;
 use super::names::Shared;
-use super::news::News;
+use super::news::{How, News};
 use crate::engine::limits::{NAMES_PER_ADDRESS_MAX, SEEN_STEP};
 use crate::engine::name::Name;
 use crate::engine::record::Kind;
@@ -70,7 +70,7 @@ pub struct Seen {
     pub asker: Option<IpAddr>,
     /// How we know; a reply outranks a hosts file.
     pub kind: Kind,
-    /// CNAME targets between the name and the address, when it was first seen.
+    /// CNAME targets between the name and the address, when it was seen last.
     pub chain: Option<Box<Vec<Name>>>,
 }
 
@@ -161,9 +161,14 @@ impl Entry {
         }
     }
 
+    /// Whether another name takes the place of one of these.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.more.len() + 1 >= NAMES_PER_ADDRESS_MAX
+    }
+
     /// Adds a name. If there are too many, one makes room; it is returned, and may be the new one.
     pub(super) fn add(&mut self, row: Row) -> Option<Row> {
-        if self.more.len() + 1 < NAMES_PER_ADDRESS_MAX {
+        if !self.is_crowded() {
             let mut more = std::mem::take(&mut self.more).into_vec();
             more.reserve_exact(1);
             more.push(row);
@@ -201,6 +206,15 @@ impl Row {
         before.0 != self.first
             || before.2.is_static() != self.kind.is_static()
             || steps(before.1, self.last, SEEN_STEP)
+    }
+
+    /// Whether a later answer came by other links. What was saved in the same second may be older.
+    pub(super) fn leads_elsewhere(&self, news: &News<'_>) -> bool {
+        let is_later = match news.how {
+            How::Restored => news.last > self.last,
+            How::Live | How::History => news.last >= self.last,
+        };
+        is_later && !news.kind.is_static() && !self.chain().eq(news.chain)
     }
 
     pub(super) fn chain(&self) -> impl Iterator<Item = &Name> {

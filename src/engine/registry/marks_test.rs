@@ -39,6 +39,22 @@ fn a_name_is_new_for_seconds_and_an_old_one_at_a_new_address_is_not() {
 }
 
 #[test]
+fn names_that_take_turns_at_a_shared_address_have_no_new_addresses() {
+    let registry = Registry::default();
+    for round in 0..70_u64 {
+        for site in 0..17_u32 {
+            let (name, second) = (format!("site{site}.example"), NOW + round * 300);
+            for n in [1, 2, 3, 4, 100 + site] {
+                let record = numbered(n, &name, "172.17.0.2", second + u64::from(site));
+                registry.insert(&record);
+            }
+        }
+    }
+    let alarms = registry.take_alarms();
+    assert!(alarms.is_empty(), "{} alarms, the first {:?}", alarms.len(), alarms[0]);
+}
+
+#[test]
 fn hundreds_of_addresses_in_a_day_are_told_and_hundreds_in_a_year_are_not() {
     let registry = Registry::default();
     let day = u64::from(ADDRESSES_WINDOW);

@@ -13,6 +13,8 @@ pub(super) struct News<'a> {
     pub(super) first: u32,
     pub(super) last: u32,
     pub(super) asker: Option<IpAddr>,
+    /// On whose account it goes, where that is known.
+    pub(super) payer: Option<IpAddr>,
     pub(super) kind: Kind,
     pub(super) chain: &'a [Name],
     pub(super) how: How,
@@ -37,10 +39,15 @@ impl<'a> News<'a> {
             first: at,
             last: at,
             asker: record.client,
+            payer: None,
             kind: record.kind,
             chain: &record.chain,
             how,
         }
+    }
+
+    pub(super) fn paid_by(self, payer: Option<IpAddr>) -> News<'a> {
+        News { payer, ..self }
     }
 
     pub(super) fn restored(seen: &'a Seen) -> News<'a> {
@@ -49,6 +56,7 @@ impl<'a> News<'a> {
             first: seen.first,
             last: seen.last,
             asker: seen.asker,
+            payer: None,
             kind: seen.kind,
             chain: seen.chain.as_ref().map_or(&[], |chain| chain.as_slice()),
             how: How::Restored,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::Registry;
-use super::askers::Client;
+use super::askers::{Account, Client};
 use crate::engine::limits::{
     ASKER_SHARE, ASKER_SLACK, REGISTRY_BYTES_PER_ADDRESS, REGISTRY_SIZE_DEFAULT, ROOM_BEGINS,
     ROOM_UNTIL, SEEN_RECENTLY, USED_RECENTLY,
@@ -93,12 +93,12 @@ impl Room {
             || self.bytes.load(Relaxed) > self.most_bytes().saturating_mul(bytes) / 16
     }
 
-    /// Whether an asker has more than its share by so many parts of it.
-    fn exceeds(&self, client: &Client, more: usize) -> bool {
+    /// Whether there is more than a share on an account by so many parts of it.
+    fn exceeds(&self, account: &Account, more: usize) -> bool {
         let share = |all: usize| all / ASKER_SHARE + all / ASKER_SHARE / ASKER_SLACK * more;
         let bytes = usize::try_from(self.most_bytes()).unwrap_or(usize::MAX);
-        let has = usize::try_from(client.bytes.load(Relaxed)).unwrap_or(usize::MAX);
-        client.addresses.load(Relaxed) > share(self.most.load(Relaxed)) || has > share(bytes)
+        let has = usize::try_from(account.bytes.load(Relaxed)).unwrap_or(usize::MAX);
+        account.addresses.load(Relaxed) > share(self.most.load(Relaxed)) || has > share(bytes)
     }
 
     /// Whether another address of an asker fits. Asks for room well before it does not.
@@ -109,11 +109,16 @@ impl Room {
 
     /// The same for another name of an address that is known.
     pub(super) fn fits_name(&self, client: Option<&Arc<Client>>, restored: bool) -> bool {
-        let over = |more| client.is_some_and(|client| self.exceeds(client, more));
+        let over = |more| client.is_some_and(|client| self.exceeds(&client.account(), more));
         if self.reaches(ROOM_BEGINS) || over(0) {
             self.wanted.store(true, Relaxed);
         }
         self.bytes.load(Relaxed) < self.most_bytes() && (restored || !over(1))
+    }
+
+    /// Whether nothing new of a client's fits, for there is too much on its account.
+    pub(super) fn is_over(&self, client: &Client) -> bool {
+        self.exceeds(&client.account(), 1)
     }
 
     pub(super) fn is_wanted(&self) -> bool {
@@ -121,8 +126,14 @@ impl Room {
     }
 }
 
-/// What an asker may lose: whether it was used lately, when it was seen or used last, and the address.
+/// What may be taken from an account: whether it was used lately, when it was seen or used last, and the address.
 type Candidate = (bool, u32, IpAddr);
+
+/// All of them, each with the client that has it on that account.
+type Candidates = Vec<(Candidate, Arc<Client>)>;
+
+/// Pieces of old evidence that may go for one new one. One may be much smaller than another.
+const WAYS_MAX: usize = 4;
 
 fn ago(at: u32, time: Duration) -> u32 {
     at.saturating_sub(u32::try_from(time.as_secs()).unwrap_or(u32::MAX)).max(1)
@@ -151,13 +162,13 @@ impl Registry {
         aged.into_iter().filter(|address| self.throw_out(*address, before)).count()
     }
 
-    /// Takes from each asker over its share its own oldest evidence, what is used last of all. What others asked for as
+    /// Takes from each account over its share its own oldest evidence, what is used last of all. What others asked for as
     /// well stays, on their account.
     fn throw_out_excess(&self, at: u32) -> usize {
-        let clients = self.clients.all();
-        let over = clients.into_iter().filter(|client| self.room.exceeds(client, 0));
-        let mut over: HashMap<IpAddr, (Arc<Client>, Vec<Candidate>)> =
-            over.map(|client| (client.address, (client, Vec::new()))).collect();
+        let accounts = self.clients.all().into_iter().map(|client| client.account());
+        let over = accounts.filter(|account| self.room.exceeds(account, 0));
+        let mut over: HashMap<usize, (Arc<Account>, Candidates)> =
+            over.map(|account| (Arc::as_ptr(&account).addr(), (account, Vec::new()))).collect();
         if over.is_empty() {
             return 0;
         }
@@ -165,30 +176,55 @@ impl Registry {
         self.table.each(|entry| {
             let candidate = (entry.used >= used, entry.live(), IpAddr::from(entry.key));
             for payer in entry.payers() {
-                if let Some((_, places)) = over.get_mut(&payer.address) {
-                    places.push(candidate);
+                if let Some((_, places)) = over.get_mut(&payer.account_id()) {
+                    places.push((candidate, Arc::clone(payer)));
                 }
             }
         });
-        over.into_values().map(|(client, places)| self.shrink(&client, places)).sum()
+        over.into_values().map(|(account, places)| self.shrink(&account, places)).sum()
     }
 
-    fn shrink(&self, client: &Arc<Client>, mut places: Vec<Candidate>) -> usize {
-        places.sort_unstable();
+    fn shrink(&self, account: &Account, mut places: Candidates) -> usize {
+        places.sort_unstable_by_key(|(candidate, _)| *candidate);
         // A little below its share, so that the next record does not ask for room again.
         let addresses = self.room.most.load(Relaxed) / ASKER_SHARE;
         let bytes = self.room.most_bytes() / u64::try_from(ASKER_SHARE).unwrap_or(1);
         let enough = || {
-            client.addresses.load(Relaxed) <= addresses / 8 * 7
-                && client.bytes.load(Relaxed) <= bytes / 8 * 7
+            account.addresses.load(Relaxed) <= addresses / 8 * 7
+                && account.bytes.load(Relaxed) <= bytes / 8 * 7
         };
-        let mut places = places.into_iter().map(|(.., address)| address);
+        let mut places = places.into_iter();
         let mut gone = 0;
         while !enough() {
-            let Some(address) = places.next() else { break };
-            gone += usize::from(self.shed(client, address));
+            let Some(((.., address), client)) = places.next() else { break };
+            gone += usize::from(self.shed(&client, address));
         }
         gone
+    }
+
+    /// Takes an old piece of evidence, and a few if need be, from an account that is full, so that something new of its
+    /// own fits: what it asks for now it needs now. What was used lately stays.
+    pub(super) fn make_way(&self, client: &Client, near: IpAddr, at: u32) {
+        let (account, used) = (client.account(), ago(at, USED_RECENTLY));
+        let id = client.account_id();
+        for _ in 0..WAYS_MAX {
+            if !self.room.exceeds(&account, 1) {
+                return;
+            }
+            let pays = |client: &Arc<Client>| client.account_id() == id;
+            let oldest = self.table.least_near(near, |entry| {
+                let pays = || entry.bill().any(|(client, ..)| client.is_some_and(pays));
+                (entry.used < used && pays()).then(|| entry.live())
+            });
+            let Some(oldest) = oldest else { return };
+            let payers = self.table.with(oldest, |entry| {
+                entry.payers().into_iter().filter(|client| pays(client)).cloned().collect()
+            });
+            let payers: Vec<Arc<Client>> = payers.unwrap_or_default();
+            for payer in payers {
+                self.shed(&payer, oldest);
+            }
+        }
     }
 
     fn throw_out_unneeded(&self, at: u32) -> usize {

@@ -15,19 +15,19 @@ use crate::engine::time::Wall;
 const NOW: u64 = 1_800_000_000;
 const EVIL: &str = "172.17.0.66";
 
-fn now() -> Wall {
+pub(super) fn now() -> Wall {
     Wall(NOW * 1_000_000)
 }
 
-fn small(addresses: usize) -> Registry {
+pub(super) fn small(addresses: usize) -> Registry {
     Registry::new(Limits { addresses, keep: None })
 }
 
-fn numbered(n: u32) -> IpAddr {
+pub(super) fn numbered(n: u32) -> IpAddr {
     IpAddr::from(std::net::Ipv6Addr::from(0x2606_4700_u128 << 96 | u128::from(n)))
 }
 
-fn insert(registry: &Registry, n: u32, client: Option<&str>, second: u64) -> Inserted {
+pub(super) fn insert(registry: &Registry, n: u32, client: Option<&str>, second: u64) -> Inserted {
     let of = record("::", &format!("n{n}.example"), client, Kind::Reply, second);
     registry.insert(&Record { address: numbered(n), ..of })
 }

@@ -15,8 +15,9 @@ const ROW_BYTES: u64 = 48;
 /// Bytes of a name in the table of names but for its text, for each address that has it: nobody is to gain by names that
 /// others have too, nor to pay less when they go.
 const NAME_BYTES: u64 = 90;
-/// Bytes of a link of a chain but for its text. Most links are shared by many addresses.
-const LINK_BYTES: u64 = 24;
+/// Bytes of a link of a chain but for its text: as a name that has its place in the chain. Most links are shared by many
+/// addresses, but whoever makes them up may make each up anew.
+const LINK_BYTES: u64 = NAME_BYTES + 8;
 /// Bytes of one more asker, with what its list has in reserve.
 const SIGHTING_BYTES: u64 = 24;
 
@@ -48,12 +49,12 @@ impl Entry {
         payers
     }
 
-    /// Which name makes room for a new one, or nothing if the new one does: of the asker with the most names here, one
+    /// Which name makes room for a new one, or nothing if the new one does: of whoever pays for most names here, one
     /// nobody else asked for before one that others need too, and of those the one seen least lately.
     pub(super) fn displaced_by(&self, new: &Row) -> Option<u8> {
-        let of = |row: &Row| row.asker.as_ref().map(|asker| asker.address);
+        let of = |row: &Row| row.asker.as_ref().map(|asker| asker.account_id());
         let rows = || self.rows().chain(std::iter::once((GONE, new)));
-        let names = |asker: Option<IpAddr>| rows().filter(|(_, row)| of(row) == asker).count();
+        let names = |payer: Option<usize>| rows().filter(|(_, row)| of(row) == payer).count();
         let alone = |slot: u8| !self.others().iter().any(|other| other.row == slot);
         let first_to_go = rows()
             .max_by_key(|(slot, row)| (names(of(row)), alone(*slot), std::cmp::Reverse(row.last)));
@@ -70,17 +71,17 @@ impl Entry {
         }
     }
 
-    /// Adds a sighting. If there are too many, one of the asker with the most makes room, the oldest.
+    /// Adds a sighting. If there are too many, one of whoever pays for most makes room, the oldest.
     pub(super) fn add_other(&mut self, sighting: Sighting) {
         let others = self.others.get_or_insert_default();
         others.push(sighting);
         if others.len() <= ASKERS_PER_ADDRESS_MAX {
             return;
         }
-        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-        others.iter().for_each(|other| *counts.entry(other.asker.address).or_default() += 1);
+        let mut counts: HashMap<usize, usize> = HashMap::new();
+        others.iter().for_each(|other| *counts.entry(other.asker.account_id()).or_default() += 1);
         let first_to_go = others.iter().enumerate().max_by_key(|(_, other)| {
-            (counts.get(&other.asker.address).copied(), std::cmp::Reverse(other.last))
+            (counts.get(&other.asker.account_id()).copied(), std::cmp::Reverse(other.last))
         });
         if let Some((place, _)) = first_to_go {
             others.swap_remove(place);

@@ -12,6 +12,11 @@ use hashbrown::HashTable;
 use super::entry::{Entry, Key};
 use crate::engine::limits::{DIRTY_MAX, REGISTRY_SHARDS};
 
+/// Addresses that are looked at for one that may go at once, while somebody waits, ...
+const SAMPLE: usize = 64;
+/// ... and if none of them may: an account that is full has one in some hundreds at least.
+const SAMPLES_MAX: usize = 1_024;
+
 /// Addresses whose evidence changed, for whoever keeps it on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dirty {
@@ -84,6 +89,31 @@ impl Table {
         for part in &self.parts {
             Table::read(part).entries.iter().for_each(|entry| look(entry));
         }
+    }
+
+    /// The address that ranks least among a few: from somewhere in the part of `near` on, and part by part until enough
+    /// were looked at.
+    pub(super) fn least_near<R: Ord>(
+        &self,
+        near: IpAddr,
+        rank: impl Fn(&Entry) -> Option<R>,
+    ) -> Option<IpAddr> {
+        let hash = self.hash(Key::from(near));
+        let start = usize::try_from(hash >> 32).unwrap_or(0);
+        let (mut looked, mut least) = (0, None);
+        let ranked = |entry: &Entry| Some((rank(entry)?, entry.key));
+        for at in start..start.saturating_add(self.parts.len()) {
+            let part = Table::read(self.parts.get(at % self.parts.len())?);
+            let entries = || part.entries.iter();
+            let skip = usize::try_from(hash & 0xffff).unwrap_or(0) % entries().len().max(1);
+            let few = entries().skip(skip).chain(entries().take(skip)).take(SAMPLE);
+            least = few.filter_map(|entry| ranked(entry)).chain(least).min();
+            looked += entries().len().min(SAMPLE);
+            if (least.is_some() && looked >= SAMPLE) || looked >= SAMPLES_MAX {
+                break;
+            }
+        }
+        least.map(|(_, key)| IpAddr::from(key))
     }
 
     /// The addresses of which something holds, copied out.

@@ -20,14 +20,21 @@ impl Registry {
     pub(super) fn take(&self, address: IpAddr, news: &News<'_>) -> Inserted {
         self.changes.fetch_add(1, Relaxed);
         let mut place = self.table.lock(address);
+        if let Some(client) = self.full_asker(&mut place, news) {
+            // No part is locked under another.
+            drop(place);
+            self.make_way(&client, address, news.last);
+            place = self.table.lock(address);
+        }
         let Some(entry) = place.entry() else { return self.take_address(&mut place, news) };
         let Some(slot) = entry.slot_of(news.name) else { return self.take_name(&mut place, news) };
-        let mut worth = entry.see(slot, news);
+        let mut worth = self.take_chain(entry, slot, news);
+        worth |= entry.see(slot, news);
         if let Some(client) = news.asker {
             let again = entry.asked_again(slot, client, news.last);
             worth |= again.unwrap_or(true);
             if again.is_none() {
-                self.take_asker(entry, slot, client, news.last);
+                self.take_asker(entry, slot, client, news);
             }
         }
         if worth {
@@ -36,14 +43,24 @@ impl Registry {
         Inserted::Seen
     }
 
+    /// Who asked, if that is news and there is too much on its account to take it in.
+    fn full_asker(&self, place: &mut Place<'_>, news: &News<'_>) -> Option<Arc<Client>> {
+        let asker = news.asker.filter(|_| news.how != How::Restored)?;
+        if place.entry().is_some_and(|entry| entry.slot_of(news.name).is_some()) {
+            return None;
+        }
+        self.clients.of(asker, news.payer).filter(|client| self.room.is_over(client))
+    }
+
     /// The first name of an address that was not known.
     fn take_address(&self, place: &mut Place<'_>, news: &News<'_>) -> Inserted {
-        let client = news.asker.and_then(|asker| self.clients.of(asker));
+        let client = news.asker.and_then(|asker| self.clients.of(asker, news.payer));
         let floods = self.floods(place, client.as_ref(), news);
         if !self.room.fits(client.as_ref(), news.how == How::Restored) {
             return Inserted::LeftOut;
         }
-        let row = self.row(place, client, news, floods);
+        let row = self.row(client, news, floods);
+        self.widen(&row, place, news);
         let entry = Entry::new(place.key, row);
         self.book(&entry, 1);
         place.put(entry);
@@ -54,12 +71,16 @@ impl Registry {
 
     /// Another name of an address that is known.
     fn take_name(&self, place: &mut Place<'_>, news: &News<'_>) -> Inserted {
-        let client = news.asker.and_then(|asker| self.clients.of(asker));
+        let client = news.asker.and_then(|asker| self.clients.of(asker, news.payer));
         let floods = self.floods(place, client.as_ref(), news);
         if !self.room.fits_name(client.as_ref(), news.how == How::Restored) {
             return self.take_asker_alone(place, client, news);
         }
-        let row = self.row(place, client, news, floods);
+        let row = self.row(client, news, floods);
+        // Where names push out one another, one that comes back is no news of the name.
+        if !place.entry().is_some_and(|entry| entry.is_crowded()) {
+            self.widen(&row, place, news);
+        }
         let Some(entry) = place.entry() else { return Inserted::LeftOut };
         let displaced = self.changing(entry, |entry| entry.add(row));
         if let Some(row) = displaced {
@@ -84,33 +105,51 @@ impl Registry {
         Inserted::LeftOut
     }
 
-    fn take_asker(&self, entry: &mut Entry, slot: u8, client: IpAddr, at: u32) {
-        if let Some(client) = self.clients.of(client) {
-            self.changing(entry, |entry| entry.asked_first(slot, client, at));
+    fn take_asker(&self, entry: &mut Entry, slot: u8, client: IpAddr, news: &News<'_>) {
+        if let Some(client) = self.clients.of(client, news.payer) {
+            self.changing(entry, |entry| entry.asked_first(slot, client, news.last));
         }
     }
 
-    fn row(
-        &self,
-        place: &Place<'_>,
-        client: Option<Arc<Client>>,
-        news: &News<'_>,
-        floods: bool,
-    ) -> Row {
+    /// Follows a name that is known to where it leads by now; true if that is elsewhere.
+    fn take_chain(&self, entry: &mut Entry, slot: u8, news: &News<'_>) -> bool {
+        let Some(row) = entry.row_mut(slot).filter(|row| row.leads_elsewhere(news)) else {
+            return false;
+        };
+        if !self.room.fits_name(row.asker.as_ref(), news.how == How::Restored) {
+            return false;
+        }
+        let chain = self.chain(news);
+        let before = self.changing(entry, |entry| {
+            entry.row_mut(slot).and_then(|row| std::mem::replace(&mut row.chain, chain))
+        });
+        before.into_iter().flat_map(|chain| *chain).for_each(|link| self.names.release(link));
+        true
+    }
+
+    #[expect(clippy::box_collection, reason = "as rows keep it")]
+    fn chain(&self, news: &News<'_>) -> Option<Box<Vec<Arc<Shared>>>> {
+        let links = news.chain.iter().map(|link| self.names.intern(link, news.first));
+        (!news.chain.is_empty()).then(|| Box::new(links.collect()))
+    }
+
+    /// Counts an address that is new for a name.
+    fn widen(&self, row: &Row, place: &Place<'_>, news: &News<'_>) {
+        if news.how == How::Live && row.name.widen(news.last) {
+            self.raise(Alarm::ManyAddresses, place, news);
+        }
+    }
+
+    fn row(&self, client: Option<Arc<Client>>, news: &News<'_>, floods: bool) -> Row {
         let name = self.names.intern(news.name, news.first);
         name.seen_first(news.first);
         name.join();
         if floods {
             name.mark_flood();
         }
-        if news.how == How::Live && name.widen(news.last) {
-            self.raise(Alarm::ManyAddresses, place, news);
-        }
-        let chain: Vec<Arc<Shared>> =
-            news.chain.iter().map(|link| self.names.intern(link, news.first)).collect();
         Row {
             name,
-            chain: (!chain.is_empty()).then(|| Box::new(chain)),
+            chain: self.chain(news),
             asker: client,
             asked: news.last,
             first: news.first,
@@ -133,7 +172,9 @@ impl Registry {
     fn raise(&self, alarm: Alarm, place: &Place<'_>, news: &News<'_>) {
         let (name, address) = (news.name.clone(), IpAddr::from(place.key));
         let at = Wall(u64::from(news.last) * 1_000_000);
-        self.alarms.raise(Alert { alarm, name, address, client: news.asker, count: 1, at });
+        let (client, count, withheld) = (news.asker, 1, 0);
+        let alert = Alert { alarm, name, address, client, count, withheld, at };
+        self.alarms.raise(alert, news.payer);
     }
 
     /// Everything that is known of an address; nothing if it was forgotten.
@@ -177,7 +218,7 @@ impl Registry {
         let Some(entry) = place.entry() else { return };
         let slot = name.and_then(|seen| entry.slot_of(&seen.name));
         let known = slot.and_then(|slot| entry.asked_again(slot, asker.address, asker.last));
-        let Some(client) = self.clients.of(asker.address).filter(|_| known.is_none()) else {
+        let Some(client) = self.clients.of(asker.address, None).filter(|_| known.is_none()) else {
             if known == Some(true) {
                 place.changed();
             }
@@ -250,9 +291,7 @@ impl Registry {
         for (client, addresses, bytes) in bill.0.into_values() {
             self.room.bytes.fetch_add(bytes.cast_unsigned(), Relaxed);
             if let Some(client) = client {
-                // Wraps as a difference is meant to.
-                client.bytes.fetch_add(bytes.cast_unsigned(), Relaxed);
-                client.addresses.fetch_add(addresses.cast_unsigned(), Relaxed);
+                client.book(addresses, bytes);
             }
         }
     }

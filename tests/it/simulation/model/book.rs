@@ -24,7 +24,7 @@ pub struct Book {
     max_age: Option<u64>,
     refresh: bool,
     facts: Vec<Fact>,
-    /// The aliases an address was first found through, by name.
+    /// The aliases an address was last found through, by name.
     chains: Vec<(IpAddr, String, Vec<String>)>,
     used: Vec<(IpAddr, u64)>,
 }
@@ -54,8 +54,11 @@ impl Book {
 
     pub fn add(&mut self, record: Record, at: Micros) {
         let Record { address, name, client, is_static, chain } = record;
-        if !self.chains.iter().any(|(a, n, _)| (*a, n) == (address, &name)) {
-            self.chains.push((address, name.clone(), chain));
+        match self.chains.iter_mut().find(|(a, n, _)| (*a, n) == (address, &name)) {
+            // A name leads where its latest answer says.
+            Some((.., before)) if !is_static => *before = chain,
+            Some(_) => {}
+            None => self.chains.push((address, name.clone(), chain)),
         }
         self.facts.push(Fact { address, name, client: Some(client), is_static, last: seconds(at) });
     }
