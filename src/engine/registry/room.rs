@@ -47,6 +47,9 @@ impl Vacated {
     }
 }
 
+/// More than one address can take, with all its names, their chains and askers.
+const ADDRESS_BYTES_MAX: u64 = 1 << 18;
+
 /// What there may be, and what there is.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -114,6 +117,12 @@ impl Room {
             self.wanted.store(true, Relaxed);
         }
         self.bytes.load(Relaxed) < self.most_bytes() && (restored || !over(1))
+    }
+
+    /// Whether all the names of an address fit, however many.
+    pub(super) fn fits_whole(&self) -> bool {
+        let spare = self.most_bytes().saturating_sub(self.bytes.load(Relaxed));
+        spare > ADDRESS_BYTES_MAX && self.fits_name(None, true)
     }
 
     pub(super) fn is_wanted(&self) -> bool {
