@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::Registry;
 use super::askers::Client;
 use crate::engine::limits::{
-    ASKER_SHARE, ASKER_SLACK, REGISTRY_BYTES_PER_ADDRESS, REGISTRY_SIZE_DEFAULT, ROOM_BEGINS,
+    ASKER_SHARE, ASKER_SLACK, ASKERS_PER_ADDRESS_MAX, CHAIN_MAX, NAME_BYTES_MAX,
+    NAMES_PER_ADDRESS_MAX, REGISTRY_BYTES_PER_ADDRESS, REGISTRY_SIZE_DEFAULT, ROOM_BEGINS,
     ROOM_UNTIL, SEEN_RECENTLY, USED_RECENTLY,
 };
 use crate::engine::time::Wall;
@@ -49,6 +50,10 @@ impl Vacated {
 
 /// More than one address can take, with all its names, their chains and askers.
 const ADDRESS_BYTES_MAX: u64 = 1 << 18;
+const _: () = assert!(
+    NAMES_PER_ADDRESS_MAX * (NAME_BYTES_MAX + 200) * (1 + CHAIN_MAX) + ASKERS_PER_ADDRESS_MAX * 40
+        < ADDRESS_BYTES_MAX as usize
+);
 
 /// What there may be, and what there is.
 #[derive(Debug)]
