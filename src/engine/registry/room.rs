@@ -49,10 +49,10 @@ impl Vacated {
 }
 
 /// More than one address can take, with all its names, their chains and askers.
-const ADDRESS_BYTES_MAX: u64 = 1 << 18;
+const ADDRESS_BYTES_MAX: usize = 1 << 18;
 const _: () = assert!(
     NAMES_PER_ADDRESS_MAX * (NAME_BYTES_MAX + 200) * (1 + CHAIN_MAX) + ASKERS_PER_ADDRESS_MAX * 40
-        < ADDRESS_BYTES_MAX as usize
+        < ADDRESS_BYTES_MAX
 );
 
 /// What there may be, and what there is.
@@ -127,7 +127,8 @@ impl Room {
     /// Whether all the names of an address fit, however many.
     pub(super) fn fits_whole(&self) -> bool {
         let spare = self.most_bytes().saturating_sub(self.bytes.load(Relaxed));
-        spare > ADDRESS_BYTES_MAX && self.fits_name(None, true)
+        usize::try_from(spare).is_ok_and(|spare| spare > ADDRESS_BYTES_MAX)
+            && self.fits_name(None, true)
     }
 
     pub(super) fn is_wanted(&self) -> bool {
