@@ -10,6 +10,7 @@ mod entry;
 mod grade;
 mod names;
 mod news;
+mod restore;
 mod room;
 mod saved;
 mod share;

@@ -105,12 +105,17 @@ pub fn load_if(
 }
 
 /// Hands everything in a folder to `take`, in the order in which it was written for each address; on two threads, since
-/// putting a million addresses into a registry is what takes the time.
+/// putting a million addresses into a registry is what takes the time. How many a snapshot has goes to `begin` before.
 ///
 /// # Errors
 /// See [`load_if`].
-pub fn load_all(folder: &Path, take: impl Fn(IpAddr, Change) + Sync) -> Result<Loaded, Error> {
+pub fn load_all(
+    folder: &Path,
+    begin: impl FnOnce(usize),
+    take: impl Fn(IpAddr, Change) + Sync,
+) -> Result<Loaded, Error> {
     let plan = Plan::make(folder)?;
+    begin(usize::try_from(plan.addresses).unwrap_or(0));
     Ok(std::thread::scope(|scope| {
         let (send, batches) = sync_channel::<Batch>(BATCHES_MAX);
         let help = || {

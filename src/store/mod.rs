@@ -35,7 +35,8 @@ pub const ANCESTOR_FILE: &str = "dns-registry.json";
 /// # Errors
 /// See [`Error`].
 pub fn load(folder: &Path, registry: &Registry) -> Result<Loaded, Error> {
-    load::load_all(folder, |address, change| apply(registry, address, change))
+    let begin = |addresses| registry.reserve(addresses);
+    load::load_all(folder, begin, |address, change| apply(registry, address, change))
 }
 
 /// Loads no more than these addresses, in a fraction of the time and memory of all.
@@ -52,12 +53,15 @@ pub fn load_only(
 }
 
 fn apply(registry: &Registry, address: IpAddr, change: Change) {
-    // Merged into what an older frame said, an asker who was forgotten since would be back.
-    if !matches!(change, Change::First(_)) {
-        registry.forget(address);
-    }
-    if let Change::First(saved) | Change::Known(saved) = change {
-        registry.restore(address, &saved);
+    match change {
+        Change::First(saved) => {
+            registry.restore(address, &saved);
+        }
+        // Merged into what an older frame said, an asker who was forgotten since would be back.
+        Change::Known(saved) => registry.replace(address, &saved),
+        Change::Gone => {
+            registry.forget(address);
+        }
     }
 }
 

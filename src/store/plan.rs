@@ -20,6 +20,8 @@ const JOURNALS_LOOKED_FOR: u64 = 64;
 pub(super) struct Plan {
     pieces: Vec<(Piece, File)>,
     loaded: Loaded,
+    /// In the snapshot that all begins with.
+    pub(super) addresses: u64,
 }
 
 /// A file with its header read.
@@ -33,7 +35,7 @@ enum Opened {
 impl Plan {
     /// Hands every frame over, and whether it is of a snapshot that all begins with.
     pub(super) fn walk(self, mut each: impl FnMut(&[u8], bool)) -> Loaded {
-        let Plan { pieces, mut loaded } = self;
+        let Plan { pieces, mut loaded, .. } = self;
         for (place, (piece, file)) in pieces.into_iter().enumerate() {
             let is_first = place == 0 && piece.purpose == Purpose::Snapshot;
             let mut frames = Frames::new(file);
@@ -87,6 +89,8 @@ impl Plan {
             .map(|piece| Ok((open(&piece).map_err(|error| error.at(&piece.path))?, piece)))
             .collect::<Result<Vec<(Opened, Piece)>, Error>>()?;
         let base = newest_whole(&open, &mut loaded.cuts)?;
+        let addresses = base.map_or(0, |(_, addresses)| addresses);
+        let base = base.map(|(place, _)| place);
         if let Some(base) = base {
             open.drain(..base);
         }
@@ -116,7 +120,7 @@ impl Plan {
                 (Opened::Strange(_) | Opened::Empty, _) => {}
             }
         }
-        Ok(Plan { pieces, loaded })
+        Ok(Plan { pieces, loaded, addresses })
     }
 }
 
@@ -151,35 +155,38 @@ fn open(piece: &Piece) -> Result<Opened, Failed> {
     }
 }
 
-/// Where the newest snapshot is that is as it was written. Those after it that are not go to `cuts`.
-fn newest_whole(open: &[(Opened, Piece)], cuts: &mut Vec<Cut>) -> Result<Option<usize>, Error> {
+/// Where the newest snapshot is that is as it was written, and how many addresses it has. Those after it that are not go to `cuts`.
+fn newest_whole(
+    open: &[(Opened, Piece)],
+    cuts: &mut Vec<Cut>,
+) -> Result<Option<(usize, u64)>, Error> {
     let snapshots = open.iter().enumerate().rev();
     for (place, (opened, piece)) in
         snapshots.filter(|(_, (_, piece))| piece.purpose == Purpose::Snapshot)
     {
-        let fault = match opened {
-            Opened::Good(file) => fault(file),
-            Opened::Empty => Some((0, "it has no header".to_owned())),
-            Opened::Strange(why) => Some((0, (*why).to_owned())),
+        let counted = match opened {
+            Opened::Good(file) => count(file),
+            Opened::Empty => Err((0, "it has no header".to_owned())),
+            Opened::Strange(why) => Err((0, (*why).to_owned())),
         };
-        match fault {
-            None => return Ok(Some(place)),
-            Some((good, why)) => cuts.push(cut(piece, good, why)),
+        match counted {
+            Ok(addresses) => return Ok(Some((place, addresses))),
+            Err((good, why)) => cuts.push(cut(piece, good, why)),
         }
     }
     Ok(None)
 }
 
-/// How far a snapshot is good and why no further; none if it is whole. It is read to its end for that: at gigabytes a
+/// Addresses of a snapshot; how far it is good and why no further if it is not whole. It is read to its end for that: at gigabytes a
 /// second, which is little beside taking it in.
-fn fault(file: &File) -> Option<(u64, String)> {
+fn count(file: &File) -> Result<u64, (u64, String)> {
     let mut frames = Frames::new(file);
     let (mut count, mut checksum) = (0, crc32fast::Hasher::new());
     loop {
         match frames.next() {
             Next::Frame => {}
-            Next::End => return Some((frames.good(), "its end is missing".to_owned())),
-            Next::Cut(why) => return Some((frames.good(), why)),
+            Next::End => return Err((frames.good(), "its end is missing".to_owned())),
+            Next::Cut(why) => return Err((frames.good(), why)),
         }
         let Some((frames_before, sum)) = wire::end(frames.payload()) else {
             count += 1;
@@ -189,7 +196,10 @@ fn fault(file: &File) -> Option<(u64, String)> {
         let good = frames.good();
         let is_last = frames.next() == Next::End;
         let is_all = (frames_before, sum) == (count, checksum.finalize());
-        return (!is_last || !is_all).then(|| (good, "it does not end where it says".to_owned()));
+        return match is_last && is_all {
+            true => Ok(count),
+            false => Err((good, "it does not end where it says".to_owned())),
+        };
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::entry::Seen;
+use super::saved::Saved;
 use crate::engine::name::Name;
 use crate::engine::record::{Kind, Record};
 
@@ -48,6 +49,13 @@ impl<'a> News<'a> {
 
     pub(super) fn paid_by(self, payer: Option<IpAddr>) -> News<'a> {
         News { payer, ..self }
+    }
+
+    /// One name of a whole address. Who asked last is among its askers, as a rule, with a time of its own.
+    pub(super) fn saved(saved: &Saved, index: usize, seen: &'a Seen) -> News<'a> {
+        let mut news = News::restored(seen);
+        news.asker.take_if(|_| saved.askers.iter().any(|asker| usize::from(asker.name) == index));
+        news
     }
 
     pub(super) fn restored(seen: &'a Seen) -> News<'a> {

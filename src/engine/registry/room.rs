@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::Registry;
 use super::askers::{Account, Client};
 use crate::engine::limits::{
-    ASKER_SHARE, ASKER_SLACK, REGISTRY_BYTES_PER_ADDRESS, REGISTRY_SIZE_DEFAULT, ROOM_BEGINS,
+    ASKER_SHARE, ASKER_SLACK, ASKERS_PER_ADDRESS_MAX, CHAIN_MAX, NAME_BYTES_MAX,
+    NAMES_PER_ADDRESS_MAX, REGISTRY_BYTES_PER_ADDRESS, REGISTRY_SIZE_DEFAULT, ROOM_BEGINS,
     ROOM_UNTIL, SEEN_RECENTLY, USED_RECENTLY,
 };
 use crate::engine::time::Wall;
@@ -46,6 +47,13 @@ impl Vacated {
         self.aged + self.over_quota + self.for_room
     }
 }
+
+/// More than one address can take, with all its names, their chains and askers.
+const ADDRESS_BYTES_MAX: usize = 1 << 18;
+const _: () = assert!(
+    NAMES_PER_ADDRESS_MAX * (NAME_BYTES_MAX + 200) * (1 + CHAIN_MAX) + ASKERS_PER_ADDRESS_MAX * 40
+        < ADDRESS_BYTES_MAX
+);
 
 /// What there may be, and what there is.
 #[derive(Debug)]
@@ -119,6 +127,13 @@ impl Room {
     /// Whether nothing new of a client's fits, for there is too much on its account.
     pub(super) fn is_over(&self, client: &Client) -> bool {
         self.exceeds(&client.account(), 1)
+    }
+
+    /// Whether all the names of an address fit, however many.
+    pub(super) fn fits_whole(&self) -> bool {
+        let spare = self.most_bytes().saturating_sub(self.bytes.load(Relaxed));
+        usize::try_from(spare).is_ok_and(|spare| spare > ADDRESS_BYTES_MAX)
+            && self.fits_name(None, true)
     }
 
     pub(super) fn is_wanted(&self) -> bool {

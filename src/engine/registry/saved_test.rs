@@ -91,6 +91,40 @@ proptest::proptest! {
     }
 
     #[test]
+    fn what_replaces_leaves_nothing_of_what_was(
+        one in proptest::collection::vec((0..3u8, 0..9u8, 0..5u8, 0..99u64, proptest::bool::ANY), 1..40),
+        two in proptest::collection::vec((0..3u8, 0..9u8, 0..5u8, 0..99u64, proptest::bool::ANY), 1..40),
+    ) {
+        let (one, two) = (filled(&one), filled(&two));
+        let replaced = |how: &dyn Fn(&Registry, IpAddr, &Saved)| {
+            let registry = Registry::default();
+            registry.reserve(2_000);
+            for from in [&one, &two] {
+                for address in from.addresses() {
+                    how(&registry, address, &from.saved(address).unwrap());
+                }
+            }
+            registry
+        };
+        let at_once = replaced(&|registry, address, saved| registry.replace(address, saved));
+        let anew = replaced(&|registry, address, saved| {
+            registry.forget(address);
+            // Name by name, without who asked: that is among the askers.
+            for seen in saved.names.iter().rev() {
+                registry.merge(address, &Seen { asker: None, ..seen.clone() });
+            }
+            registry.restore(address, saved);
+        });
+        proptest::prop_assert_eq!(content(&at_once), content(&anew));
+        proptest::prop_assert_eq!(at_once.stats().names, anew.stats().names);
+        proptest::prop_assert_eq!(at_once.stats().addresses, anew.stats().addresses);
+        let (noted, really) = super::tests::booked(&at_once);
+        proptest::prop_assert_eq!(noted, really);
+        let dirty = at_once.take_dirty().addresses;
+        proptest::prop_assert_eq!(dirty.len(), at_once.len());
+    }
+
+    #[test]
     fn writing_what_changed_keeps_a_copy_equal(
         steps in proptest::collection::vec((0..6u8, 0..24u8, 0..9u8, 0..2_000u64, 0..12u8), 1..150),
     ) {
@@ -107,9 +141,9 @@ proptest::proptest! {
                 }
                 3 => {
                     for address in registry.take_dirty().addresses {
-                        copy.forget(address);
-                        if let Some(saved) = registry.saved(address) {
-                            copy.restore(address, &saved);
+                        match registry.saved(address) {
+                            Some(saved) => copy.replace(address, &saved),
+                            None => drop(copy.forget(address)),
                         }
                     }
                     // But for times within a step, which are not worth writing.

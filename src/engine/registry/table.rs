@@ -78,6 +78,14 @@ impl Table {
         part.entries.find(hash, |entry| entry.key == key).map(|entry| ask(entry))
     }
 
+    /// Makes room for so many addresses.
+    pub(super) fn reserve(&self, addresses: usize) {
+        for part in &self.parts {
+            let each = addresses / REGISTRY_SHARDS;
+            Table::write(part).entries.reserve(each, |entry| self.hash(entry.key));
+        }
+    }
+
     pub(super) fn lock(&self, address: IpAddr) -> Place<'_> {
         let key = Key::from(address);
         let hash = self.hash(key);
@@ -180,6 +188,11 @@ impl Place<'_> {
             part.entries.shrink_to(0, |entry| table.hash(entry.key));
         }
         Some(*entry)
+    }
+
+    /// Notes that an address is as changed that is to be put there; false if there is no room for the note.
+    pub(super) fn note(&mut self) -> bool {
+        self.table.note_dirty(&mut self.part, self.key)
     }
 
     /// Notes that what is to be saved of the address is another now, or that it is gone.

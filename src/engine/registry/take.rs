@@ -1,6 +1,5 @@
 //! How news gets into the registry, and how an address leaves it: with its books kept and its names given back.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -140,7 +139,7 @@ impl Registry {
         }
     }
 
-    fn row(&self, client: Option<Arc<Client>>, news: &News<'_>, floods: bool) -> Row {
+    pub(super) fn row(&self, client: Option<Arc<Client>>, news: &News<'_>, floods: bool) -> Row {
         let name = self.names.intern(news.name, news.first);
         name.seen_first(news.first);
         name.join();
@@ -185,13 +184,12 @@ impl Registry {
     /// Takes in what was saved of an address, beside what is known by now: in any order, and as often as you like.
     /// Shares do not bound it, the whole does.
     pub fn restore(&self, address: IpAddr, saved: &Saved) -> Inserted {
+        if let Some(done) = self.restore_at_once(address, saved) {
+            return done;
+        }
         let mut result = Inserted::Seen;
         for (index, seen) in saved.names.iter().enumerate().rev() {
-            let mut news = News::restored(seen);
-            // The latest asker is among them, with its own time.
-            news.asker
-                .take_if(|_| saved.askers.iter().any(|asker| usize::from(asker.name) == index));
-            match self.take(address, &news) {
+            match self.take(address, &News::saved(saved, index, seen)) {
                 Inserted::Seen => {}
                 other => result = other,
             }
@@ -263,7 +261,7 @@ impl Registry {
         true
     }
 
-    fn release(&self, row: Row) {
+    pub(super) fn release(&self, row: Row) {
         row.name.leave();
         self.names.release(row.name);
         for link in row.chain.into_iter().flat_map(|chain| *chain) {
@@ -281,14 +279,17 @@ impl Registry {
         result
     }
 
-    fn book(&self, entry: &Entry, sign: i64) {
+    pub(super) fn book(&self, entry: &Entry, sign: i64) {
         let mut bill = Bill::default();
         bill.add(entry, sign);
         self.settle(bill);
     }
 
-    fn settle(&self, bill: Bill) {
-        for (client, addresses, bytes) in bill.0.into_values() {
+    pub(super) fn settle(&self, bill: Bill) {
+        for (client, addresses, bytes) in bill.0 {
+            if (addresses, bytes) == (0, 0) {
+                continue;
+            }
             self.room.bytes.fetch_add(bytes.cast_unsigned(), Relaxed);
             if let Some(client) = client {
                 client.book(addresses, bytes);
@@ -297,19 +298,23 @@ impl Registry {
     }
 }
 
-/// What changes on whose account: addresses and bytes.
+/// What changes on whose account: addresses and bytes. Mostly one or two, so they are gone through.
 #[derive(Default)]
-struct Bill(HashMap<Option<IpAddr>, Change>);
+pub(super) struct Bill(Vec<Change>);
 
 type Change = (Option<Arc<Client>>, isize, i64);
 
 impl Bill {
-    fn add(&mut self, entry: &Entry, sign: i64) {
+    pub(super) fn add(&mut self, entry: &Entry, sign: i64) {
         for (client, addresses, bytes) in entry.bill() {
-            let account = self.0.entry(client.map(|client| client.address));
-            let (_, had, took) = account.or_insert_with(|| (client.cloned(), 0, 0));
-            *had += isize::try_from(sign).unwrap_or(0) * isize::try_from(addresses).unwrap_or(0);
-            *took += sign * i64::try_from(bytes).unwrap_or(i64::MAX);
+            let addresses =
+                isize::try_from(sign).unwrap_or(0) * isize::try_from(addresses).unwrap_or(0);
+            let bytes = sign * i64::try_from(bytes).unwrap_or(i64::MAX);
+            let of = |client: Option<&Arc<Client>>| client.map(Arc::as_ptr);
+            match self.0.iter_mut().find(|(payer, ..)| of(payer.as_ref()) == of(client)) {
+                Some((_, had, took)) => (*had, *took) = (*had + addresses, *took + bytes),
+                None => self.0.push((client.cloned(), addresses, bytes)),
+            }
         }
     }
 }
