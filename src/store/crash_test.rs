@@ -80,7 +80,7 @@ proptest! {
                 }
                 Act::Restart => {
                     registry = Registry::default();
-                    let about = load(&folder, &registry).unwrap();
+                    let about = load(&folder, &registry, &sieve()).unwrap();
                     registry.take_dirty();
                     prop_assert_eq!(&content(&registry), &saved);
                     prop_assert!(!about.lost && about.skipped == 0);

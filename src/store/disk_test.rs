@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::*;
+use crate::engine::sieve::Sieve;
 use crate::engine::{Kind, Name, Record, Wall};
 use crate::store::{load, load::load_if};
 
@@ -63,9 +64,14 @@ fn content(registry: &Registry) -> Content {
     registry.addresses().into_iter().filter_map(saved).collect()
 }
 
+/// One that lets everything through.
+fn sieve() -> Sieve {
+    Sieve::new(None, Wall(0))
+}
+
 fn loaded(folder: &Path) -> (Content, Loaded) {
     let registry = Registry::default();
-    let loaded = load(folder, &registry).unwrap();
+    let loaded = load(folder, &registry, &sieve()).unwrap();
     (content(&registry), loaded)
 }
 
@@ -120,7 +126,7 @@ fn an_asker_who_was_forgotten_is_not_brought_back_by_an_older_frame() {
     registry.forget_askers(&[IpAddr::from([172, 17, 0, 1])].into());
     disk.append(&registry, &[ip(1)]).unwrap();
     let again = Registry::default();
-    load(place.path(), &again).unwrap();
+    load(place.path(), &again, &sieve()).unwrap();
     assert_eq!(again.names(ip(1)).len(), 1);
     assert_eq!(again.saved(ip(1)), registry.saved(ip(1)));
     assert_eq!(again.names(ip(1))[0].asker, None);
@@ -171,7 +177,7 @@ fn a_journal_cut_anywhere_is_a_beginning_of_what_happened() {
         // What was loaded can be saved again, and is the same then.
         let other = tempfile::tempdir().unwrap();
         let again = Registry::default();
-        load(place.path(), &again).unwrap();
+        load(place.path(), &again, &sieve()).unwrap();
         compact(&mut begin(other.path()), &again);
         assert_eq!(loaded(other.path()).0, got);
     }
@@ -270,7 +276,7 @@ fn what_a_later_synhold_wrote_is_left_alone() {
     header[24..].copy_from_slice(&checksum);
     fs::write(place.path().join("journal-3"), header).unwrap();
     let registry = Registry::default();
-    let error = load(place.path(), &registry).unwrap_err().to_string();
+    let error = load(place.path(), &registry, &sieve()).unwrap_err().to_string();
     assert!(error.contains("format 7") && error.contains("journal-3"), "{error}");
     assert!(registry.is_empty(), "not even in part");
 }

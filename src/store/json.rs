@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::engine::limits::CHAIN_MAX;
 use crate::engine::registry::{Asker, Registry, Saved, Seen};
 use crate::engine::{Kind, Name, Wall};
 
@@ -234,7 +235,8 @@ impl From<Seen> for Row {
 }
 
 impl From<Row> for Seen {
-    fn from(row: Row) -> Seen {
+    fn from(mut row: Row) -> Seen {
+        row.chain.truncate(CHAIN_MAX);
         let chain = (!row.chain.is_empty()).then(|| Box::new(row.chain));
         Seen {
             name: row.name,
