@@ -157,6 +157,9 @@ impl Ledger {
 
     /// The files. Whoever wrote them had limits; a reader has none.
     fn read(&self) -> Result<Registry> {
+        if !self.state_dir.is_dir() {
+            bail!("there is no state directory {}", self.state_dir.display());
+        }
         let registry = unbounded();
         Files::read(&self.state_dir, &registry)
             .with_context(|| format!("the registry of {}", self.state_dir.display()))?;

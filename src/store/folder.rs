@@ -39,7 +39,9 @@ impl Piece {
         let purpose = [Purpose::Snapshot, Purpose::Journal]
             .into_iter()
             .find(|one| self::word(*one) == word)?;
-        let piece = Piece::new(folder, purpose, number.parse().ok()?);
+        // Nothing could follow the last number there is, so it is none of ours.
+        let generation = number.parse().ok().filter(|number| *number < u64::MAX)?;
+        let piece = Piece::new(folder, purpose, generation);
         // Not 07 nor +7, which are others' files.
         (piece.path.file_name()?.to_str()? == name).then_some(piece)
     }
@@ -61,7 +63,11 @@ pub(super) fn pieces(folder: &Path) -> io::Result<Vec<Piece>> {
     };
     let mut pieces = Vec::new();
     for entry in entries {
-        let name = entry?.file_name();
+        let entry = entry?;
+        if !entry.file_type()?.is_file() {
+            continue;
+        }
+        let name = entry.file_name();
         pieces.extend(name.to_str().and_then(|name| Piece::parse(folder, name)));
     }
     pieces.sort_unstable();
@@ -219,10 +225,13 @@ mod tests {
             "snapshot.new",
             "snapshot-3.damaged-7",
             "journal-+4",
+            "snapshot-18446744073709551615",
             "snapshot-18446744073709551616",
         ] {
             std::fs::write(at(name), "").unwrap();
         }
+        std::fs::create_dir(at("journal-11")).unwrap();
+        std::os::unix::fs::symlink(at("journal-9"), at("journal-12")).unwrap();
         let found: Vec<_> =
             pieces(folder.path()).unwrap().into_iter().map(|piece| piece.path).collect();
         assert_eq!(found, [at("journal-9"), at("snapshot-10"), at("journal-10")]);

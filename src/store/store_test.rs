@@ -111,6 +111,18 @@ fn a_failed_save_leaves_the_old_file() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
+#[test]
+fn a_link_where_the_new_file_is_written_is_not_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("victim"), "kept").unwrap();
+    std::os::unix::fs::symlink(at("victim"), at("file.new")).unwrap();
+    write_atomically(&at("file"), |mut file| file.write_all(b"new")).unwrap();
+    assert_eq!(std::fs::read_to_string(at("victim")).unwrap(), "kept");
+    assert_eq!(std::fs::read_to_string(at("file")).unwrap(), "new");
+    assert!(std::fs::symlink_metadata(at("file")).unwrap().is_file());
+}
+
 proptest! {
     #[test]
     fn no_json_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {

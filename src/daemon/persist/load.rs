@@ -94,7 +94,7 @@ impl Keeper {
     /// Makes and locks the state directory. Returns the error of a disk that may be writable later.
     fn take_folder(&mut self) -> Result<Option<io::Error>> {
         match make_folder(&self.state_dir) {
-            Ok(()) => {}
+            Ok(()) => warn_of_others(&self.state_dir),
             Err(error) if may_mend(&error) => return Ok(Some(error)),
             Err(error) => {
                 return Err(error).with_context(|| {
@@ -326,6 +326,14 @@ fn is_same(lock: &File, folder: &Path) -> bool {
     let number = |about: io::Result<std::fs::Metadata>| about.map(|a| (a.dev(), a.ino())).ok();
     let ours = number(lock.metadata());
     ours.is_some() && ours == number(std::fs::metadata(folder))
+}
+
+/// Whoever can write there decides what is evidence.
+fn warn_of_others(folder: &Path) {
+    let Ok(about) = std::fs::metadata(folder) else { return };
+    if about.mode() & 0o022 != 0 || about.uid() != nix::unistd::geteuid().as_raw() {
+        tracing::warn!("others than we can write to {}: make it ours alone", folder.display());
+    }
 }
 
 fn make_folder(folder: &Path) -> io::Result<()> {
