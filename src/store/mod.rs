@@ -1,6 +1,7 @@
 //! The registry on disk: snapshots and journals, crash-safe at any byte; and as JSON, to be carried elsewhere.
 
 mod atomic;
+mod bounded;
 mod disk;
 mod folder;
 mod frame;
