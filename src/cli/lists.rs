@@ -26,7 +26,7 @@ pub(super) struct Place {
     /// Configuration file [default: /etc/synhold/synhold.toml if it is there]
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// Where the lists are kept [default: /var/lib/synhold]
+    /// Where lists and registry are kept [default: /var/lib/synhold]
     #[arg(long, value_name = "DIR", global = true)]
     pub state_dir: Option<PathBuf>,
 }

@@ -1,7 +1,6 @@
 //! `synhold registry`: what is known about addresses and names, carried elsewhere, merged, and forgotten.
 
 use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -202,14 +201,15 @@ fn export(place: &Place, ledger: &mut Ledger, file: Option<&Path>) -> Result<Ans
             _ => return Ok(Answer::Fine),
         }
     };
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).and_then(
-        |mut file| {
-            store::write_json(&mut file, &registry)?;
-            file.flush()?;
-            file.sync_all()
-        },
-    );
-    written.with_context(|| format!("cannot write {}", path.display()))?;
+    let cannot = || format!("cannot write {}", path.display());
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = file.with_context(cannot)?;
+    let written = store::write_json(&mut file, &registry).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // Part of a registry looks like one.
+        let _ = std::fs::remove_file(path);
+    }
+    written.with_context(cannot)?;
     let count = registry.len();
     if place.json {
         say_json(&serde_json::json!({ "file": path, "addresses": count }))?;
@@ -221,6 +221,7 @@ fn export(place: &Place, ledger: &mut Ledger, file: Option<&Path>) -> Result<Ans
 
 fn import(place: &Place, ledger: &mut Ledger, file: &Path) -> Result<Answer> {
     let imported = ledger.import(file)?;
+    warn_unsaved(ledger);
     if place.json {
         say_json(&imported)?;
     } else {
@@ -232,8 +233,21 @@ fn import(place: &Place, ledger: &mut Ledger, file: &Path) -> Result<Answer> {
     Ok(Answer::Fine)
 }
 
+/// Says so on standard error where a daemon has changed its memory alone: its next start knows nothing of it.
+fn warn_unsaved(ledger: &mut Ledger) {
+    if !ledger.is_live() {
+        return;
+    }
+    match ledger.stats() {
+        Ok(stats) if !stats.disk.ok => tracing::warn!("NOT SAVED: {}", stats.disk.message),
+        Ok(_) => {}
+        Err(error) => tracing::warn!("whether it is saved is not known: {error:#}"),
+    }
+}
+
 fn forget(place: &Place, ledger: &mut Ledger, what: &str) -> Result<Answer> {
     let forgotten = ledger.forget(what)?;
+    warn_unsaved(ledger);
     if place.json {
         say_json(&forgotten)?;
     } else if forgotten.addresses.is_empty() {

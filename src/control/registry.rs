@@ -120,7 +120,7 @@ pub struct Imported {
     pub new: u64,
     /// Addresses that were, and have what was imported beside what was known.
     pub known: u64,
-    /// Entries that make no sense, and addresses there was no room for.
+    /// Entries that make no sense, names with addresses that no public name has, and addresses there was no room for.
     pub skipped: u64,
 }
 

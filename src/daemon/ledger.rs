@@ -5,22 +5,19 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Map, Value, json};
 
 use super::control::{Asker, names_here};
+use super::parts::import_into;
 use super::persist::Files;
 use super::records::{self, Subject};
 use super::{clock, lock};
 use crate::control::{
-    Daemon, Fault, FaultKind, Forgotten, Imported, LookedUp, QUESTION_BYTES_MAX, Question,
-    RegistryDisk, RegistryStats,
+    Daemon, Fault, FaultKind, Forgotten, Imported, LookedUp, Question, RegistryDisk, RegistryStats,
 };
 use crate::engine::limits::REGISTRY_SIZE_MAX;
 use crate::engine::registry::{Limits, Registry, Saved};
+use crate::engine::sieve::Sieve;
 use crate::store::{self, REGISTRY_FOLDER};
-
-/// What a question is made of beside the part to be imported.
-const QUESTION_BYTES: usize = 256;
 
 /// The registry of a state directory.
 #[derive(Debug)]
@@ -129,32 +126,28 @@ impl Ledger {
     /// If it is none, or cannot be taken in. What stands before damage in it is.
     pub fn import(&mut self, path: &Path) -> Result<Imported> {
         let mut imported = Imported::default();
-        let Some(asker) = &mut self.asker else {
-            return Files::change(&self.state_dir, |registry| {
+        let done = match &mut self.asker {
+            None => Files::change(&self.state_dir, |registry| {
+                let sieve = Sieve::new(None, clock::wall());
                 let take = |address, saved: Saved| {
-                    records::merge(registry, address, &saved, &mut imported);
+                    records::merge(registry, &sieve, address, saved, &mut imported);
                 };
-                imported.skipped += store::read_json(path, clock::wall(), take)?;
-                Ok(imported)
-            });
+                Ok(store::read_json(path, clock::wall(), take)?)
+            }),
+            Some(asker) => import_into(path, &mut imported, |part| {
+                asker.ask(&Question::RegistryImport { registry: part })
+            }),
         };
-        let (mut parts, mut failed) = (Parts::default(), None);
-        let mut send = |part: Value| -> Result<()> {
-            imported.add(asker.ask(&Question::RegistryImport { registry: part })?);
-            Ok(())
-        };
-        let skipped = store::read_json(path, clock::wall(), |address, saved| {
-            if failed.is_none()
-                && let Some(part) = parts.add(address, saved)
-            {
-                failed = send(part).err();
+        match done {
+            Ok(skipped) => imported.skipped += skipped,
+            Err(error) if imported == Imported::default() => return Err(error),
+            Err(error) => {
+                let Imported { new, known, .. } = imported;
+                return Err(error.context(format!(
+                    "{new} new addresses and {known} known ones were taken in before it failed"
+                )));
             }
-        });
-        if let Some(error) = failed {
-            return Err(error);
         }
-        send(parts.take())?;
-        imported.skipped += skipped?;
         Ok(imported)
     }
 
@@ -164,6 +157,9 @@ impl Ledger {
 
     /// The files. Whoever wrote them had limits; a reader has none.
     fn read(&self) -> Result<Registry> {
+        if !self.state_dir.is_dir() {
+            bail!("there is no state directory {}", self.state_dir.display());
+        }
         let registry = unbounded();
         Files::read(&self.state_dir, &registry)
             .with_context(|| format!("the registry of {}", self.state_dir.display()))?;
@@ -174,32 +170,6 @@ impl Ledger {
 /// A registry that takes whatever there is.
 pub(super) fn unbounded() -> Registry {
     Registry::new(Limits { addresses: REGISTRY_SIZE_MAX, keep: None })
-}
-
-/// Addresses on their way to the daemon, as many as fit a question.
-#[derive(Default)]
-struct Parts {
-    addresses: Map<String, Value>,
-    bytes: usize,
-}
-
-impl Parts {
-    /// Adds one address; a part that is to go first, if it does not fit beside others.
-    fn add(&mut self, address: IpAddr, saved: Saved) -> Option<Value> {
-        let value = store::json_of(saved);
-        let bytes = value.to_string().len() + 64;
-        let full =
-            !self.addresses.is_empty() && self.bytes + bytes > QUESTION_BYTES_MAX - QUESTION_BYTES;
-        let part = full.then(|| self.take());
-        self.bytes += bytes;
-        self.addresses.insert(address.to_string(), value);
-        part
-    }
-
-    fn take(&mut self) -> Value {
-        self.bytes = 0;
-        json!({ "version": store::JSON_VERSION, "addresses": std::mem::take(&mut self.addresses) })
-    }
 }
 
 /// Whether the answer to a question is that there is no such thing.

@@ -19,6 +19,7 @@ pub mod ledger;
 mod library;
 mod lock;
 mod marks;
+mod parts;
 mod persist;
 pub mod policies;
 mod protected;
@@ -99,7 +100,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     let shared = Arc::new(shared);
     let keeper = Keeper::load(config, &shared)?;
     begin(config, &shared, keeper.is_first_start());
-    let marks = Arc::new(Marks::load(config, shared.engine.registry().is_empty()));
+    let marks = Arc::new(Marks::load(config, keeper.lacks_something(&shared)));
     let saver = Saver::start(keeper, Arc::clone(&marks), Arc::clone(&shared))?;
     let background = Background::open(config, &shared, ear)?;
     let roster = Roster::start(config, &shared)?;

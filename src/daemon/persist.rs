@@ -13,6 +13,7 @@ use crate::engine::inventory::Tenants;
 use crate::store::{Disk, Loaded, Snapshot};
 
 use super::marks::Reached;
+use super::shared::Shared;
 pub use files::Files;
 pub use state::DiskState;
 
@@ -108,6 +109,11 @@ impl Keeper {
     /// thing: the evidence is not trusted for a while then, but nobody learns anew.
     pub fn is_first_start(&self) -> bool {
         self.first_start
+    }
+
+    /// True if what sources have told is not all known: they are to be read anew as far as they go back.
+    pub fn lacks_something(&self, shared: &Shared) -> bool {
+        self.doubted_until.is_some() || shared.engine.registry().is_empty()
     }
 
     /// How long until [`Keeper::tick`] has something to do.

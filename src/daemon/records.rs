@@ -9,6 +9,7 @@ use crate::control::{
 };
 use crate::engine::inquiry::Inquiry;
 use crate::engine::registry::{Asker, Inserted, Registry, Saved};
+use crate::engine::sieve::Sieve;
 use crate::engine::{Name, Wall};
 use crate::store;
 
@@ -125,10 +126,21 @@ pub fn forget(registry: &Registry, subject: &Subject) -> Forgotten {
     Forgotten { addresses }
 }
 
-/// Takes one address in, beside what is known.
-pub fn merge(registry: &Registry, address: IpAddr, saved: &Saved, into: &mut Imported) {
+/// Takes in what goes through the `sieve` of one address, beside what is known.
+pub fn merge(
+    registry: &Registry,
+    sieve: &Sieve,
+    address: IpAddr,
+    mut saved: Saved,
+    into: &mut Imported,
+) {
+    sieve.sift(address, &mut saved);
+    // Its names have been counted by the sieve.
+    if saved.names.is_empty() {
+        return;
+    }
     let was_known = registry.saved(address).is_some();
-    match registry.restore(address, saved) {
+    match registry.restore(address, &saved) {
         Inserted::LeftOut | Inserted::Rejected(_) => into.skipped += 1,
         Inserted::New | Inserted::Seen if was_known => into.known += 1,
         Inserted::New | Inserted::Seen => into.new += 1,
@@ -139,15 +151,46 @@ pub fn merge(registry: &Registry, address: IpAddr, saved: &Saved, into: &mut Imp
 ///
 /// # Errors
 /// If it is none.
-pub fn import(registry: &Registry, part: &Value, now: Wall) -> Result<Imported, Fault> {
+pub fn import(
+    registry: &Registry,
+    sieve: &Sieve,
+    part: &Value,
+    now: Wall,
+) -> Result<Imported, Fault> {
     let mut imported = Imported::default();
     let text = part.to_string();
-    let take = |address, saved: Saved| merge(registry, address, &saved, &mut imported);
+    let take = |address, saved: Saved| merge(registry, sieve, address, saved, &mut imported);
     match store::parse_json(&text, now, take) {
         Ok(skipped) => {
-            imported.skipped += skipped;
+            imported.skipped += skipped + sieve.left_out();
             Ok(imported)
         }
         Err(error) => Err(Fault::new(FaultKind::Malformed, error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::rebind::Rebinding;
+
+    #[test]
+    fn what_is_imported_is_no_way_around_the_check_for_rebinding() {
+        let now = Wall(1_800_000_000_000_000);
+        let part: Value = serde_json::json!({ "version": 2, "addresses": {
+            "169.254.169.254": [{"name":"evil.example.com","first":1,"last":2,"kind":"reply"}],
+            "192.168.1.1": [{"name":"evil.example.com","first":1,"last":2,"kind":"cached"},
+                {"name":"meant.example.com","first":1,"last":2,"kind":"hosts"}],
+            "93.184.215.14": [{"name":"good.example.com","first":1,"last":4_000_000_000u32,"kind":"reply"}],
+        }});
+        let registry = Registry::default();
+        let sieve = Sieve::new(Some(std::sync::Arc::new(Rebinding::default())), now);
+        let imported = import(&registry, &sieve, &part, now).unwrap();
+        assert_eq!(imported, Imported { new: 2, known: 0, skipped: 2 });
+        assert!(registry.saved("169.254.169.254".parse().unwrap()).is_none());
+        let names = registry.names("192.168.1.1".parse().unwrap());
+        assert_eq!((names.len(), names[0].name.as_str()), (1, "meant.example.com"));
+        let last = registry.names("93.184.215.14".parse().unwrap())[0].last;
+        assert_eq!(last, now.seconds(), "a time to come would never grow old");
     }
 }

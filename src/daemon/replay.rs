@@ -150,7 +150,11 @@ fn load_registry(request: &Request, world: &World, start: Wall) -> Result<()> {
     let registry = world.engine().registry();
     // As it is in a state directory, or as it was exported.
     if path.is_dir() {
-        store::load(path, registry)?;
+        store::load(
+            path,
+            registry,
+            &crate::engine::sieve::Sieve::new(None, crate::engine::Wall(0)),
+        )?;
     } else {
         store::read_json(path, start, |address, saved| {
             registry.restore(address, &saved);

@@ -24,7 +24,8 @@ use super::policy::Policy;
 use super::rebind::Rebinding;
 use super::record::Record;
 use super::registry::{Inserted, Registry};
-use super::time::{Mono, Now};
+use super::sieve::Sieve;
+use super::time::{Mono, Now, Wall};
 use super::verdict::{Grade, Reason, Verdict};
 use super::wish::Refusal;
 use arc_swap::ArcSwap;
@@ -217,6 +218,11 @@ impl<T> Engine<T> {
         let owners = self.owners.load();
         let clients = record.client.as_ref().map_or(&[][..], |client| owners.clients(client));
         self.registry.grade(&Inquiry { clients, at: now.wall, max_age }, record.address)
+    }
+
+    /// For what was kept elsewhere or by an earlier run: it is taken in as far as a source would be believed now.
+    pub fn sieve(&self, now: Wall) -> Sieve {
+        Sieve::new(Some(self.rebinding.load_full()), now)
     }
 
     /// Says which addresses are this host's by now.

@@ -28,6 +28,7 @@ pub mod record;
 pub mod registry;
 pub mod repeats;
 pub mod settings;
+pub mod sieve;
 pub mod special;
 pub mod time;
 pub mod verdict;

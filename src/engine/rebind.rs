@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::lists::DomainSet;
 use super::name::Name;
-use super::record::Record;
+use super::record::{Kind, Record};
 use super::special::{METADATA, NOWHERE4, NOWHERE6, PRIVATE4, PRIVATE6, is_in};
 
 /// Endings that are nobody's on the public Internet. `example` is not among them: it stands for public names in texts and
@@ -123,17 +123,27 @@ impl Rebinding {
     /// Some if the record is a rebinding, so that it must not count as evidence. What a hosts file or a configuration of
     /// this host says is meant.
     pub fn check(&self, record: &Record) -> Option<Inside> {
-        if record.kind.is_static() {
+        self.refuses(record.address, &record.name, record.kind)
+    }
+
+    /// The same of an address, the name that has it, and how that is known.
+    pub fn refuses(&self, address: IpAddr, name: &Name, kind: Kind) -> Option<Inside> {
+        if kind.is_static() {
             return None;
         }
-        let inside = self.sort(record.address)?;
-        if !is_public(&record.name) || self.local_domains.find(&record.name).is_some() {
+        let inside = self.sort(address)?;
+        if !is_public(name) || self.local_domains.find(name).is_some() {
             return None;
         }
         Some(match inside {
-            Inside::Loopback if asks_a_blocklist(&record.name) => Inside::Listed,
+            Inside::Loopback if asks_a_blocklist(name) => Inside::Listed,
             inside => inside,
         })
+    }
+
+    /// True if no public name has such an address.
+    pub fn is_inside(&self, address: IpAddr) -> bool {
+        self.sort(address).is_some()
     }
 
     fn sort(&self, address: IpAddr) -> Option<Inside> {

@@ -21,12 +21,12 @@ pub fn write_atomically(
     temporary.push(".new");
     let temporary = Path::new(&temporary);
     let result = (|| {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(temporary)?;
+        // What a crash left goes, and a link that somebody put there is not followed.
+        match std::fs::remove_file(temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
         write(&file)?;
         file.sync_all()?;
         std::fs::rename(temporary, path)?;

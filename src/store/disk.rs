@@ -65,7 +65,12 @@ impl Disk {
     /// If that cannot be written.
     pub fn open(folder: &Path, loaded: &Loaded) -> io::Result<Disk> {
         folder::make(folder)?;
-        let generation = loaded.newest.map_or(1, |newest| newest.saturating_add(1));
+        let generation = match loaded.newest {
+            None => 1,
+            // A crash came before its header was on disk. Under another start's journals it would look like a loss.
+            Some(newest) if folder::take_unbegun(folder, newest)? => newest,
+            Some(newest) => newest.saturating_add(1),
+        };
         let (journal, journal_path) = begin_journal(folder, generation)?;
         Ok(Disk {
             folder: folder.to_owned(),

@@ -161,6 +161,11 @@ impl<R: Read> Frames<R> {
         Ok(Next::Frame)
     }
 
+    /// What they are read from.
+    pub(super) fn file(&self) -> &R {
+        self.input.get_ref()
+    }
+
     /// What is in the frame that was read last.
     pub(super) fn payload(&self) -> &[u8] {
         &self.payload

@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::bounded::{Elements, List};
+use crate::engine::limits::CHAIN_MAX;
 use crate::engine::registry::{Asker, Registry, Saved, Seen};
 use crate::engine::{Kind, Name, Wall};
 
@@ -151,7 +153,7 @@ impl<'de, T: FnMut(IpAddr, Saved)> Visitor<'de> for Top<'_, T> {
                     }
                 },
                 "addresses" => map.next_value_seed(&mut *self.addresses)?,
-                address => self.addresses.take(address, map.next_value()?),
+                address => self.addresses.take(address, map.next_value_seed(List)?),
             }
         }
         Ok(())
@@ -174,22 +176,24 @@ impl<'de, T: FnMut(IpAddr, Saved)> Visitor<'de> for &mut Addresses<T> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(address) = map.next_key::<String>()? {
-            self.take(&address, map.next_value()?);
+            self.take(&address, map.next_value_seed(List)?);
         }
         Ok(())
     }
 }
 
 impl<T: FnMut(IpAddr, Saved)> Addresses<T> {
-    fn take(&mut self, address: &str, elements: Vec<Element>) {
+    fn take(&mut self, address: &str, elements: Elements) {
+        self.skipped += elements.beyond;
         let Ok(address) = address.parse::<IpAddr>() else {
             self.skipped += 1;
             return;
         };
         let mut saved = Saved::default();
         let mut asked = Vec::new();
-        for element in elements {
-            match element {
+        for element in elements.kept {
+            // Anything is an element, were it another one.
+            match serde_json::from_value(element).unwrap_or(Element::Other(IgnoredAny)) {
                 Element::Row(row) => saved.names.push(row.into()),
                 Element::Name(name) => saved.names.push(self.undated(name)),
                 Element::Askers { askers } => asked = askers,
@@ -234,7 +238,8 @@ impl From<Seen> for Row {
 }
 
 impl From<Row> for Seen {
-    fn from(row: Row) -> Seen {
+    fn from(mut row: Row) -> Seen {
+        row.chain.truncate(CHAIN_MAX);
         let chain = (!row.chain.is_empty()).then(|| Box::new(row.chain));
         Seen {
             name: row.name,

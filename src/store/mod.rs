@@ -1,6 +1,7 @@
 //! The registry on disk: snapshots and journals, crash-safe at any byte; and as JSON, to be carried elsewhere.
 
 mod atomic;
+mod bounded;
 mod disk;
 mod folder;
 mod frame;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use crate::engine::Wall;
 use crate::engine::limits::REGISTRY_FILE_BYTES_MAX;
 use crate::engine::registry::{Registry, Saved};
+use crate::engine::sieve::Sieve;
 
 pub use atomic::write_atomically;
 pub use disk::{Disk, Snapshot};
@@ -25,18 +27,23 @@ pub use folder::{REGISTRY_FOLDER, has_snapshot, keep_aside, newest, size};
 pub use json::{JSON_VERSION, json_of};
 pub use load::{Change, Cut, Error, Loaded};
 
-/// File the registry was in before it was a folder; read if there is no folder yet.
+/// File the registry was in before it was a folder; read until there is a snapshot in the folder.
 pub const FORMER_FILE: &str = "registry.json";
 /// File name the ancestor used; likewise.
 pub const ANCESTOR_FILE: &str = "dns-registry.json";
 
-/// Loads a folder into a `registry` in which nothing of it is yet. No folder is an empty registry; what is good of damaged files is in.
+/// Loads what goes through the `sieve` of a folder into a `registry` in which nothing of it is yet. No folder is an empty registry; what is good of damaged files is in.
 ///
 /// # Errors
 /// See [`Error`].
-pub fn load(folder: &Path, registry: &Registry) -> Result<Loaded, Error> {
+pub fn load(folder: &Path, registry: &Registry, sieve: &Sieve) -> Result<Loaded, Error> {
     let begin = |addresses| registry.reserve(addresses);
-    load::load_all(folder, begin, |address, change| apply(registry, address, change))
+    load::load_all(folder, begin, |address, mut change| {
+        if let Change::First(saved) | Change::Known(saved) = &mut change {
+            sieve.sift(address, saved);
+        }
+        apply(registry, address, change);
+    })
 }
 
 /// Loads no more than these addresses, in a fraction of the time and memory of all.

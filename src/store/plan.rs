@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use super::folder::{Piece, pieces};
+use super::folder::{Piece, is_unbegun, is_zero_from, pieces};
 use super::frame::{Frames, HEADER_BYTES, Next, Purpose, Strange, TORN, check};
 use super::load::{Cut, Error, Loaded};
 use super::wire;
@@ -52,6 +52,8 @@ impl Plan {
                     loaded.journal_bytes += frames.good();
                     if let Next::Cut(why) = end {
                         loaded.lost = true;
+                        let is_zero = is_zero_from(frames.file(), frames.good()).unwrap_or(false);
+                        let why = if is_zero { TORN.to_owned() } else { why };
                         loaded.cuts.push(cut(&piece, frames.good(), why));
                     }
                 }
@@ -144,6 +146,8 @@ fn open(piece: &Piece) -> Result<Opened, Failed> {
     let mut file = File::open(&piece.path).map_err(Failed::Io)?;
     let mut header = [0; HEADER_BYTES];
     match file.read_exact(&mut header) {
+        Ok(()) if header != [0; HEADER_BYTES] => {}
+        Ok(()) if is_unbegun(&file).map_err(Failed::Io)? => return Ok(Opened::Empty),
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Opened::Empty),
         Err(error) => return Err(Failed::Io(error)),

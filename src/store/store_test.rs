@@ -111,6 +111,34 @@ fn a_failed_save_leaves_the_old_file() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
+#[test]
+fn no_more_is_kept_of_an_address_than_one_can_need() {
+    let names: Vec<String> = (0..5_000).map(|n| format!(r#""n{n}.example""#)).collect();
+    let askers = vec![r#"{"address":"172.17.0.2","last":1}"#; 5_000].join(",");
+    let text = format!(
+        r#"{{"203.0.113.9":[{}],"203.0.113.10":["a.example",{{"askers":[{askers}]}},"{}"],"203.0.113.11":["b.example"]}}"#,
+        names.join(","),
+        "x".repeat(100_000)
+    );
+    let mut kept = Vec::new();
+    let skipped = json::read(text.as_bytes(), Wall(0), |_, saved| kept.push(saved)).unwrap();
+    let counts: Vec<_> = kept.iter().map(|one| (one.names.len(), one.askers.len())).collect();
+    assert_eq!(counts, [(512, 0), (1, 0), (1, 0)]);
+    assert_eq!(skipped, 5_000 - 512 + 2, "what is not kept is told");
+}
+
+#[test]
+fn a_link_where_the_new_file_is_written_is_not_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("victim"), "kept").unwrap();
+    std::os::unix::fs::symlink(at("victim"), at("file.new")).unwrap();
+    write_atomically(&at("file"), |mut file| file.write_all(b"new")).unwrap();
+    assert_eq!(std::fs::read_to_string(at("victim")).unwrap(), "kept");
+    assert_eq!(std::fs::read_to_string(at("file")).unwrap(), "new");
+    assert!(std::fs::symlink_metadata(at("file")).unwrap().is_file());
+}
+
 proptest! {
     #[test]
     fn no_json_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use synhold::engine::registry::Registry;
+use synhold::engine::sieve::Sieve;
 use synhold::engine::{Inquiry, Kind, Name, Record, Wall};
 use synhold::store::{self, Disk, Loaded};
 
@@ -161,7 +162,7 @@ pub fn load(path: &Path) {
     let before = rss();
     let registry = Registry::default();
     let start = Instant::now();
-    store::load(path, &registry).expect("loaded");
+    store::load(path, &registry, &Sieve::new(None, Wall(0))).expect("loaded");
     let seconds = start.elapsed().as_secs_f64();
     println!(
         "{}",

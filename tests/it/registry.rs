@@ -142,6 +142,17 @@ fn the_files_of_earlier_versions_are_read_and_kept_under_another_name_when_writt
 }
 
 #[test]
+fn a_state_directory_that_is_not_there_is_no_empty_registry() {
+    for args in [&["stats"][..], &["export"], &["lookup", "203.0.113.9"]] {
+        let output =
+            synhold(&[&["registry"], args, &["--state-dir", "/nonexistent/state"]].concat());
+        let err = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {err}");
+        assert!(err.contains("there is no state directory"), "{args:?}: {err}");
+    }
+}
+
+#[test]
 fn rubbish_is_told_in_one_line() {
     let state = State::new();
     let rubbish = state.file("in.json", "rubbish");

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
+use synhold::engine::Wall;
 use synhold::engine::registry::Registry;
+use synhold::engine::sieve::Sieve;
 use synhold::store;
 
 use super::lab::daemon::Daemon;
@@ -51,7 +53,12 @@ fn a_process_killed_again_and_again_loses_a_second_and_damages_nothing() {
             assert_eq!(told.count(), 0, "{:?}", ended.events.last());
             safe.extend(ended.events.iter().filter_map(|event| record_before(event, killed)));
             let registry = Registry::default();
-            let loaded = store::load(&lab.dir().join("state/registry"), &registry).unwrap();
+            let loaded = store::load(
+                &lab.dir().join("state/registry"),
+                &registry,
+                &Sieve::new(None, Wall(0)),
+            )
+            .unwrap();
             let is_clean = |cut: &store::Cut| cut.is_torn;
             assert!(loaded.cuts.iter().all(is_clean) && loaded.missing.is_empty(), "{loaded:?}");
             let there: HashSet<IpAddr> = registry.addresses().into_iter().collect();
@@ -158,7 +165,8 @@ impl Disk {
     /// Ends a daemon, and what a new registry loads from what it left there.
     fn end(daemon: &Daemon, folder: &Path) -> Registry {
         let registry = Registry::default();
-        let loaded = store::load(&seen_by(daemon, folder), &registry).unwrap();
+        let loaded =
+            store::load(&seen_by(daemon, folder), &registry, &Sieve::new(None, Wall(0))).unwrap();
         assert!(!loaded.lost, "{loaded:?}");
         registry
     }
@@ -225,7 +233,9 @@ fn a_folder_that_is_removed_is_made_anew() {
     told(&daemon, mark, true, "saved again");
     assert!(daemon.stop().status.success());
     let registry = Registry::default();
-    assert!(!store::load(&state.join("registry"), &registry).unwrap().lost);
+    assert!(
+        !store::load(&state.join("registry"), &registry, &Sieve::new(None, Wall(0))).unwrap().lost
+    );
     assert_eq!(registry.len(), 1);
 }
 

@@ -37,7 +37,7 @@ impl Asker {
     /// # Errors
     /// In one line.
     pub fn ask<A: DeserializeOwned>(&mut self, question: &Question) -> Result<A> {
-        self.try_ask(question)?.map_err(|fault| anyhow!("{fault}"))
+        Ok(self.try_ask(question)??)
     }
 
     /// Asks, and keeps what the daemon says it cannot answer apart.

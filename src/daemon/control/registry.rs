@@ -68,7 +68,8 @@ impl Answers {
     }
 
     pub(super) fn registry_import(&self, part: &serde_json::Value) -> Result<Imported, Fault> {
-        records::import(self.shared.engine.registry(), part, clock::wall())
+        let (engine, now) = (&self.shared.engine, clock::wall());
+        records::import(engine.registry(), &engine.sieve(now), part, now)
     }
 
     /// True if the files have everything.

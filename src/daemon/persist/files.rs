@@ -5,9 +5,11 @@ use std::path::Path;
 use anyhow::{Result, anyhow, bail};
 
 use super::load::{Found, Unread, read};
+use crate::daemon::clock;
 use crate::daemon::ledger::unbounded;
 use crate::daemon::lock::lock_state;
 use crate::engine::registry::Registry;
+use crate::engine::sieve::Sieve;
 use crate::store::{Disk, REGISTRY_FOLDER};
 
 /// The registry's files.
@@ -60,7 +62,9 @@ impl Files {
 }
 
 fn found(state_dir: &Path, registry: &Registry, writes: bool) -> Result<Found> {
-    read(state_dir, registry, writes).map_err(|unread| match unread {
+    // What this host's own business is the daemon knows, which looks at it when it reads them.
+    let sieve = Sieve::new(None, clock::wall());
+    read(state_dir, registry, &sieve, writes).map_err(|unread| match unread {
         Unread::Now(why, _) | Unread::Never(why) => anyhow!(why),
     })
 }

@@ -18,6 +18,7 @@ use crate::daemon::lock::lock_state;
 use crate::daemon::shared::Shared;
 use crate::engine::limits::REGISTRY_SIZE_MAX;
 use crate::engine::registry::{Limits, Registry, Saved};
+use crate::engine::sieve::Sieve;
 use crate::store::{self, Cut, Disk, Error, JsonError, Loaded, REGISTRY_FOLDER};
 
 /// What was found on disk.
@@ -73,7 +74,8 @@ impl Keeper {
             is_snapshot_late: false,
         };
         let unwritable = if keeper.writes { keeper.take_folder()? } else { None };
-        match read(&keeper.state_dir, registry, keeper.writes) {
+        let sieve = shared.engine.sieve(clock::wall());
+        match read(&keeper.state_dir, registry, &sieve, keeper.writes) {
             Ok(found) => keeper.adopt(found, shared),
             Err(unread) => keeper.do_without(unread, shared),
         }
@@ -92,7 +94,7 @@ impl Keeper {
     /// Makes and locks the state directory. Returns the error of a disk that may be writable later.
     fn take_folder(&mut self) -> Result<Option<io::Error>> {
         match make_folder(&self.state_dir) {
-            Ok(()) => {}
+            Ok(()) => warn_of_others(&self.state_dir),
             Err(error) if may_mend(&error) => return Ok(Some(error)),
             Err(error) => {
                 return Err(error).with_context(|| {
@@ -176,7 +178,7 @@ impl Keeper {
     /// the books: it counts as somebody's.
     fn merge(&mut self, shared: &Shared) -> Result<()> {
         let there = Registry::default();
-        let found = match read(&self.state_dir, &there, true) {
+        let found = match read(&self.state_dir, &there, &shared.engine.sieve(clock::wall()), true) {
             Ok(found) => found,
             Err(Unread::Never(why)) => {
                 self.writes = false;
@@ -210,8 +212,14 @@ fn nobodys(mut saved: Saved) -> Saved {
     saved
 }
 
-/// Reads everything there is in a state directory. What is damaged is kept under another name if it `writes`.
-pub(super) fn read(state_dir: &Path, registry: &Registry, writes: bool) -> Result<Found, Unread> {
+/// Reads everything there is in a state directory and goes through the `sieve`. What is damaged is kept under another
+/// name if it `writes`.
+pub(super) fn read(
+    state_dir: &Path,
+    registry: &Registry,
+    sieve: &Sieve,
+    writes: bool,
+) -> Result<Found, Unread> {
     let folder = state_dir.join(REGISTRY_FOLDER);
     let mut found = Found::default();
     let cannot = |path: &Path, error: io::Error| {
@@ -219,9 +227,9 @@ pub(super) fn read(state_dir: &Path, registry: &Registry, writes: bool) -> Resul
     };
     // Until the first snapshot is safe, what it is made of is where it was.
     if !store::has_snapshot(&folder).map_err(|error| cannot(&folder, error))? {
-        read_former(state_dir, registry, writes, &mut found)?;
+        read_former(state_dir, registry, sieve, writes, &mut found)?;
     }
-    found.loaded = match store::load(&folder, registry) {
+    found.loaded = match store::load(&folder, registry, sieve) {
         Ok(loaded) => loaded,
         Err(error @ Error::Newer { .. }) => return Err(Unread::Never(error.to_string())),
         Err(Error::Read { path, source }) => return Err(cannot(&path, source)),
@@ -229,6 +237,14 @@ pub(super) fn read(state_dir: &Path, registry: &Registry, writes: bool) -> Resul
     found.lost |= found.loaded.lost;
     found.is_stale |= found.loaded.skipped > 0 || !found.loaded.cuts.is_empty();
     found.complaints.extend(complaints(&found.loaded, writes));
+    let left_out = sieve.left_out();
+    if left_out > 0 {
+        // Written anew, it is told once.
+        found.is_stale = true;
+        found.complaints.push(format!(
+            "{left_out} names in the registry had addresses that no public name has; they are left out"
+        ));
+    }
     Ok(found)
 }
 
@@ -259,13 +275,15 @@ fn complaint(cut: &Cut, writes: bool) -> String {
 fn read_former(
     state_dir: &Path,
     registry: &Registry,
+    sieve: &Sieve,
     writes: bool,
     found: &mut Found,
 ) -> Result<(), Unread> {
     let files = [store::FORMER_FILE, store::ANCESTOR_FILE].map(|name| state_dir.join(name));
     let Some(path) = files.into_iter().find(|file| file.exists()) else { return Ok(()) };
     found.is_stale = true;
-    let take = |address: IpAddr, saved: Saved| {
+    let take = |address: IpAddr, mut saved: Saved| {
+        sieve.sift(address, &mut saved);
         registry.restore(address, &saved);
     };
     let at = path.display();
@@ -308,6 +326,14 @@ fn is_same(lock: &File, folder: &Path) -> bool {
     let number = |about: io::Result<std::fs::Metadata>| about.map(|a| (a.dev(), a.ino())).ok();
     let ours = number(lock.metadata());
     ours.is_some() && ours == number(std::fs::metadata(folder))
+}
+
+/// Whoever can write there decides what is evidence.
+fn warn_of_others(folder: &Path) {
+    let Ok(about) = std::fs::metadata(folder) else { return };
+    if about.mode() & 0o022 != 0 || about.uid() != nix::unistd::geteuid().as_raw() {
+        tracing::warn!("others than we can write to {}: make it ours alone", folder.display());
+    }
 }
 
 fn make_folder(folder: &Path) -> io::Result<()> {
