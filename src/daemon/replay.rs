@@ -14,7 +14,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::engine::{Settings, Wall};
+use crate::engine::Wall;
+use crate::engine::sieve::Sieve;
 use crate::store;
 use timeline::{Item, Moment, Packet, Timeline};
 
@@ -62,9 +63,7 @@ pub fn replay(request: &Request) -> Result<Report> {
     let (told, skipped, cut) = (timeline.told(), timeline.skipped.clone(), timeline.cut);
     let moments = timeline.in_order();
     let recorded = written(&moments);
-    let prepare = |world: &World| load(request, world, start);
-    // A registry that cannot be read is told once, before anything is judged.
-    load_registry(request, &World::new(Settings::default(), start), start)?;
+    let prepare = |world: &World| load_registry(request, world, start);
     let judge = |change: &BTreeMap<String, String>| {
         let mut all = request.set.clone();
         all.extend(change.clone());
@@ -139,22 +138,14 @@ fn written(moments: &[Moment]) -> BTreeMap<String, String> {
     settings.unwrap_or_default()
 }
 
-fn load(request: &Request, world: &World, start: Wall) {
-    // It was read once before.
-    let _ = load_registry(request, world, start);
-}
-
 fn load_registry(request: &Request, world: &World, start: Wall) -> Result<()> {
     let Some(path) = &request.registry else { return Ok(()) };
     ensure!(path.exists(), "cannot read {}: it is not there", path.display());
     let registry = world.engine().registry();
     // As it is in a state directory, or as it was exported.
     if path.is_dir() {
-        store::load(
-            path,
-            registry,
-            &crate::engine::sieve::Sieve::new(None, crate::engine::Wall(0)),
-        )?;
+        // As of then: nothing is measured by the present.
+        store::load(path, registry, &Sieve::new(None, start))?;
     } else {
         store::read_json(path, start, |address, saved| {
             registry.restore(address, &saved);

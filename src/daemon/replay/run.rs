@@ -43,7 +43,7 @@ pub struct Setup<'a> {
     /// What takes the place of what was set.
     pub change: &'a BTreeMap<String, String>,
     /// Fills the registry before anything happens.
-    pub prepare: &'a dyn Fn(&World),
+    pub prepare: &'a dyn Fn(&World) -> Result<()>,
     /// Answers that are told to the microsecond.
     pub told: &'a Told,
 }
@@ -86,7 +86,7 @@ pub fn run(moments: &[Moment], setup: &Setup<'_>) -> Result<Ran> {
         packets: BTreeMap::new(),
         reordered: 0,
     };
-    (setup.prepare)(&run.world);
+    (setup.prepare)(&run.world)?;
     run.remember_established();
     for (place, moment) in moments.iter().enumerate() {
         run.world.advance(moment.at);

@@ -43,7 +43,7 @@ fn reasons(moments: &[Moment], change: &[(&str, &str)]) -> Vec<Reason> {
     let change =
         change.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let told = Told::default();
-    let setup = Setup { recorded: &recorded, change: &change, prepare: &|_| {}, told: &told };
+    let setup = Setup { recorded: &recorded, change: &change, prepare: &|_| Ok(()), told: &told };
     let ran = run(moments, &setup).unwrap();
     ran.got.into_iter().map(|got| got.expect("no copy").reason).collect()
 }
