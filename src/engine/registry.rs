@@ -19,7 +19,7 @@ mod take;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::inquiry::Inquiry;
 use super::lists::DomainSet;
@@ -53,7 +53,6 @@ pub struct Registry {
     clients: Clients,
     alarms: Alarms,
     room: Room,
-    changes: AtomicU64,
 }
 
 impl Default for Registry {
@@ -111,8 +110,8 @@ fn part<T>(parts: &[T], hash: u64) -> &T {
 impl Registry {
     /// An empty registry.
     pub fn new(limits: Limits) -> Registry {
-        let (table, names, clients, alarms, changes) = Default::default();
-        Registry { table, names, clients, alarms, room: Room::new(limits), changes }
+        let (table, names, clients, alarms) = Default::default();
+        Registry { table, names, clients, alarms, room: Room::new(limits) }
     }
 
     /// Says how much may be kept; what is too much goes with the next [`Registry::make_room`].
@@ -171,7 +170,6 @@ impl Registry {
             let Some(entry) = place.entry() else { continue };
             self.changing(entry, |entry| entry.forget_askers(clients));
             place.changed();
-            self.changes.fetch_add(1, Relaxed);
         }
     }
 
@@ -218,7 +216,6 @@ impl Registry {
         let Some(entry) = place.entry() else { return };
         entry.note_use(inquiry, refresh);
         place.changed();
-        self.changes.fetch_add(1, Relaxed);
     }
 
     /// Takes what changed since this was called last.
@@ -274,11 +271,6 @@ impl Registry {
             bytes: self.room.bytes.load(Relaxed),
             limits: self.room.limits(),
         }
-    }
-
-    /// A number that grows with every change, so that a saver knows whether there is something to save.
-    pub fn changes(&self) -> u64 {
-        self.changes.load(Relaxed)
     }
 
     /// Every address, in no order. Copied out, so that whoever goes through them keeps no record waiting.

@@ -39,7 +39,6 @@ impl Registry {
         entry.dirty = place.note();
         place.put(entry);
         self.room.addresses.fetch_add(1, Relaxed);
-        self.changes.fetch_add(1, Relaxed);
         Some(Inserted::New)
     }
 
@@ -62,7 +61,6 @@ impl Registry {
         self.settle(bill);
         entry.dirty = was_dirty || place.note();
         place.put(entry);
-        self.changes.fetch_add(1, Relaxed);
         true
     }
 

@@ -17,7 +17,6 @@ use crate::engine::time::Wall;
 impl Registry {
     /// Takes one sighting in.
     pub(super) fn take(&self, address: IpAddr, news: &News<'_>) -> Inserted {
-        self.changes.fetch_add(1, Relaxed);
         let mut place = self.table.lock(address);
         if let Some(client) = self.full_asker(&mut place, news) {
             // No part is locked under another.
@@ -242,7 +241,6 @@ impl Registry {
         let Some(entry) = place.entry() else { return false };
         let (rows, is_empty) = self.changing(entry, |entry| entry.shed(client));
         rows.into_iter().for_each(|row| self.release(row));
-        self.changes.fetch_add(1, Relaxed);
         if is_empty {
             return self.take_out(&mut place);
         }
@@ -254,7 +252,6 @@ impl Registry {
         let Some(entry) = place.take() else { return false };
         self.book(&entry, -1);
         self.room.addresses.fetch_sub(1, Relaxed);
-        self.changes.fetch_add(1, Relaxed);
         let Entry { first, more, .. } = entry;
         std::iter::once(first).chain(more).for_each(|row| self.release(row));
         place.changed();
