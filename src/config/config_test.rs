@@ -12,7 +12,13 @@ fn options(text: &str) -> Options {
 
 fn resolved(text: &str) -> Result<Config> {
     let given = parse(text)?;
-    resolve(given.daemon.clone(), resolve_rules(&given.rules)?, given.evidence.clone().resolve()?)
+    let evidence = given.evidence.clone().resolve()?;
+    resolve(
+        given.daemon.clone(),
+        resolve_rules(&given.rules)?,
+        evidence,
+        given.desk.clone().resolve()?,
+    )
 }
 
 #[test]
@@ -62,6 +68,10 @@ fn every_flag_of_run_is_a_key_of_the_file() {
         evidence-stale = "refuse"
         evidence-static = "refuse"
         evidence-grace = "1m"
+        control-group = "operators"
+        metrics = "127.0.0.1:9999"
+        canary = "off"
+        opensnitch-db = "/tmp/opensnitch.sqlite3"
     "#;
     let command = Options::augment_args(clap::Command::new("run"));
     for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
@@ -103,6 +113,13 @@ fn every_flag_of_run_is_a_key_of_the_file() {
         (config.rules.dns_redirect, true, LocalPolicy::Judge)
     );
     assert_eq!(config.log_format, LogFormat::Json);
+    let wanted = DeskConfig {
+        control_group: Group::Named("operators".to_owned()),
+        metrics: Some("127.0.0.1:9999".parse().unwrap()),
+        canary: false,
+        opensnitch_db: "/tmp/opensnitch.sqlite3".into(),
+    };
+    assert_eq!(config.desk, wanted);
 }
 
 #[test]

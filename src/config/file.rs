@@ -56,6 +56,7 @@ pub(super) fn parse(text: &str) -> Result<Options> {
         )?,
         rules: value.clone().try_into().map_err(into)?,
         evidence: value.clone().try_into().map_err(into)?,
+        desk: value.clone().try_into().map_err(into)?,
         daemon: value.try_into().map_err(into)?,
     })
 }

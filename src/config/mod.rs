@@ -1,6 +1,7 @@
 //! Configuration: the file under the command line, checked, with every default filled in.
 
 mod containers;
+mod desk;
 mod evidence;
 mod file;
 mod lists;
@@ -15,6 +16,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 pub use containers::{ContainerSection, load_sections};
+pub use desk::{
+    DeskConfig, DeskOptions, GROUP_DEFAULT, Group, METRICS_DEFAULT, OPENSNITCH_DEFAULT, Switch,
+};
 pub use evidence::{EvidenceConfig, EvidenceOptions};
 use file::read;
 pub use lists::{ListConfig, load_lists, load_state_dir};
@@ -79,6 +83,8 @@ pub struct Config {
     pub engine: Settings,
     /// What is known about evidence beyond what the engine is told.
     pub evidence: EvidenceConfig,
+    /// The operator's desk.
+    pub desk: DeskConfig,
     /// Where the registry is kept.
     pub state_dir: PathBuf,
     /// True if well-known servers of DNS over HTTPS are refused.
@@ -120,7 +126,8 @@ pub fn load(file: Option<&Path>, given: Options) -> Result<Config> {
     let daemon = given.daemon.or(from_file.daemon);
     let rules = resolve_rules(&given.rules.or(from_file.rules))?;
     let evidence = given.evidence.or(from_file.evidence).resolve()?;
-    let mut config = resolve(daemon, rules, evidence)?;
+    let desk = given.desk.or(from_file.desk).resolve()?;
+    let mut config = resolve(daemon, rules, evidence, desk)?;
     config.feeds = from_file.feeds;
     config.policies.sections = config.sections(from_file.containers);
     config.file = file.map(Path::to_owned);
@@ -197,7 +204,12 @@ fn found(host: &[InterfaceAddress]) -> Result<Vec<Net>> {
     Ok(nets)
 }
 
-fn resolve(options: DaemonOptions, rules: RuleConfig, evidence: EvidenceConfig) -> Result<Config> {
+fn resolve(
+    options: DaemonOptions,
+    rules: RuleConfig,
+    evidence: EvidenceConfig,
+    desk: DeskConfig,
+) -> Result<Config> {
     let bounds = settings::bounds(&options)?;
     let specs =
         if options.dns_source.is_empty() { vec!["spawn".to_owned()] } else { options.dns_source };
@@ -228,6 +240,7 @@ fn resolve(options: DaemonOptions, rules: RuleConfig, evidence: EvidenceConfig) 
         rules,
         engine,
         evidence,
+        desk,
         state_dir: options.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
         refuse_doh: options.refuse_doh,
         auto_block: options.auto_block.unwrap_or_default(),

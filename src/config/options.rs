@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
+use super::desk::DeskOptions;
 use super::evidence::EvidenceOptions;
 use crate::engine::Scope;
 use crate::events::LogFormat;
@@ -106,6 +107,9 @@ pub struct Options {
     /// What counts as evidence.
     #[command(flatten)]
     pub evidence: EvidenceOptions,
+    /// The operator's desk.
+    #[command(flatten)]
+    pub desk: DeskOptions,
     /// Feeds; only the file has them.
     #[arg(skip)]
     pub feeds: Vec<crate::lists::Feed>,

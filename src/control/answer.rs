@@ -106,6 +106,33 @@ pub enum DockerState {
     Down,
 }
 
+/// Whether a packet of our own is refused and accepted as it should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    /// What it found last.
+    pub state: CanaryState,
+    /// One sentence for a person.
+    pub message: String,
+    /// When it looked last, if ever.
+    #[serde(default, with = "when::maybe", skip_serializing_if = "Option::is_none")]
+    pub at: Option<Wall>,
+}
+
+/// What our own packet found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CanaryState {
+    /// It is not sent.
+    #[default]
+    Off,
+    /// It has not been sent yet.
+    Waiting,
+    /// What was not resolved was refused, what was resolved passed.
+    Passing,
+    /// One of both was not so.
+    Failing,
+}
+
 /// A container that runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {

@@ -18,8 +18,8 @@ mod serve;
 mod when;
 
 pub use answer::{
-    Container, Containers, Daemon, Docker, DockerState, Explained, LearningState, Named, Policy,
-    Refusal, Status,
+    Canary, CanaryState, Container, Containers, Daemon, Docker, DockerState, Explained,
+    LearningState, Named, Policy, Refusal, Status,
 };
 pub use client::{ClientError, Line};
 pub use listen::{ListenError, Listener};

@@ -33,3 +33,24 @@ pub(super) mod text {
         super::read(&text).ok_or_else(|| D::Error::custom("not a time as RFC 3339 has it"))
     }
 }
+
+/// In JSON, where there may be none.
+pub(super) mod maybe {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use crate::engine::Wall;
+
+    #[expect(clippy::ref_option, reason = "the signature serde asks for")]
+    pub fn serialize<S: Serializer>(time: &Option<Wall>, to: S) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => super::text::serialize(time, to),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Option<Wall>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(from)? else { return Ok(None) };
+        let time = super::read(&text);
+        time.map(Some).ok_or_else(|| D::Error::custom("not a time as RFC 3339 has it"))
+    }
+}

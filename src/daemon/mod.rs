@@ -19,6 +19,7 @@ pub mod ledger;
 mod library;
 mod lock;
 mod marks;
+pub mod measures;
 mod parts;
 mod persist;
 pub mod policies;

@@ -10,12 +10,13 @@ use super::clock;
 use super::denied::Denied;
 use super::learn::Learning;
 use super::library;
+use super::measures::Measures;
 use super::persist::DiskState;
 use super::roster::{Note, Notes, Unnamed};
 use super::saver;
 use super::tenants::TenantBook;
 use super::truth::Orders;
-use crate::control::{Docker, DockerState};
+use crate::control::{Canary, Docker, DockerState};
 use crate::engine::event::{Body, Event, Health, Totals, VerdictBody};
 use crate::engine::inventory::Inventory;
 use crate::engine::judge::{Answer, Decision, Engine, Mode};
@@ -78,6 +79,10 @@ pub struct Shared {
     pub alerts: Alerts,
     /// Counters since start.
     pub tally: Tally,
+    /// Verdicts by reason, and their times.
+    pub measures: Measures,
+    /// What our own packet found last. See [`Shared::canary`].
+    canary: Mutex<Canary>,
     /// Losses seen on the queue sockets.
     pub queue_stats: Arc<QueueStats>,
     /// The answer for packets that nobody judged, by posture.
@@ -101,8 +106,6 @@ pub struct Mailbox {
 /// Counters since start.
 #[derive(Debug, Default)]
 pub struct Tally {
-    accepted: AtomicU64,
-    refused: AtomicU64,
     pub(super) held: AtomicU64,
     released: AtomicU64,
     malformed: AtomicU64,
@@ -185,7 +188,7 @@ impl Shared {
         refuse: Disposition,
         queue_num: u16,
     ) -> Shared {
-        let (alerts, tally, queue_stats) = Default::default();
+        let (alerts, tally, measures, canary, queue_stats) = Default::default();
         let phase = AtomicU8::new(Phase::Serve as u8);
         Shared {
             engine,
@@ -203,6 +206,8 @@ impl Shared {
             saver: OnceLock::new(),
             alerts,
             tally,
+            measures,
+            canary,
             queue_stats,
             unanswered,
             refuse,
@@ -241,6 +246,11 @@ impl Shared {
         self.registry_disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What our own packet found last.
+    pub fn canary(&self) -> MutexGuard<'_, Canary> {
+        self.canary.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Mode of the engine.
     pub fn mode(&self) -> Mode {
         self.engine.settings().mode
@@ -253,14 +263,15 @@ impl Shared {
 
     /// Counts and reports a verdict.
     pub fn report(&self, mut decision: Decision) {
+        let now = clock::now();
         self.tally.count(&decision);
+        self.measures.count(&decision, now.mono);
         if decision.mode == Mode::Enforce && self.is_at_home(&decision) {
             self.denied.refused(&decision);
         }
         if let Some(learning) = self.learning.get() {
             learning.count(&decision);
         }
-        let now = clock::now();
         if let Some(owner) = &decision.owner {
             owner.tally.count(&decision, now.wall);
         }
@@ -298,7 +309,7 @@ impl Shared {
     /// Counts and reports a packet that cannot be read.
     pub fn report_malformed(&self, malformed: &Malformed, mode: Mode, lane: u16) {
         self.tally.malformed.fetch_add(1, Ordering::Relaxed);
-        self.tally.refused.fetch_add(1, Ordering::Relaxed);
+        self.measures.count_reason(Verdict::Drop, Reason::Malformed);
         let now = clock::now();
         let evidence = self.engine.evidence(now);
         let mut body = VerdictBody::malformed(malformed, mode, evidence, self.queue_num + lane);
@@ -338,8 +349,8 @@ impl Shared {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let tally = &self.tally;
         Totals {
-            accepted: read(&tally.accepted),
-            refused: read(&tally.refused),
+            accepted: self.measures.sum(Verdict::Accept),
+            refused: self.measures.sum(Verdict::Drop),
             held: read(&tally.held),
             released: read(&tally.released),
             malformed: read(&tally.malformed),
@@ -362,11 +373,6 @@ fn unheard() -> Docker {
 
 impl Tally {
     fn count(&self, decision: &Decision) {
-        let counter = match decision.verdict {
-            Verdict::Accept => &self.accepted,
-            Verdict::Drop => &self.refused,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
         if decision.reason == Reason::ResolvedAfterHold {
             self.released.fetch_add(1, Ordering::Relaxed);
         }

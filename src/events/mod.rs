@@ -1,9 +1,11 @@
 //! The event log: product output, written off the packet path, apart from diagnostics.
 
 mod human;
+mod tap;
 mod writer;
 
 pub use human::append_human;
+pub use tap::{Tapped, Wants};
 pub use writer::{Error, EventSender, EventWriter, LogFormat, Outputs};
 
 use std::time::{Duration, UNIX_EPOCH};

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::tap::{Tapped, Taps, Wants};
 use super::{append_human, append_json};
 use crate::engine::event::{Body, Event};
 use crate::engine::limits::{EVENTS_NAP, EVENTS_QUEUED_MAX};
@@ -54,12 +55,13 @@ enum Message {
     Finish,
 }
 
-/// What the writer thread shares with those who send.
+/// What the writer thread shares with those who send, and those who read along.
 #[derive(Debug, Default)]
 struct Flags {
     shed: AtomicU64,
     reopen: AtomicBool,
     finish: AtomicBool,
+    taps: Taps,
 }
 
 /// The way to the writer; cheap to clone, never blocks a verdict.
@@ -82,6 +84,11 @@ impl EventSender {
         if self.queue.try_send(Message::Event(Box::new(event))).is_err() {
             self.flags.shed.fetch_add(1, Relaxed);
         }
+    }
+
+    /// Reads along: every event that `wants` says yes to, as long as no more than `room` of them wait to be read.
+    pub fn tap(&self, room: usize, wants: Wants) -> Tapped {
+        self.flags.taps.add(room, wants)
     }
 
     /// Events not written since start.
@@ -170,6 +177,7 @@ impl Sink {
     }
 
     fn write(&mut self, event: &Event) {
+        self.flags.taps.offer(event);
         if self.flags.reopen.swap(false, Relaxed) {
             self.reopen();
         }

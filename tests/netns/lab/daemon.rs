@@ -59,6 +59,12 @@ impl Daemon {
         if !command.get_args().any(|arg| arg == "--evidence-grace") {
             command.args(["--evidence-grace", "0s"]);
         }
+        // What nobody asked about stays out of the way.
+        for quiet in ["--metrics", "--canary"] {
+            if !command.get_args().any(|arg| arg == quiet) {
+                command.args([quiet, "off"]);
+            }
+        }
         Daemon::start(ns, command)
     }
 
