@@ -24,7 +24,7 @@ pub use answer::{
 pub use client::{ClientError, Line};
 pub use listen::{ListenError, Listener};
 pub use protocol::{
-    ANSWER_BYTES_MAX, Fault, FaultKind, QUESTION_BYTES_MAX, Question, VERSION, parse,
+    ANSWER_BYTES_MAX, EventsAsked, Fault, FaultKind, QUESTION_BYTES_MAX, Question, VERSION, parse,
 };
 pub use registry::{
     Forgotten, Imported, LookedUp, RegistryAddress, RegistryAsker, RegistryDisk, RegistryName,

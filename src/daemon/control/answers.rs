@@ -96,6 +96,13 @@ impl Answers {
             Question::RegistryFlush {} => value(&self.registry_flush()),
             Question::RegistryForget { what } => value(&self.registry_forget(&what)?),
             Question::RegistryImport { registry } => value(&self.registry_import(&registry)?),
+            Question::Events(_)
+            | Question::Block { .. }
+            | Question::Unblock { .. }
+            | Question::Allow { .. }
+            | Question::Unallow { .. } => {
+                Err(Fault::new(FaultKind::Failed, "this daemon cannot do that yet"))
+            }
         }
     }
 
