@@ -132,6 +132,11 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl Question {
+    /// Whether its answer goes on until the client leaves.
+    pub fn follows(&self) -> bool {
+        matches!(self, Question::Events(EventsAsked { follow: true, .. }))
+    }
+
     /// Whether it changes anything, so that only root and the daemon's own user may ask it.
     pub fn changes(&self) -> bool {
         match self {
@@ -201,6 +206,10 @@ pub enum FaultKind {
     NotFound,
     /// The daemon cannot tell.
     Failed,
+    /// Whoever follows reads too slowly.
+    Behind,
+    /// The daemon stops.
+    Stopping,
 }
 
 impl Fault {

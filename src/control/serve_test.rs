@@ -2,7 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::Value;
 
 use super::*;
 use crate::control::{ClientError, Line, PATIENCE, QUESTION_BYTES_MAX};
@@ -23,11 +26,12 @@ fn bench() -> Bench {
     let answerer = move |question| {
         let asked = count.fetch_add(1, Ordering::SeqCst) + 1;
         Ok(match question {
-            Question::Status {} => Value::String("x".repeat(4 << 20)),
-            _ => Value::from(asked),
+            Question::Status {} => Said::Value(Value::String("x".repeat(4 << 20))),
+            _ => Said::Value(Value::from(asked)),
         })
     };
-    let server = Server::start(Listener::bind(&path).unwrap(), answerer).unwrap();
+    let listener = Listener::bind(&path, None).unwrap();
+    let server = Server::start(listener, Bell::new().unwrap(), answerer).unwrap();
     Bench { _dir: dir, path, server: Some(server), asked }
 }
 
@@ -139,7 +143,7 @@ fn a_server_that_ends_takes_its_socket_along() {
 }
 
 #[test]
-fn root_and_the_daemons_user_are_welcome() {
-    assert!(is_welcome(0, 0) && is_welcome(0, 997) && is_welcome(997, 997));
-    assert!(!is_welcome(1000, 0) && !is_welcome(1000, 997));
+fn root_and_the_daemons_user_may_change_things() {
+    assert!(is_master(0, 0) && is_master(0, 997) && is_master(997, 997));
+    assert!(!is_master(1000, 0) && !is_master(1000, 997));
 }

@@ -2,22 +2,38 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
-use super::alerts;
 use super::shared::Shared;
+use super::{alerts, clock};
+use crate::engine::Mono;
+use crate::engine::event::Totals;
+use crate::events::Counts;
 use crate::nfq::counters::{self, Counters};
+
+/// What became of packets is summed up so often.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Compares the kernel's counters with those of a second ago.
 #[derive(Default)]
 pub struct Watch {
     last: HashMap<u16, Counters>,
     registry_full: bool,
+    minute: Minute,
+}
+
+/// The counts as they were when they were summed up last.
+#[derive(Default)]
+struct Minute {
+    began: Option<Mono>,
+    totals: Totals,
 }
 
 impl Watch {
     /// Reads the counters of our `queues` queues and reports losses.
     pub fn look(&mut self, shared: &Shared, queues: u16) {
         alerts::tell_waiting(shared);
+        self.minute.look(shared, clock::mono());
         let ours = shared.queue_num..=shared.queue_num.saturating_add(queues - 1);
         let now = match counters::read() {
             Ok(now) => now,
@@ -37,6 +53,29 @@ impl Watch {
             let message =
                 if full { "is full: what resolves now is left out" } else { "has room again" };
             shared.report_health("registry", !full, format!("the registry {message}"));
+        }
+    }
+}
+
+impl Minute {
+    /// Sums up, unless the minute is not over or nothing happened in it.
+    fn look(&mut self, shared: &Shared, now: Mono) {
+        if now.since(*self.began.get_or_insert(now)) < MINUTE {
+            return;
+        }
+        self.began = Some(now);
+        let totals = shared.totals();
+        let before = std::mem::replace(&mut self.totals, totals);
+        let [accepted, refused, held, released] = [
+            (before.accepted, totals.accepted),
+            (before.refused, totals.refused),
+            (before.held, totals.held),
+            (before.released, totals.released),
+        ]
+        .map(|(before, now)| now.saturating_sub(before));
+        if accepted + refused + held > 0 {
+            let (time, mode) = (clock::wall(), shared.present_mode());
+            shared.events.sum_up(Counts { time, mode, accepted, refused, held, released });
         }
     }
 }

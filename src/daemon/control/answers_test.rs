@@ -1,5 +1,8 @@
 //! Answers about containers that are known.
 
+use serde_json::Value;
+use tracing::level_filters::LevelFilter;
+
 use super::*;
 use crate::control::{DockerState, parse};
 use crate::engine::container::{Change, Container as Told, Dated, Endpoint, Network, NetworkMode};
@@ -18,7 +21,8 @@ struct Bench {
 
 /// A daemon that knows `web` with two addresses, and `db` on a network that is not judged.
 fn bench() -> Bench {
-    let writer = EventWriter::start(Outputs { stdout: None, records: false, file: None }).unwrap();
+    let writer =
+        EventWriter::start(Outputs { stdout: None, level: LevelFilter::OFF, file: None }).unwrap();
     let engine = Engine::new(Settings::default(), Vec::new());
     let books = Inventory::new(Policies::new(engine.settings(), RefusedBy::Reset));
     let shared = Shared::new(
@@ -44,8 +48,17 @@ fn bench() -> Bench {
     let (posture, refuse) = ("closed", RefusedBy::Reset);
     // The kernel is not asked here.
     let rules = Some((Instant::now() + Duration::from_secs(3600), Some(RulesState::Absent)));
-    let bench =
-        Bench { answers: Answers { shared, daemon, posture, refuse, rules }, _writer: writer };
+    let bell = Bell::new().unwrap();
+    let lists = crate::config::ListConfig {
+        state_dir: "/nonexistent/state".into(),
+        refuse_doh: false,
+        feeds: Vec::new(),
+        host: Vec::new(),
+        upstreams: Vec::new(),
+    };
+    let changes = Changes::of(lists, &shared, &bell).unwrap();
+    let answers = Answers { shared, daemon, bell, changes, posture, refuse, rules };
+    let bench = Bench { answers, _writer: writer };
     for (id, driver) in [("net1", "bridge"), ("net2", "macvlan")] {
         bench.apply(Change::Network(Network {
             id: id.into(),
@@ -83,7 +96,11 @@ impl Bench {
     }
 
     fn ask(&mut self, line: &str) -> Result<Value, Fault> {
-        self.answers.to(parse(line.as_bytes()).unwrap())
+        match self.answers.to(parse(line.as_bytes()).unwrap())? {
+            Said::Value(value) => Ok(value),
+            Said::Later(answer) => answer.recv().unwrap(),
+            Said::Lines { answer, .. } => Ok(answer),
+        }
     }
 
     fn explain(&mut self, address: &str, container: &str) -> Result<Explained, Fault> {
