@@ -65,7 +65,7 @@ pub(super) fn run(args: &EventsArgs) -> Result<Answer> {
             Ok(Some(_)) => {}
             Ok(None) => bail!("synhold is gone: it closed without a word"),
             Err(fault) if fault.kind == FaultKind::Stopping => {
-                say_aside(&fault.message);
+                say_aside("the daemon stops, so nothing more comes");
                 return Ok(Answer::Fine);
             }
             Err(fault) => return Err(fault.into()),

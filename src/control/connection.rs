@@ -123,7 +123,7 @@ impl Connection {
     /// Tells it that the daemon stops, as far as that goes at once.
     pub(super) fn farewell(&mut self, now: Instant) {
         if self.follows() && self.answer.is_empty() {
-            self.fault(Fault::new(FaultKind::Stopping, "this synhold stops"));
+            self.fault(Fault::new(FaultKind::Stopping, "synhold stops, and tells nothing more"));
             let _ = self.send(now);
         }
     }

@@ -197,6 +197,22 @@ mod tests {
     }
 
     #[test]
+    fn a_group_gets_it_and_what_somebody_put_in_its_place_is_not_touched() {
+        let (dir, path) = place();
+        let own = Gid::current();
+        let _listener = Listener::bind(&path, Some(own)).unwrap();
+        let there = symlink_metadata(&path).unwrap();
+        assert_eq!((there.permissions().mode() & 0o777, there.gid()), (0o660, own.as_raw()));
+        let precious = dir.path().join("precious");
+        std::fs::write(&precious, "").unwrap();
+        std::fs::set_permissions(&precious, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let link = dir.path().join("link.sock");
+        std::os::unix::fs::symlink(&precious, &link).unwrap();
+        assert!(share(&link, Some(there.ino()), own).is_err());
+        assert_eq!(symlink_metadata(&precious).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
     fn what_a_dead_daemon_left_is_replaced_and_a_living_ones_is_not() {
         let (_dir, path) = place();
         drop(UnixListener::bind(&path).unwrap());

@@ -3,6 +3,8 @@
 mod confirm;
 mod local;
 
+use std::io::ErrorKind;
+
 use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -207,7 +209,12 @@ fn add(books: &Books, own: Own, request: &Request) -> Result<Vec<Option<AddedAs>
 /// Its text names its cause already.
 #[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
 fn told(error: EditError) -> Error {
-    anyhow!("{error}")
+    match &error {
+        EditError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+            anyhow!("{error}: changing lists needs root, for instance with sudo")
+        }
+        _ => anyhow!("{error}"),
+    }
 }
 
 fn remove(books: &Books, action: Action, entry: &Entry) -> Result<Vec<RemovedLine>> {

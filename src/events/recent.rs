@@ -39,11 +39,12 @@ pub(super) struct Recent {
 impl Recent {
     /// Keeps an event; the oldest go.
     pub fn push(&mut self, event: Arc<Event>) {
-        self.line.clear();
         append_json(&mut self.line, &event);
-        self.bytes += self.line.len();
-        self.events.push_back((event, self.line.len()));
+        let bytes = self.line.len();
+        self.bytes += bytes;
+        self.events.push_back((event, bytes));
         // One long line is not to hold its room for ever.
+        self.line.clear();
         self.line.shrink_to(LINE_BYTES);
         while self.events.len() > RECENT_MAX || self.bytes > RECENT_BYTES_MAX {
             let Some((_, bytes)) = self.events.pop_front() else { return };
