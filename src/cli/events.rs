@@ -63,7 +63,7 @@ pub(super) fn run(args: &EventsArgs) -> Result<Answer> {
         match asker.next_line()? {
             Ok(Some(line)) if !show(&line, args.place.json)? => return Ok(Answer::Fine),
             Ok(Some(_)) => {}
-            Ok(None) => bail!("synhold is gone: it closed without a word"),
+            Ok(None) => bail!("the daemon is gone: it closed without a word"),
             Err(fault) if fault.kind == FaultKind::Stopping => {
                 say_aside("the daemon stops, so nothing more comes");
                 return Ok(Answer::Fine);

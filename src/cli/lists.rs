@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use clap::Args;
 
 use super::{Answer, containers, say, say_json};
@@ -148,7 +148,8 @@ fn edit(
 ) -> Result<Answer> {
     let (books, state_dir) = place.books()?;
     let time = how.and_then(|how| how.time.as_deref());
-    let until = time.map(|time| edit::end_of(books.now, time)).transpose().context("--for")?;
+    let until = time.map(|time| edit::end_of(books.now, time)).transpose();
+    let until = until.map_err(|error| anyhow!("--for {error:#}"))?;
     let note = how.and_then(|how| how.note.clone());
     let request = Request { action, entries: entries.to_vec(), until, note, force };
     let edited = edit::edit(&books, &request)?;

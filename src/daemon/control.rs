@@ -63,8 +63,9 @@ fn bind(path: &Path, members: &Members, shared: &Shared) -> Result<Listener, Lis
         })
     });
     let_in.unwrap_or_else(|why| {
+        let listener = Listener::bind(path, None)?;
         shared.report_health("control", false, format!("only root can ask this daemon: {why}"));
-        Listener::bind(path, None)
+        Ok(listener)
     })
 }
 

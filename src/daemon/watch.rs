@@ -1,4 +1,4 @@
-//! Once a second: are our queues still there, and what do the kernel's counters say about packets lost?
+//! Once a second: are our queues still there, and what do the kernel's counters say about packets lost? And the sums of a minute.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -58,25 +58,30 @@ impl Watch {
 }
 
 impl Minute {
-    /// Sums up, unless the minute is not over or nothing happened in it.
+    /// Tells the sums.
     fn look(&mut self, shared: &Shared, now: Mono) {
+        if let Some([accepted, refused, held, released]) = self.sums(|| shared.totals(), now) {
+            let (time, mode) = (clock::wall(), shared.present_mode());
+            shared.events.sum_up(Counts { time, mode, accepted, refused, held, released });
+        }
+    }
+
+    /// What was accepted, refused, held and released; nothing unless a minute is over and something happened in it.
+    fn sums(&mut self, totals: impl FnOnce() -> Totals, now: Mono) -> Option<[u64; 4]> {
         if now.since(*self.began.get_or_insert(now)) < MINUTE {
-            return;
+            return None;
         }
         self.began = Some(now);
-        let totals = shared.totals();
+        let totals = totals();
         let before = std::mem::replace(&mut self.totals, totals);
-        let [accepted, refused, held, released] = [
+        let sums = [
             (before.accepted, totals.accepted),
             (before.refused, totals.refused),
             (before.held, totals.held),
             (before.released, totals.released),
         ]
         .map(|(before, now)| now.saturating_sub(before));
-        if accepted + refused + held > 0 {
-            let (time, mode) = (clock::wall(), shared.present_mode());
-            shared.events.sum_up(Counts { time, mode, accepted, refused, held, released });
-        }
+        (sums != [0; 4]).then_some(sums)
     }
 }
 
@@ -106,6 +111,18 @@ fn losses(before: &Counters, now: &Counters) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_minute_in_which_something_happened_is_summed_up() {
+        let mut minute = Minute::default();
+        let at = |seconds| Mono(0) + Duration::from_secs(seconds);
+        let totals = |accepted, refused| Totals { accepted, refused, ..Totals::default() };
+        assert_eq!(minute.sums(|| totals(0, 0), at(7)), None);
+        assert_eq!(minute.sums(|| totals(5, 1), at(66)), None, "not over yet");
+        assert_eq!(minute.sums(|| totals(6, 1), at(67)), Some([6, 1, 0, 0]));
+        assert_eq!(minute.sums(|| totals(6, 1), at(127)), None, "nothing happened");
+        assert_eq!(minute.sums(|| totals(6, 3), at(188)), Some([0, 2, 0, 0]));
+    }
 
     #[test]
     fn losses_are_told_apart_and_a_new_socket_starts_over() {

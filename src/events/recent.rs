@@ -4,13 +4,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::append_json;
-use crate::engine::Verdict;
 use crate::engine::event::{Body, Event};
+use crate::engine::{Name, Verdict};
 
 /// Events kept: an evening of a host under attack, days of a quiet one.
 pub const RECENT_MAX: usize = 1000;
-/// Bytes of them, as lines: as much again as a usual event is small.
+/// Bytes of them: a kilobyte each, and room for no more where some are long.
 pub const RECENT_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a refusal beside its names.
+const VERDICT_BYTES: usize = 768;
 
 /// Whether an event is kept: neither records nor accepted flows, of which there are too many.
 pub fn is_kept(body: &Body) -> bool {
@@ -33,19 +36,14 @@ pub fn is_kept(body: &Body) -> bool {
 pub(super) struct Recent {
     events: VecDeque<(Arc<Event>, usize)>,
     bytes: usize,
-    line: Vec<u8>,
 }
 
 impl Recent {
     /// Keeps an event; the oldest go.
     pub fn push(&mut self, event: Arc<Event>) {
-        append_json(&mut self.line, &event);
-        let bytes = self.line.len();
+        let bytes = weight(&event);
         self.bytes += bytes;
         self.events.push_back((event, bytes));
-        // One long line is not to hold its room for ever.
-        self.line.clear();
-        self.line.shrink_to(LINE_BYTES);
         while self.events.len() > RECENT_MAX || self.bytes > RECENT_BYTES_MAX {
             let Some((_, bytes)) = self.events.pop_front() else { return };
             self.bytes -= bytes;
@@ -58,14 +56,29 @@ impl Recent {
     }
 }
 
-/// Bytes of a usual line.
-const LINE_BYTES: usize = 4096;
+/// About how much room an event takes. Refusals may come by the thousand and are not written out for it.
+fn weight(event: &Event) -> usize {
+    let names = |names: &[Name]| names.iter().map(|name| name.as_str().len()).sum::<usize>();
+    match &event.body {
+        Body::Verdict(told) => {
+            let why: usize = told.evidence.why.iter().map(String::len).sum();
+            VERDICT_BYTES + names(&told.names) + why
+        }
+        Body::Block(told) => VERDICT_BYTES + names(&told.names),
+        _ => {
+            let mut line = Vec::new();
+            append_json(&mut line, event);
+            line.len()
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::verdict;
     use super::*;
-    use crate::engine::Wall;
     use crate::engine::event::Health;
+    use crate::engine::{Mode, Reason, Wall};
 
     fn health(message: String) -> Arc<Event> {
         let body = Body::Health(Health { what: String::new(), healthy: true, message });
@@ -86,6 +99,10 @@ mod tests {
         assert!(recent.bytes <= RECENT_BYTES_MAX && recent.all().len() == 9);
         recent.push(health("x".repeat(RECENT_BYTES_MAX + 1)));
         assert!(recent.all().is_empty() && recent.bytes == 0);
-        assert!(recent.line.capacity() <= 2 * LINE_BYTES, "{}", recent.line.capacity());
+        let refusal = verdict(Verdict::Drop, Reason::NeverResolved, Mode::Enforce, &["a.example"]);
+        for _ in 0..2 * RECENT_MAX {
+            recent.push(Arc::new(refusal.clone()));
+        }
+        assert_eq!(recent.all().len(), RECENT_MAX);
     }
 }

@@ -212,6 +212,10 @@ fn a_daemon_that_writes_no_status_says_too_what_is_in_force() {
     let path = format!("/run/synhold/net-{}.sock", lab.gw.inode());
     let said = ask_at(Path::new(&path), json!({ "ask": "events", "last": 1 }));
     assert_eq!(said["answer"]["recent"], 1, "{said}");
+    let server = casts()[0].server.ip().to_string();
+    let said = ask_at(Path::new(&path), json!({ "ask": "block", "entries": [server] }));
+    assert_eq!(said["answer"]["daemon"]["state"], "in-force", "{said}");
+    assert!(super::stand::members(&lab, "blockhosts4").contains(&server));
 }
 
 /// Asks one question as root, and reads the first line of the answer.
