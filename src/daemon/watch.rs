@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::alerts;
 use super::shared::Shared;
+use super::{alerts, clock};
 use crate::nfq::counters::{self, Counters};
 
 /// Compares the kernel's counters with those of a second ago.
@@ -18,6 +18,7 @@ impl Watch {
     /// Reads the counters of our `queues` queues and reports losses.
     pub fn look(&mut self, shared: &Shared, queues: u16) {
         alerts::tell_waiting(shared);
+        shared.desk.tick(shared.totals(), clock::mono());
         let ours = shared.queue_num..=shared.queue_num.saturating_add(queues - 1);
         let now = match counters::read() {
             Ok(now) => now,
