@@ -24,6 +24,9 @@ use crate::engine::trace::{Basis, Finding};
 use crate::engine::{Name, Wall};
 use crate::lists::{Entry, Found, Query};
 
+/// Columns of a sentence.
+const WIDTH: usize = 100;
+
 #[derive(Args, Debug)]
 pub(super) struct ExplainArgs {
     /// The destination; of a name every address that it is known to have
@@ -153,7 +156,11 @@ fn entries(books: &Books, domain: &Name) -> Vec<Found> {
 pub(super) fn tell(explanation: &Explanation, now: Wall) -> String {
     let Explanation { daemon, kernel, .. } = explanation;
     let word = if explanation.passes { "PASSES" } else { "REFUSED" };
-    let mut lines = vec![format!("{word}: {}", words::plain(&explanation.because))];
+    let because = &explanation.because;
+    // Twice the same word says no more.
+    let because = ["refused: ", "accepted: "].iter().find_map(|word| because.strip_prefix(word));
+    let because = because.unwrap_or(&explanation.because);
+    let mut lines = vec![format!("{word}: {}", words::plain(because))];
     lines.extend(steps::who(daemon));
     lines.push(steps::policy(&daemon.policy));
     if let Some(kernel) = kernel {
@@ -172,7 +179,7 @@ pub(super) fn tell(explanation: &Explanation, now: Wall) -> String {
         if !all.is_empty() {
             lines.push(String::new());
             lines.push(title.to_owned());
-            lines.extend(all.iter().map(|one| format!("  - {}", words::plain(one))));
+            lines.extend(all.iter().flat_map(|one| words::point(one, WIDTH)));
         }
     }
     lines.join("\n")

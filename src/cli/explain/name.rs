@@ -118,7 +118,7 @@ fn told(named: &Named, now: Wall) -> String {
     if !named.advice.is_empty() {
         lines.push(String::new());
         lines.push("What to do:".to_owned());
-        lines.extend(named.advice.iter().map(|one| format!("  - {one}")));
+        lines.extend(named.advice.iter().flat_map(|one| words::point(one, super::WIDTH)));
     }
     lines.join("\n")
 }

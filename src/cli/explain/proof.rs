@@ -3,14 +3,15 @@
 use crate::cli::words;
 use crate::control::{Explained, Named};
 use crate::engine::trace::Finding;
-use crate::engine::{Grade, Mark, Mode, Scope, Wall};
+use crate::engine::{Grade, Mark, Mode, Reason, Scope, Wall};
 
 /// Names told one by one.
 const NAMES_TOLD: usize = 5;
 
 pub fn proof(daemon: &Explained, now: Wall) -> Vec<String> {
     let mut proof = Vec::new();
-    if daemon.grade == Grade::Never {
+    let by_evidence = matches!(daemon.reason, Reason::NeverResolved | Reason::Unhealthy);
+    if daemon.grade == Grade::Never && by_evidence {
         proof.push(looked_for(daemon));
         proof.extend(silent(daemon));
     }

@@ -42,7 +42,7 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model, now: Wall, colours: bool) {
     let [top, spark, containers, refusals, keys] = Layout::vertical([
         Constraint::Length(height),
         Constraint::Length(2),
-        Constraint::Min(4),
+        Constraint::Length(container_height(model, frame.area().height)),
         Constraint::Min(4),
         Constraint::Length(1),
     ])
@@ -55,6 +55,12 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model, now: Wall, colours: bool) {
     if let Some(popup) = &model.popup {
         draw_popup(frame, popup, ink);
     }
+}
+
+/// As many rows as there are containers, but no more than a part of the screen.
+fn container_height(model: &Model, screen: u16) -> u16 {
+    let rows = model.containers().len().max(1) + 3;
+    u16::try_from(rows).unwrap_or(u16::MAX).min((screen * 2 / 5).max(5))
 }
 
 /// Colours, where they are wanted.
@@ -103,7 +109,7 @@ fn header(model: &Model, now: Wall, ink: Ink) -> Text<'static> {
     Text::from(lines)
 }
 
-/// `12 verdicts/s, 6 refused/min, 0.5 held/s; 2 held now; p99 below 250 us; queue 0`
+/// `12 verdicts/s, 6 refused/min, 0.5 held/s; 2 held now; p99 below 250 us`
 fn rates(status: &Status) -> String {
     let rate = &status.rates.short;
     let p99 = status
@@ -112,7 +118,7 @@ fn rates(status: &Status) -> String {
         .map_or_else(String::new, |us| format!("; 99 % of verdicts below {}", words::micros(us)));
     let waiting: u64 = status.queues.iter().map(|queue| queue.waiting).sum();
     format!(
-        "{} verdicts/s, {} refused/min, {} held/s; {} held now, {waiting} queued{p99}",
+        "{} verdicts/s, {} refused/min, {} held/s; {} held now{p99}",
         per(rate.verdicts, 1_000, rate.over_ms),
         per(rate.refused, 60_000, rate.over_ms),
         per(rate.held, 1_000, rate.over_ms),
@@ -139,7 +145,10 @@ fn container_table(frame: &mut Frame<'_>, model: &Model, area: Rect, now: Wall, 
     let count =
         if shown.len() == all { all.to_string() } else { format!("{} of {all}", shown.len()) };
     let title = format!(" Containers: {count}, by {} ", model.sort.as_str());
-    let rows = shown.iter().map(|one| container_row(one, now, ink));
+    let mut rows: Vec<Row<'_>> = shown.iter().map(|one| container_row(one, now, ink)).collect();
+    if all == 0 {
+        rows.push(Row::new(["(none known)"]));
+    }
     let widths = [
         Constraint::Min(12),
         Constraint::Length(10),
@@ -176,11 +185,11 @@ fn refusal_table(frame: &mut Frame<'_>, model: &Model, area: Rect, now: Wall, in
     let rows = shown.iter().map(|one| refusal_row(one, now));
     let widths = [
         Constraint::Length(11),
-        Constraint::Min(12),
-        Constraint::Min(22),
-        Constraint::Length(6),
+        Constraint::Fill(2),
+        Constraint::Length(24),
+        Constraint::Length(5),
         Constraint::Length(16),
-        Constraint::Percentage(20),
+        Constraint::Fill(1),
     ];
     let head = ["LAST", "CONTAINER", "DESTINATION", "TIMES", "REASON", "NAMES"];
     let table = Table::new(rows, widths).header(Row::new(head));
@@ -227,7 +236,7 @@ fn footer(model: &Model, ink: Ink) -> Paragraph<'static> {
             )
         }
         (None, false) => {
-            "? help  Tab table  / filter  s sort  e explain  a allow  b block  Q quarantine  q quit"
+            "? help  Tab  / filter  s sort  e explain  a allow  b block  Q quarantine  q quit"
                 .to_owned()
         }
     };

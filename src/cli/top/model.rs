@@ -123,10 +123,14 @@ impl Model {
             }
             Outcome::Status(Err(why)) => self.gone = Some(why),
             Outcome::Text { title, lines } => {
+                let plain = lines.iter().take(LINES_MAX).map(|line| words::plain(line));
+                let lines: Vec<String> = plain.collect();
                 // Whoever went on meanwhile is not to be interrupted.
-                if matches!(self.popup, Some(Popup::Waiting(_))) {
-                    let plain = lines.iter().take(LINES_MAX).map(|line| words::plain(line));
-                    self.popup = Some(Popup::Text { title, lines: plain.collect(), top: 0 });
+                match self.popup {
+                    Some(Popup::Waiting(_)) => {
+                        self.popup = Some(Popup::Text { title, lines, top: 0 })
+                    }
+                    _ => self.note = lines.into_iter().next(),
                 }
             }
         }
@@ -231,4 +235,4 @@ impl Model {
 
 #[cfg(test)]
 #[path = "model_test.rs"]
-mod tests;
+pub(super) mod tests;
