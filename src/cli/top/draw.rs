@@ -116,7 +116,6 @@ fn rates(status: &Status) -> String {
         .latency
         .p99_us
         .map_or_else(String::new, |us| format!("; 99 % of verdicts below {}", words::micros(us)));
-    let waiting: u64 = status.queues.iter().map(|queue| queue.waiting).sum();
     format!(
         "{} verdicts/s, {} refused/min, {} held/s; {} held now{p99}",
         per(rate.verdicts, 1_000, rate.over_ms),
