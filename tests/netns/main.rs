@@ -14,7 +14,7 @@ mod bypass;
 mod conntrack;
 mod control;
 mod denied;
-mod desk;
+
 mod dns;
 mod docker_boot;
 mod docker_commands;
@@ -57,6 +57,7 @@ mod rules;
 mod sequence;
 mod sets_cli;
 mod stand;
+mod status;
 mod steal;
 mod top;
 mod truth;

@@ -21,7 +21,7 @@ pub(super) fn advice(explanation: &Explanation) -> Vec<String> {
     let steps = kernel.iter().flat_map(|tested| &tested.steps);
     let decisive: Option<&Step> = steps.into_iter().find(|step| step.decides);
     if let Some(step) = decisive {
-        return by_set(daemon, step);
+        return by_set(explanation, step);
     }
     if explanation.passes && daemon.marks.is_empty() && daemon.rejected.is_empty() {
         return would_be(daemon);
@@ -41,7 +41,8 @@ fn would_be(daemon: &Explained) -> Vec<String> {
     }
 }
 
-fn by_set(daemon: &Explained, step: &Step) -> Vec<String> {
+fn by_set(explanation: &Explanation, step: &Step) -> Vec<String> {
+    let daemon = &explanation.daemon;
     let address = daemon.address;
     if step.set.starts_with("quarantine") {
         return vec![release(daemon, &step.entries)];
@@ -50,11 +51,10 @@ fn by_set(daemon: &Explained, step: &Step) -> Vec<String> {
         return unblock(daemon, &step.entries);
     }
     if step.set.starts_with("denied") && step.entries.is_empty() {
-        let mut advice = vec![
-            "it was refused a moment ago, and is judged anew when that is over or its record comes"
-                .to_owned(),
-        ];
-        advice.extend(let_through(daemon));
+        let again =
+            "it was refused a moment ago, and is judged anew when that is over or its record comes";
+        let mut advice = vec![again.to_owned()];
+        advice.extend(by_engine(explanation));
         return advice;
     }
     if step.set.starts_with("denied") {

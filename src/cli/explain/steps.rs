@@ -105,7 +105,8 @@ fn dns_says(daemon: &Explained, now: Wall) -> String {
         Grade::Other => "asked by somebody",
         Grade::Static => "by a hosts file or the resolver's configuration",
         Grade::Stale => "asked, but too long ago",
-        Grade::Never => return "never named".to_owned(),
+        Grade::Never if daemon.names.is_empty() => return "never named".to_owned(),
+        Grade::Never => "only by names that count for nothing",
     };
     let names: Vec<String> =
         daemon.names.iter().take(NAMES_SHOWN).map(|named| name(named, now)).collect();
