@@ -1,29 +1,37 @@
-//! `synhold explain`: what would become of a first packet now, and why, in the order of the rules.
+//! `synhold explain`: what would become of a first packet now, why, in the order of the rules, and what to do about it.
+
+mod advice;
+mod name;
+mod proof;
+mod steps;
+mod verdict;
 
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde::Serialize;
 
 use super::lists::Place;
-use super::sets::yes;
-use super::table::{Align, Table};
 use super::{Answer, say, say_json, words};
-use crate::control::{Container, Explained, Named, Policy, Question};
+use crate::control::{Explained, Fault, Question};
+use crate::daemon::books::Books;
 use crate::daemon::clock;
 use crate::daemon::control::Asker;
-use crate::daemon::inspect::{self, Step, Tested, Verdict as Sets};
-use crate::engine::{Grade, Mode, Reason, Verdict, Wall};
+use crate::daemon::inspect::{self, Tested};
+use crate::engine::trace::{Basis, Finding};
+use crate::engine::{Name, Wall};
+use crate::lists::{Entry, Found, Query};
 
-/// Names shown.
-const NAMES_SHOWN: usize = 5;
+/// Columns of a sentence.
+const WIDTH: usize = 100;
 
 #[derive(Args, Debug)]
 pub(super) struct ExplainArgs {
-    /// The destination
-    address: IpAddr,
+    /// The destination; of a name every address that it is known to have
+    #[arg(value_name = "ADDRESS|NAME")]
+    destination: String,
     /// The container it would come from
     #[arg(long, value_name = "NAME|ID|ADDRESS")]
     container: Option<String>,
@@ -31,17 +39,26 @@ pub(super) struct ExplainArgs {
     place: Place,
 }
 
-/// The whole answer.
-#[derive(Serialize)]
-struct Explanation {
+/// The whole answer about one address.
+#[derive(Debug, Serialize)]
+pub(super) struct Explanation {
     /// Whether the packet gets out in the end.
     passes: bool,
     /// Why, in one sentence.
     because: String,
+    /// What speaks for that, one sentence each.
+    proof: Vec<String>,
+    /// What to do about it, the likeliest first.
+    advice: Vec<String>,
     /// What the daemon says.
     daemon: Explained,
-    /// What the kernel's sets say; nothing where they are not of the daemon's network namespace.
+    /// What the kernel's sets say; nothing where they cannot be asked from here.
     kernel: Option<Tested>,
+    /// Why they cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel_not_asked: Option<String>,
+    /// Entries of lists with the domain that decides, where one does.
+    entries: Vec<Found>,
 }
 
 pub(super) fn run(args: &ExplainArgs) -> Result<Answer> {
@@ -51,232 +68,121 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Answer> {
         bail!(
             "no synhold runs on {}: `synhold sets test {}` asks the kernel's sets and the lists without one",
             state_dir.display(),
-            args.address
+            args.destination
         );
     };
-    let question = Question::Explain { address: args.address, container: args.container.clone() };
-    let daemon: Explained = asker.ask(&question)?;
-    let kernel = match is_here(&daemon) {
-        true => Some(inspect::test(&books, args.address, daemon.source)?),
-        false => None,
+    let container = args.container.as_deref();
+    let Ok(address) = args.destination.parse::<IpAddr>() else {
+        let name = Name::new(&args.destination)
+            .with_context(|| format!("{:?} is neither an address nor a name", args.destination))?;
+        return name::run(&mut asker, &books, &name, container, place.json);
     };
-    let (passes, because) = verdict(&daemon, kernel.as_ref());
-    let explanation = Explanation { passes, because, daemon, kernel };
+    let explanation = explain(&mut asker, &books, address, container)??;
     if place.json {
         say_json(&explanation)?;
     } else {
         say(&tell(&explanation, clock::wall()))?;
     }
-    Ok(if passes { Answer::Fine } else { Answer::No })
+    Ok(if explanation.passes { Answer::Fine } else { Answer::No })
 }
 
-/// Whether the kernel we ask is the one that the daemon's rules are in.
-fn is_here(explained: &Explained) -> bool {
+/// Asks daemon, kernel and lists about one address. What the daemon cannot answer is kept apart.
+///
+/// # Errors
+/// In one line, if it does not answer at all.
+pub(super) fn explain(
+    asker: &mut Asker,
+    books: &Books,
+    address: IpAddr,
+    container: Option<&str>,
+) -> Result<Result<Explanation, Fault>> {
+    let container = container.map(str::to_owned);
+    let daemon: Explained = match asker.try_ask(&Question::Explain { address, container })? {
+        Ok(daemon) => daemon,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let (kernel, kernel_not_asked) = match ask_kernel(books, &daemon) {
+        Ok(tested) => (Some(tested), None),
+        Err(why) => (None, Some(why)),
+    };
+    let entries = domain(&daemon).map(|domain| entries(books, domain)).unwrap_or_default();
+    let (passes, because) = verdict::verdict(&daemon, kernel.as_ref());
+    let proof = proof::proof(&daemon, clock::wall());
+    let mut explanation = Explanation {
+        passes,
+        because,
+        proof,
+        advice: Vec::new(),
+        daemon,
+        kernel,
+        kernel_not_asked,
+        entries,
+    };
+    explanation.advice = advice::advice(&explanation);
+    Ok(Ok(explanation))
+}
+
+/// The sets of the daemon's kernel; or why they cannot be asked.
+fn ask_kernel(books: &Books, daemon: &Explained) -> Result<Tested, String> {
     let ours = std::fs::metadata("/proc/thread-self/ns/net").map(|ours| ours.ino());
-    ours.is_ok_and(|ours| ours == explained.daemon.netns)
-}
-
-/// The kernel's sets come first; what they let go is the daemon's.
-fn verdict(daemon: &Explained, kernel: Option<&Tested>) -> (bool, String) {
-    let by_sets = kernel
-        .filter(|tested| !tested.rules.is_active() || tested.steps.iter().any(|step| step.decides));
-    let (refused, because) = match by_sets {
-        Some(tested) => (tested.verdict == Sets::Refused, tested.because.clone()),
-        None => (daemon.verdict == Verdict::Drop, by_daemon(daemon)),
-    };
-    // A quarantined container is refused everything, in a dry run of its own too.
-    match daemon.mode {
-        Mode::DryRun if refused && !because.ends_with("passes all the same") => {
-            (true, format!("{because}; it is a dry run, so it passes all the same"))
-        }
-        Mode::DryRun => (true, because),
-        // Lists are enforced all the same.
-        Mode::Learn if refused => {
-            (true, format!("{because}; synhold is still learning, so it passes"))
-        }
-        Mode::Enforce | Mode::Learn => (!refused, because),
-    }
-}
-
-fn by_daemon(daemon: &Explained) -> String {
-    let address = daemon.address;
-    let domain = daemon.domain.as_ref().map(|domain| format!(", by the domain {domain}"));
-    let domain = domain.unwrap_or_default();
-    let held = match daemon.held_ms {
-        0 => String::new(),
-        ms => format!("held for {ms} ms, and if no record comes, "),
-    };
-    let word = daemon.reason.as_str();
-    let why = match daemon.reason {
-        Reason::Resolved | Reason::ResolvedAfterHold => match daemon.names.first() {
-            Some(named) => format!("DNS named {address}: {}", named.name),
-            None => format!("DNS named {address}"),
-        },
-        Reason::Allowlisted => format!("it is allowed{domain}"),
-        Reason::Exempt => "the container's mode is off".to_owned(),
-        Reason::Blocklisted if daemon.quarantined => "the container is in quarantine".to_owned(),
-        Reason::Blocklisted => format!("the lists block it{domain}"),
-        Reason::NeverResolved => format!("no DNS answer ever named {address}"),
-        Reason::Stale => format!("the last DNS answer that named {address} is too old"),
-        Reason::OutOfScope if daemon.grade == Grade::Static => {
-            "only a hosts file or the resolver's configuration names it".to_owned()
-        }
-        Reason::OutOfScope => "only others asked for it, and its scope is `container`".to_owned(),
-        Reason::Established => "it had a flow there when synhold started here first".to_owned(),
-        Reason::Unhealthy => {
-            let named = match daemon.grade {
-                Grade::Stale => format!("the last DNS answer that named {address} is too old"),
-                Grade::Other => "only others asked for it".to_owned(),
-                Grade::Own | Grade::Static | Grade::Never => {
-                    format!("no DNS answer named {address}")
-                }
-            };
-            format!("{named}, but {}", daemon.evidence.why.join("; "))
-        }
-        Reason::HoldBudget | Reason::Malformed | Reason::Shutdown => String::new(),
-    };
-    match daemon.verdict {
-        Verdict::Accept => format!("accepted ({word}): {why}"),
-        Verdict::Drop => format!("{held}refused ({word}): {why}"),
-    }
-}
-
-fn tell(explanation: &Explanation, now: Wall) -> String {
-    let Explanation { because, daemon, kernel, .. } = explanation;
-    let mut lines = vec![because.clone(), String::new()];
-    lines.extend(steps(daemon, kernel.as_ref(), now));
-    lines.push(String::new());
-    lines.extend(who(daemon));
-    lines.push(policy(&daemon.policy));
-    if let Some(container) = &daemon.container {
-        lines
-            .extend(container.gaps.iter().map(|gap| format!("not covered: {}", words::plain(gap))));
-    }
-    lines.extend(daemon.policy.faults.iter().map(|fault| words::plain(fault)));
-    lines.extend(kernel.iter().flat_map(|tested| &tested.notes).cloned());
-    if kernel.is_none() {
-        lines.push(format!(
-            "the daemon is in another network namespace, so its sets were not asked: try `nsenter -t {} -n`",
-            daemon.daemon.pid
+    if !ours.is_ok_and(|ours| ours == daemon.daemon.netns) {
+        let pid = daemon.daemon.pid;
+        return Err(format!(
+            "the daemon is in another network namespace, so its sets were not asked: try `nsenter -t {pid} -n`"
         ));
     }
-    lines.join("\n")
+    inspect::test(books, daemon.address, daemon.source)
+        .map_err(|error| format!("the kernel's sets were not asked: {error:#}; that takes root"))
 }
 
-/// Every question in the order of the rules; a mark at the one that decides.
-fn steps(daemon: &Explained, kernel: Option<&Tested>, now: Wall) -> Vec<String> {
-    let columns = [
-        ("", Align::Left),
-        ("STEP", Align::Left),
-        ("ASKED FOR", Align::Left),
-        ("ANSWER", Align::Cut),
-    ];
-    let mut table = Table::new(&columns);
-    let mut row = |decides: bool, step: &str, asked: &str, answer: String| {
-        let mark = if decides { ">" } else { "" };
-        table.row(vec![mark.to_owned(), step.to_owned(), asked.to_owned(), answer]);
-    };
-    let asked: &[Step] = kernel.map_or(&[], |tested| &tested.steps);
-    let by_sets = asked.iter().any(|step| step.decides);
-    let reason = |reasons: &[Reason]| !by_sets && reasons.contains(&daemon.reason);
-    let source = daemon.source.map_or_else(words::dash, |source| source.to_string());
-    let address = daemon.address.to_string();
-    let is_before_mode =
-        |step: &&Step| step.set.starts_with("containers") || step.set.starts_with("quarantine");
-    let sets = |step: &Step| step.element.as_ref().map_or("no".to_owned(), |e| yes(step, e));
-    for step in asked.iter().filter(is_before_mode) {
-        row(step.decides, &step.set, &step.asked, sets(step));
-    }
-    if kernel.is_none() {
-        let quarantined = if daemon.quarantined { "yes" } else { "no" };
-        row(daemon.quarantined, "quarantine", &source, quarantined.to_owned());
-    }
-    row(reason(&[Reason::Exempt]), "mode", &source, setting(&daemon.policy, "mode"));
-    for step in asked.iter().filter(|step| !is_before_mode(step)) {
-        row(step.decides, &step.set, &step.asked, sets(step));
-    }
-    let listed = match (&daemon.domain, daemon.reason) {
-        (Some(domain), Reason::Allowlisted) => format!("allow: the domain {domain}"),
-        (Some(domain), Reason::Blocklisted) => format!("block: the domain {domain}"),
-        (None, Reason::Allowlisted) => "allow".to_owned(),
-        (None, Reason::Blocklisted) => "block".to_owned(),
-        _ => "no".to_owned(),
-    };
-    row(reason(&[Reason::Allowlisted, Reason::Blocklisted]), "lists", &address, listed);
-    if daemon.denied && kernel.is_none() {
-        row(false, "denied", &address, "yes, refused a moment ago".to_owned());
-    }
-    let dns = [
-        Reason::Resolved,
-        Reason::NeverResolved,
-        Reason::Stale,
-        Reason::OutOfScope,
-        Reason::Established,
-        Reason::Unhealthy,
-    ];
-    row(reason(&dns), "DNS", &address, dns_says(daemon, now));
-    table.lines()
-}
-
-fn dns_says(daemon: &Explained, now: Wall) -> String {
-    let says = match daemon.grade {
-        Grade::Own => "asked by this container",
-        Grade::Other => "asked by somebody",
-        Grade::Static => "by a hosts file or the resolver's configuration",
-        Grade::Stale => "asked, but too long ago",
-        Grade::Never => return "never named".to_owned(),
-    };
-    let names: Vec<String> =
-        daemon.names.iter().take(NAMES_SHOWN).map(|named| name(named, now)).collect();
-    let more = match daemon.names.len().saturating_sub(NAMES_SHOWN) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("{says}: {}{more}", names.join(", "))
-}
-
-/// `shop.example (web, 3 min ago)`
-fn name(named: &Named, now: Wall) -> String {
-    let asker = named.container.clone().map(|name| words::plain(&name));
-    let asker = asker.or_else(|| named.asker.map(|asker| asker.to_string()));
-    let asker = asker.map_or_else(String::new, |asker| format!("{asker}, "));
-    format!("{} ({asker}{})", named.name, words::ago(named.last, now))
-}
-
-fn who(daemon: &Explained) -> Option<String> {
-    let source = daemon.source?;
-    Some(match &daemon.container {
-        Some(Container { name, id, image, networks, .. }) => format!(
-            "from {source}: container {} ({}, image {}) in {}",
-            words::plain(name),
-            id.get(..12).unwrap_or(id),
-            words::plain(image),
-            words::plain(&networks.join(", "))
-        ),
-        None => format!("from {source}: no container is known to have it"),
+/// The domain of a list that decides, if one does.
+fn domain(daemon: &Explained) -> Option<&Name> {
+    daemon.steps.iter().find_map(|step| match &step.finding {
+        Finding::Allow { by: Some(Basis::Domain(domain)) }
+        | Finding::Block { by: Some(Basis::Domain(domain)) } => Some(domain),
+        _ => None,
     })
 }
 
-fn policy(policy: &Policy) -> String {
-    let keys = ["mode", "scope", "hold-ms", "refuse", "allow"];
-    let shown = keys.into_iter().filter(|key| *key != "allow" || !policy.allow.is_empty());
-    let parts: Vec<String> = shown.map(|key| format!("{key} {}", setting(policy, key))).collect();
-    format!("policy: {}", parts.join("; "))
+/// Where exactly a domain is listed.
+fn entries(books: &Books, domain: &Name) -> Vec<Found> {
+    let found = books.find(&[Query::Name(domain.clone())]).found;
+    let is =
+        |found: &Found| matches!(found.entry.parse(), Ok(Entry::Domain(name)) if name == *domain);
+    found.into_iter().filter(is).collect()
 }
 
-/// What holds, and where it comes from if it is not the host's setting.
-fn setting(policy: &Policy, key: &str) -> String {
-    let value = match key {
-        "mode" => policy.mode.as_str().to_owned(),
-        "scope" => format!("{:?}", policy.scope).to_lowercase(),
-        "hold-ms" => policy.hold_ms.to_string(),
-        "refuse" => policy.refuse.as_str().to_owned(),
-        _ => policy.allow.join(", "),
-    };
-    match policy.origins.get(key) {
-        Some(origin) => format!("{value} ({})", words::plain(origin)),
-        None => value,
+/// As people read it.
+pub(super) fn tell(explanation: &Explanation, now: Wall) -> String {
+    let Explanation { daemon, kernel, .. } = explanation;
+    let word = if explanation.passes { "PASSES" } else { "REFUSED" };
+    let because = &explanation.because;
+    // Twice the same word says no more.
+    let because = ["refused: ", "accepted: "].iter().find_map(|word| because.strip_prefix(word));
+    let because = because.unwrap_or(&explanation.because);
+    let mut lines = vec![format!("{word}: {}", words::plain(because))];
+    lines.extend(steps::who(daemon));
+    lines.push(steps::policy(&daemon.policy));
+    if let Some(kernel) = kernel {
+        lines.push(String::new());
+        lines.extend(steps::kernel(kernel));
     }
+    let decided =
+        |tested: &Tested| !tested.rules.is_active() || tested.steps.iter().any(|step| step.decides);
+    let reached = !kernel.as_ref().is_some_and(decided);
+    lines.push(String::new());
+    lines.extend(steps::engine(daemon, &explanation.entries, reached, now));
+    let notes = kernel.iter().flat_map(|tested| &tested.notes);
+    let notes = notes.chain(&explanation.kernel_not_asked);
+    let proof: Vec<&String> = explanation.proof.iter().chain(notes).collect();
+    for (title, all) in [("Why:", proof), ("What to do:", explanation.advice.iter().collect())] {
+        if !all.is_empty() {
+            lines.push(String::new());
+            lines.push(title.to_owned());
+            lines.extend(all.iter().flat_map(|one| words::point(one, WIDTH)));
+        }
+    }
+    lines.join("\n")
 }
 
 #[cfg(test)]

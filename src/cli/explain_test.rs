@@ -1,7 +1,8 @@
 //! How an explanation reads.
 
+use super::verdict::verdict;
 use super::*;
-use crate::daemon::inspect::RulesState;
+use crate::daemon::inspect::{RulesState, Step, Verdict as Sets};
 use serde_json::json;
 
 fn explained(verdict: &str, reason: &str, mode: &str) -> Explained {
@@ -12,6 +13,13 @@ fn explained(verdict: &str, reason: &str, mode: &str) -> Explained {
         "policy": {"mode": "enforce", "scope": "global", "hold_ms": 500, "refuse": "reset", "allow": [],
             "origins": {"mode": "[[container]] number 2"}, "faults": []},
         "quarantined": false, "verdict": verdict, "reason": reason, "held_ms": 500, "mode": mode,
+        "steps": [{"step": "mode", "mode": "enforce"}, {"step": "quarantine", "confined": false},
+            {"step": "allow", "by": null}, {"step": "block", "by": null},
+            {"step": "evidence", "grade": "never", "enough": null, "scope": "global", "stale": "accept",
+                "fixed": "accept", "max_age_s": null},
+            {"step": "established", "had": false}, {"step": "hold", "ms": 500},
+            {"step": "absence", "proves": true, "why": [], "then": "refuse", "ends": [verdict, reason]}],
+        "clients": [{"address": "172.17.0.2", "asks": false}],
         "domain": null, "denied": false, "grade": "never", "names": [],
         "evidence": {"healthy": true, "records": 5, "lag_us": 0, "lines": 9, "skipped": 0, "lost": 0,
             "last_line_ms": 4000}
@@ -72,16 +80,114 @@ fn a_dry_run_lets_everything_pass_and_says_what_would_be() {
     assert!(because.ends_with("it is a dry run, so it passes all the same"), "{because}");
 }
 
+fn explanation(daemon: Explained) -> Explanation {
+    let (passes, because) = verdict(&daemon, None);
+    let proof = proof::proof(&daemon, Wall(1_000_000));
+    let kernel_not_asked = Some("try `nsenter -t 7 -n`".to_owned());
+    let (advice, entries, kernel) = Default::default();
+    let mut explanation =
+        Explanation { passes, because, proof, advice, daemon, kernel, kernel_not_asked, entries };
+    explanation.advice = advice::advice(&explanation);
+    explanation
+}
+
 #[test]
-fn every_setting_says_where_it_comes_from() {
-    let daemon = explained("drop", "never-resolved", "enforce");
-    let text =
-        tell(&Explanation { passes: false, because: String::new(), daemon, kernel: None }, Wall(0));
+fn every_setting_says_where_it_comes_from_and_the_step_that_decides_is_marked() {
+    let text = tell(&explanation(explained("drop", "never-resolved", "enforce")), Wall(0));
+    assert!(text.starts_with("REFUSED: held for 500 ms"), "{text}");
     assert!(
         text.contains("mode enforce ([[container]] number 2); scope global; hold-ms 500"),
         "{text}"
     );
-    assert!(text.lines().any(|line| line.starts_with(">") && line.contains("DNS")), "{text}");
+    let marked: Vec<&str> = text.lines().filter(|line| line.starts_with('>')).collect();
+    assert!(marked.len() == 1 && marked[0].contains("evidence"), "{text}");
     assert!(text.contains("no container is known to have it"), "{text}");
     assert!(text.contains("nsenter -t 7 -n"), "{text}");
+}
+
+#[test]
+fn what_never_resolved_lists_what_was_looked_for_and_the_ways_out() {
+    let said = explanation(explained("drop", "never-resolved", "enforce"));
+    let proof = said.proof.join("\n");
+    assert!(proof.contains("looked for: an A or AAAA answer with 203.0.113.9"), "{proof}");
+    assert!(proof.contains("nothing at all is known that 172.17.0.2 ever asked for"), "{proof}");
+    let advice = said.advice.join("\n");
+    for part in
+        ["use the resolver whose log is read", "`synhold allow 203.0.113.9`", "[[container]]"]
+    {
+        assert!(advice.contains(part), "{part}: {advice}");
+    }
+}
+
+/// Each reason is told with its proof, and what helps against it.
+#[test]
+fn every_reason_has_its_proof_and_its_advice() {
+    type Change = fn(&mut serde_json::Value);
+    let all: [(&str, Change, &str, &str); 6] = [
+        (
+            "stale",
+            |v| {
+                v["grade"] = json!("stale");
+                v["steps"][4]["grade"] = json!("stale");
+                v["steps"][4]["max_age_s"] = json!(3600);
+            },
+            "evidence counts for 60 min",
+            "--evidence-max-age",
+        ),
+        (
+            "out-of-scope",
+            |v| {
+                v["grade"] = json!("other");
+                v["steps"][4]["grade"] = json!("other");
+                v["steps"][4]["scope"] = json!("container");
+            },
+            "what others asked for does not count",
+            "scope = \"global\"",
+        ),
+        (
+            "unhealthy",
+            |v| {
+                v["evidence"]["healthy"] = json!(false);
+                v["evidence"]["why"] = json!(["file:/log down"]);
+            },
+            "nobody is accused: file:/log down",
+            "`synhold status`",
+        ),
+        (
+            "never-resolved",
+            |v| {
+                v["rejected"] = json!([{"at": "1970-01-01T00:00:00.500000Z", "name": "a.example",
+                "address": "203.0.113.9", "container": null, "message": "a.example answers with an own address"}]);
+            },
+            "a.example answers with an own address (500 ms ago): a rebinding",
+            "--local-domain",
+        ),
+        (
+            "never-resolved",
+            |v| v["marks"] = json!(["new-name"]),
+            "suspicious (new-name)",
+            "`synhold allow",
+        ),
+        (
+            "blocklisted",
+            |v| v["quarantined"] = json!(true),
+            "",
+            "`synhold unblock --container 172.17.0.2`",
+        ),
+    ];
+    for (reason, change, proof, advice) in all {
+        let mut daemon = serde_json::to_value(explained("drop", reason, "enforce")).unwrap();
+        change(&mut daemon);
+        let said = explanation(serde_json::from_value(daemon).unwrap());
+        assert!(said.proof.join("\n").contains(proof), "{reason}: {:?}", said.proof);
+        assert!(said.advice.join("\n").contains(advice), "{reason}: {:?}", said.advice);
+    }
+}
+
+#[test]
+fn what_strangers_say_does_not_reach_the_terminal_as_it_is() {
+    let mut daemon = explained("drop", "unhealthy", "enforce");
+    daemon.evidence.healthy = false;
+    daemon.evidence.why = vec!["\u{1b}[2J".to_owned()];
+    assert!(!tell(&explanation(daemon), Wall(0)).contains('\u{1b}'));
 }

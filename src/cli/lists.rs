@@ -15,7 +15,7 @@ use crate::lists::{Entry, Found, Kind, show_time};
 const OTHERS_SHOWN: usize = 3;
 
 /// Where the lists are, and how the answer is written; the same for all commands about lists.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(super) struct Place {
     /// Answer as JSON
     #[arg(long, global = true)]
@@ -156,13 +156,31 @@ fn edit(
     if place.json {
         say_json(&edited)?;
     } else {
-        let mut lines: Vec<String> =
-            edited.entries.iter().flat_map(|entry| tell(action, entry)).collect();
-        lines.extend_from_slice(about);
-        lines.extend(edited.daemon.map(|daemon| tell_daemon(daemon, &state_dir.display())));
-        say(&lines.join("\n"))?;
+        say(&told(&edited, about, &state_dir.display()).join("\n"))?;
     }
     Ok(if is_no(&edited) { Answer::No } else { Answer::Fine })
+}
+
+/// Does one thing about one entry for good, with a note, and returns what there is to tell.
+pub(super) fn edit_one(
+    place: &Place,
+    action: Action,
+    entry: Entry,
+    note: &str,
+    about: &[String],
+) -> Result<Vec<String>> {
+    let (books, state_dir) = place.books()?;
+    let note = Some(note.to_owned());
+    let request = Request { action, entries: vec![entry], until: None, note, force: false };
+    let edited = edit::edit(&books, &request)?;
+    Ok(told(&edited, about, &state_dir.display()))
+}
+
+fn told(edited: &Edited, about: &[String], state_dir: &impl std::fmt::Display) -> Vec<String> {
+    let entries = edited.entries.iter().flat_map(|entry| tell(edited.action, entry));
+    let mut lines: Vec<String> = entries.chain(about.iter().cloned()).collect();
+    lines.extend(edited.daemon.map(|daemon| tell_daemon(daemon, state_dir)));
+    lines
 }
 
 /// Something was to be removed that was not there.

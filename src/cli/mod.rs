@@ -13,6 +13,7 @@ mod run;
 mod sets;
 mod status;
 mod table;
+mod top;
 mod words;
 
 use std::io::Write;
@@ -63,7 +64,9 @@ enum Command {
     Status(status::StatusArgs),
     /// Show what happened lately, and follow what happens; exit 1 if no daemon runs
     Events(events::EventsArgs),
-    /// Tell what would become of a first packet to an address and why; exit 1 if it would be refused in the end
+    /// Watch all that live in the terminal; explain, allow and block what is selected
+    Top(top::TopArgs),
+    /// Tell what would become of a first packet to an address or a name, why, and what to do about it; exit 1 if it would be refused in the end
     Explain(explain::ExplainArgs),
     /// Look up, carry elsewhere, merge and forget what is known from DNS
     Registry(registry::RegistryArgs),
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Rules { action, config } => rules::run(&action, config.as_deref()),
         Command::Status(args) => status::run(&args),
         Command::Events(args) => events::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Registry(args) => registry::run(&args),
         Command::Replay(args) => replay::run(&args),

@@ -1,4 +1,4 @@
-//! Red for what is wrong, where somebody looks at a terminal and has not asked for none.
+//! Red for what is wrong, green for what is right, where somebody looks at a terminal and has not asked for none.
 
 use std::io::IsTerminal as _;
 
@@ -16,6 +16,16 @@ impl Paint {
     /// Text that is not to be overlooked.
     pub fn bad(self, text: &str) -> String {
         if self.0 { format!("\u{1b}[1;31m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+
+    /// Text that says that all is well.
+    pub fn good(self, text: &str) -> String {
+        if self.0 { format!("\u{1b}[1;32m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+
+    /// Whether there are colours at all.
+    pub fn has_colours(self) -> bool {
+        self.0
     }
 
     /// With or without colours, whatever standard output is.

@@ -1,4 +1,8 @@
-//! `synhold status`: the daemon, its evidence and every container on one screen.
+//! `synhold status`: whether it works and how one knows, its evidence and every container on one screen.
+
+mod figures;
+mod headline;
+mod refusals;
 
 use anyhow::Result;
 use clap::Args;
@@ -7,7 +11,9 @@ use super::lists::Place;
 use super::paint::Paint;
 use super::table::{Align, Table};
 use super::{Answer, say, say_json, words};
-use crate::control::{Container, Docker, DockerState, LearningState, Question, Refusal, Status};
+use crate::control::{
+    CanaryState, Container, Docker, DockerState, Question, Refusal, RegistryState, Status,
+};
 use crate::daemon::clock;
 use crate::daemon::control::Asker;
 use crate::engine::{Mode, Wall};
@@ -41,59 +47,78 @@ pub(super) fn run(args: &StatusArgs) -> Result<Answer> {
     Ok(Answer::Fine)
 }
 
+pub(super) use figures::per;
+pub(super) use headline::headline;
+pub(super) use refusals::{names, reason, to, who};
+
 fn tell(status: &Status, now: Wall, paint: Paint) -> String {
-    let mut lines = vec![daemon(status, now), evidence(status, paint), docker(&status.docker, now)];
-    lines.extend(status.disk.as_ref().map(|why| {
-        let why = words::plain(why);
-        paint.bad(&format!("REGISTRY NOT ON DISK: {why}"))
+    let mut lines = headline::lines(status, now, paint);
+    lines.push(String::new());
+    lines.push(daemon(status, now));
+    lines.extend(canary(status, paint));
+    lines.extend(status.drift.as_ref().map(|news| {
+        format!("Rules: {} ({})", words::plain(&news.message), words::ago(news.at, now))
     }));
+    lines.extend(figures::queues(&status.queues));
+    lines.push(evidence(status, paint));
+    lines.push(docker(&status.docker, now, paint));
+    lines.push(registry(status, paint));
+    lines.extend(figures::rates(status));
     lines.push(totals(status));
-    if !status.sources.is_empty() {
+    lines.extend(figures::times(status));
+    let parts = [
+        sources(status, paint),
+        containers(&status.containers, now, paint),
+        refusals::refusals(status, now),
+        refusals::lists(&status.lists, now),
+        gaps(status),
+    ];
+    for part in parts.into_iter().filter(|part| !part.is_empty()) {
         lines.push(String::new());
-        lines.extend(sources(status, paint));
-    }
-    if !status.containers.is_empty() {
-        lines.push(String::new());
-        lines.extend(containers(&status.containers, now));
-    }
-    let gaps = gaps(status);
-    if !gaps.is_empty() {
-        lines.push(String::new());
-        lines.extend(gaps);
+        lines.extend(part);
     }
     lines.join("\n")
 }
 
+/// `synhold 0.1.0 runs enforcing, process 26257 for 3 h, fail closed; state in /var/lib/synhold`
 fn daemon(status: &Status, now: Wall) -> String {
     let daemon = &status.daemon;
     let mode = match status.mode {
-        Mode::Enforce => "enforcing".to_owned(),
-        Mode::DryRun => "in a dry run".to_owned(),
-        Mode::Learn => status.learning.as_ref().map_or_else(|| "learning".to_owned(), learning),
+        Mode::Enforce => "enforcing",
+        Mode::DryRun => "in a dry run",
+        Mode::Learn => "learning",
     };
-    let rules = match status.rules.as_deref() {
-        Some("absent") => "NO RULES IN THE KERNEL".to_owned(),
-        Some("dormant") => "ITS RULES ARE DORMANT".to_owned(),
-        Some("enforcing" | "dry-run") => "rules in the kernel".to_owned(),
-        _ => "the kernel does not tell its rules".to_owned(),
-    };
+    let kept = if daemon.memory_only { "nothing is written to" } else { "state in" };
     format!(
-        "synhold {} runs {mode}, process {} for {}, fail {}; {rules}",
+        "synhold {} runs {mode}, process {} for {}, fail {}; {kept} {}",
         daemon.version,
         daemon.pid,
         words::span(now.0.saturating_sub(daemon.since.0) / 1000),
-        status.posture
+        status.posture,
+        daemon.state_dir.display()
     )
 }
 
-/// `learning for another 23 h (enforcing would have refused 12 first packets so far)`
-fn learning(learning: &LearningState) -> String {
-    let left = learning.until.0.saturating_sub(clock::wall().0) / 1000;
-    let refused = learning.refused;
-    format!(
-        "learning for another {} (enforcing would have refused {refused} first packets so far)",
-        words::span(left)
-    )
+fn canary(status: &Status, paint: Paint) -> Option<String> {
+    let text = format!("Canary: {}", words::plain(&status.canary.message));
+    match status.canary.state {
+        _ if status.canary.message.is_empty() => None,
+        CanaryState::Failing => Some(paint.bad(&text)),
+        CanaryState::Off | CanaryState::Waiting | CanaryState::Passing => Some(text),
+    }
+}
+
+fn registry(status: &Status, paint: Paint) -> String {
+    let RegistryState { addresses, limit, full } = &status.registry;
+    let text = format!("Registry: {addresses} addresses of at most {limit}");
+    match (&status.disk, full) {
+        (Some(why), _) => {
+            let why = words::plain(why);
+            paint.bad(&format!("{text}; REGISTRY NOT ON DISK: {why}"))
+        }
+        (None, true) => paint.bad(&format!("{text}; IT IS FULL")),
+        (None, false) => text,
+    }
 }
 
 fn evidence(status: &Status, paint: Paint) -> String {
@@ -109,14 +134,14 @@ fn evidence(status: &Status, paint: Paint) -> String {
         || "none read yet".to_owned(),
         |ms| format!("the last one {} ago", words::span(ms)),
     );
-    format!(
-        "DNS evidence: {state}; {} addresses known, {} lines read, {last}",
-        evidence.records, evidence.lines
-    )
+    format!("DNS evidence: {state}; {} lines read, {last}", evidence.lines)
 }
 
 /// One line a source, and how long a packet waits for the slowest.
 fn sources(status: &Status, paint: Paint) -> Vec<String> {
+    if status.sources.is_empty() {
+        return Vec::new();
+    }
     let mut table = Table::new(&[
         ("DNS SOURCE", Align::Cut),
         ("STATE", Align::Left),
@@ -158,7 +183,7 @@ fn sources(status: &Status, paint: Paint) -> Vec<String> {
     lines
 }
 
-fn docker(docker: &Docker, now: Wall) -> String {
+fn docker(docker: &Docker, now: Wall, paint: Paint) -> String {
     match docker.state {
         DockerState::Off => "Docker: not asked; containers have no names".to_owned(),
         DockerState::Unheard => "Docker: not heard yet".to_owned(),
@@ -171,7 +196,7 @@ fn docker(docker: &Docker, now: Wall) -> String {
         }
         DockerState::Down => {
             let since = words::ago(docker.since, now);
-            format!("Docker: DOWN since {since}: {}", words::plain(&docker.what))
+            paint.bad(&format!("Docker: DOWN since {since}: {}", words::plain(&docker.what)))
         }
     }
 }
@@ -195,7 +220,10 @@ fn totals(status: &Status) -> String {
     text
 }
 
-fn containers(containers: &[Container], now: Wall) -> Vec<String> {
+fn containers(containers: &[Container], now: Wall, paint: Paint) -> Vec<String> {
+    if containers.is_empty() {
+        return Vec::new();
+    }
     let mut table = Table::new(&[
         ("CONTAINER", Align::Cut),
         ("MODE", Align::Left),
@@ -220,7 +248,13 @@ fn containers(containers: &[Container], now: Wall) -> Vec<String> {
         cells.push(last.map_or_else(words::dash, |last| refusal(last, now)));
         table.row(cells);
     }
-    table.lines()
+    let mut lines = table.lines();
+    for (line, container) in lines.iter_mut().skip(1).zip(containers) {
+        if container.quarantined {
+            *line = paint.bad(line);
+        }
+    }
+    lines
 }
 
 /// `3 s ago never-resolved 203.0.113.9 tcp/443`

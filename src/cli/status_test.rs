@@ -36,8 +36,11 @@ fn status(containers: &serde_json::Value) -> Status {
 
 #[test]
 fn what_is_wrong_is_loud_and_nothing_of_strangers_reaches_the_terminal() {
-    let text = tell(&status(&json!([])), Wall(10_000_000), Paint::always(false));
-    assert!(text.contains("NO RULES IN THE KERNEL"), "{text}");
+    let mut status = status(&json!([]));
+    status.faults = vec!["file:/log is\u{1b}[2J down".to_owned(); 20];
+    let text = tell(&status, Wall(10_000_000), Paint::always(false));
+    assert!(text.starts_with("NOT ENFORCING: NO RULES IN THE KERNEL"), "{text}");
+    assert!(text.contains("  ! file:/log is [2J down\n") && text.contains("and 12 more"), "{text}");
     assert!(text.contains("NOT HEALTHY: file:/log down"), "{text}");
     assert!(text.contains("Docker: DOWN since 9 s ago: no [2J socket"), "{text}");
     assert!(
@@ -103,4 +106,66 @@ fn a_source_that_is_not_to_be_trusted_is_red_where_there_are_colours() {
     assert_eq!(["file:/log", "journal:dnsmasq", "docker:dns"].map(red), [false, true, true]);
     assert!(painted.contains("\u{1b}[1;31mNOT HEALTHY"), "{painted}");
     assert_eq!(painted.replace("\u{1b}[1;31m", "").replace("\u{1b}[0m", ""), plain);
+}
+
+/// A host with some of everything, as a person would see it.
+#[test]
+fn a_normal_host_fits_a_screen_and_every_part_is_there() {
+    let refused = |second: u64, n: u64| {
+        json!({"first": "1970-01-01T00:00:01.000000Z", "last": format!("1970-01-01T00:00:{second:02}.000000Z"),
+            "count": n, "container": format!("web-{n}"), "src": "172.17.0.2", "dst": format!("203.0.113.{n}"),
+            "port": 443, "proto": "tcp", "reason": "never-resolved", "names": [], "enforced": n != 3})
+    };
+    let policy = json!({"mode": "enforce", "scope": "global", "hold_ms": 750, "refuse": "reset",
+        "allow": [], "origins": {}, "faults": []});
+    let web = |n: u64| {
+        json!({"name": format!("web-{n}"), "id": "ab", "image": "nginx", "policy": policy, "quarantined": n == 4,
+            "addresses": [format!("172.17.0.{n}")], "networks": ["bridge"], "gaps": [], "accepted": 10, "held": 2,
+            "refused": 1, "last_refusal": null})
+    };
+    let mut status = status(&(1..5).map(web).collect());
+    status.enforcing = true;
+    status.rules = Some("enforcing".to_owned());
+    status.evidence.healthy = true;
+    status.docker.state = DockerState::Up;
+    status.queues = serde_json::from_value(
+        json!([{"number": 0, "served": true, "waiting": 1, "dropped_full": 0,
+        "dropped_unread": 2}]),
+    )
+    .unwrap();
+    status.canary = serde_json::from_value(json!({"state": "passing", "message": "both ways",
+        "at": "1970-01-01T00:00:08.000000Z"}))
+    .unwrap();
+    status.rates.short =
+        crate::control::Rate { over_ms: 10_000, verdicts: 123, refused: 1, held: 5 };
+    status.rates.long =
+        crate::control::Rate { over_ms: 60_000, verdicts: 600, refused: 3, held: 5 };
+    status.latency = crate::control::Timing { count: 600, p50_us: Some(50), p99_us: Some(2500) };
+    status.hold = crate::control::Timing { count: 5, p50_us: Some(500_000), p99_us: None };
+    status.refusals =
+        (1..13).map(|n| serde_json::from_value(refused(n % 10, n)).unwrap()).collect();
+    status.lists = serde_json::from_value(json!([
+        {"name": "drop", "kind": "block", "feed": true, "entries": 1200, "bad": 0,
+            "fetched": "1970-01-01T00:00:01.000000Z"},
+        {"name": "late", "kind": "allow", "feed": true, "entries": 0, "bad": 0, "error": "the server answered 404"},
+        {"name": "auto", "kind": "block", "feed": false, "entries": 0, "bad": 0}]))
+    .unwrap();
+    let text = tell(&status, Wall(10_000_000), Paint::always(false));
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.len() <= 40, "{} lines\n{text}", lines.len());
+    assert!(lines.iter().all(|line| line.chars().count() <= 100), "{text}");
+    for part in [
+        "ENFORCING: rules in the kernel, queue served, canary passed 2 s ago, unchanged by others",
+        "Queues: 0 has 1 waiting, DROPPED 0 full and 2 unread",
+        "Last 10 s: 12 verdicts/s, 6 refused/min, 0.5 held/s",
+        "Last 60 s: 10 verdicts/s, 3 refused/min, 0 held/s",
+        "Verdicts took below 50 us (half of them), below 2.5 ms (99 %)",
+        "Held packets waited below 500 ms (half of them), longer than is measured (99 %)",
+        "203.0.113.3 tcp/443       3  (never-resolved)",
+        "and 2 more: `synhold top`",
+        "the server answered 404",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    assert!(!text.contains("auto "), "an empty list of our own\n{text}");
 }

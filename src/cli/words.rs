@@ -17,6 +17,22 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// A point of a list, in lines of so many columns as far as words allow; the lines after the first are set in.
+pub fn point(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec!["  -".to_owned()];
+    for word in plain(text).split_whitespace() {
+        let full = |line: &String| line.chars().count() + 1 + word.chars().count() > width;
+        if lines.last().is_none_or(full) {
+            lines.push("   ".to_owned());
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push(' ');
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
 /// Bytes, to three digits.
 pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
@@ -67,6 +83,13 @@ pub fn span(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_point_is_broken_between_words() {
+        assert_eq!(point("one two three", 13), ["  - one two", "    three"]);
+        assert_eq!(point("much-too-long", 5), ["  -", "    much-too-long"]);
+        assert_eq!(point("a\u{1b}[2J", 80), ["  - a [2J"]);
+    }
 
     #[test]
     fn numbers_are_short() {

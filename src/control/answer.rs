@@ -6,13 +6,18 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::glance::{
+    ListState, QueueState, Rates, Refused, RegistryState, Rejected, RulesNews, Timing,
+};
 use super::when;
 use crate::engine::event::Totals;
 use crate::engine::flow::Proto;
 use crate::engine::health::{Evidence, SourceState};
 use crate::engine::judge::{Mode, Scope};
+use crate::engine::mark::Mark;
+use crate::engine::trace::Traced;
 use crate::engine::wish::{Refusal as RefusedBy, Treatment};
-use crate::engine::{Grade, Name, Reason, Verdict, Wall};
+use crate::engine::{Grade, Kind, Name, Reason, Verdict, Wall};
 
 /// Who answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +42,13 @@ pub struct Daemon {
 pub struct Status {
     /// Who answers.
     pub daemon: Daemon,
+    /// True if what is to be refused is refused, as far as can be told: by its mode, the rules that the kernel has, the
+    /// queues that are served, and a packet of our own.
+    #[serde(default)]
+    pub enforcing: bool,
+    /// Everything that is wrong, the worst first; one sentence each.
+    #[serde(default)]
+    pub faults: Vec<String>,
     /// Whether refusals are carried out.
     pub mode: Mode,
     /// The learning period, while it lasts.
@@ -46,6 +58,24 @@ pub struct Status {
     pub posture: String,
     /// Whether the rules are in the kernel: `enforcing`, `dry-run`, `dormant` or `absent`; nothing if it does not say.
     pub rules: Option<String>,
+    /// What was last said about those rules: who changed them, and whether they were put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<RulesNews>,
+    /// What a packet of our own found.
+    #[serde(default)]
+    pub canary: Canary,
+    /// The kernel's queues that are ours.
+    #[serde(default)]
+    pub queues: Vec<QueueState>,
+    /// How much happens.
+    #[serde(default)]
+    pub rates: Rates,
+    /// How long verdicts took on packets that did not wait.
+    #[serde(default)]
+    pub latency: Timing,
+    /// How long held packets waited.
+    #[serde(default)]
+    pub hold: Timing,
     /// Whether the absence of a record proves anything.
     pub evidence: Evidence,
     /// How long a packet is held at this moment, in microseconds.
@@ -67,6 +97,18 @@ pub struct Status {
     pub containers: Vec<Container>,
     /// Containers that are not known because there are too many.
     pub left_out: u64,
+    /// Refusals of late by container and destination, the latest first.
+    #[serde(default)]
+    pub refusals: Vec<Refused>,
+    /// Refusals that came too fast to be among them.
+    #[serde(default)]
+    pub refusals_missed: u64,
+    /// Lists and feeds.
+    #[serde(default)]
+    pub lists: Vec<ListState>,
+    /// How much the registry has.
+    #[serde(default)]
+    pub registry: RegistryState,
 }
 
 /// The learning period.
@@ -230,6 +272,30 @@ pub struct Explained {
     pub names: Vec<Named>,
     /// Whether the absence of a record proves anything.
     pub evidence: Evidence,
+    /// What the engine asked, in its order; the last step says the verdict.
+    #[serde(default)]
+    pub steps: Vec<Traced>,
+    /// What is suspicious about the names.
+    #[serde(default)]
+    pub marks: Vec<Mark>,
+    /// The DNS sources, each by itself.
+    #[serde(default)]
+    pub sources: Vec<SourceState>,
+    /// The addresses whose look-ups are this container's own, and whether anything is known that they asked for.
+    #[serde(default)]
+    pub clients: Vec<Client>,
+    /// Answers with this address that were no evidence.
+    #[serde(default)]
+    pub rejected: Vec<Rejected>,
+}
+
+/// An address that may ask for names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// The address.
+    pub address: IpAddr,
+    /// It asked for something that is still known.
+    pub asks: bool,
 }
 
 /// A name of an address.
@@ -237,6 +303,12 @@ pub struct Explained {
 pub struct Named {
     /// The name.
     pub name: Name,
+    /// How it is known.
+    #[serde(default)]
+    pub kind: Option<Kind>,
+    /// CNAME targets between it and the address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<Name>,
     /// Who asked for it last, where the log said so.
     pub asker: Option<IpAddr>,
     /// The container that has the asker's address now.

@@ -16,6 +16,7 @@
 mod answer;
 mod client;
 mod connection;
+mod glance;
 mod listen;
 mod protocol;
 mod registry;
@@ -24,10 +25,13 @@ mod serve;
 mod when;
 
 pub use answer::{
-    Canary, CanaryState, Container, Containers, Daemon, Docker, DockerState, Explained,
+    Canary, CanaryState, Client, Container, Containers, Daemon, Docker, DockerState, Explained,
     LearningState, Named, Policy, Refusal, Status,
 };
 pub use client::{ClientError, Line};
+pub use glance::{
+    ListState, QueueState, Rate, Rates, Refused, RegistryState, Rejected, RulesNews, Timing,
+};
 pub use listen::{ListenError, Listener};
 pub use protocol::{
     ANSWER_BYTES_MAX, EventsAsked, Fault, FaultKind, QUESTION_BYTES_MAX, Question, VERSION, parse,

@@ -247,7 +247,7 @@ impl Library {
                 if news.is_new {
                     self.read_by(Instant::now());
                 } else {
-                    self.reporter.describe(&self.feeds.reports);
+                    self.reporter.describe(&self.feeds.reports, &self.shared);
                 }
             }
             Note::Stop => self.stop = true,

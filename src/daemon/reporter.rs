@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::clock;
 use super::feeds::FeedNews;
+use super::glance;
 use super::shared::Shared;
 use super::told::Told;
 use super::truth::Held;
@@ -65,11 +66,11 @@ impl Reporter {
         self.status.read = Some(began);
         self.status.in_force &= !news;
         self.status.lists = compiled.per_list.iter().map(plain).collect();
-        self.describe(feeds);
+        self.describe(feeds, shared);
     }
 
     /// What is known about the feeds beyond their content.
-    pub fn describe(&mut self, feeds: &[FeedReport]) {
+    pub fn describe(&mut self, feeds: &[FeedReport], shared: &Shared) {
         for feed in feeds {
             let Some(list) =
                 self.status.lists.iter_mut().find(|list| list.report.name == feed.name)
@@ -80,6 +81,7 @@ impl Reporter {
             (list.fetched, list.next_fetch) = (feed.fetched, Some(feed.next_fetch));
             list.last_error = feed.last_error.clone().or(list.report.error.clone());
         }
+        shared.desk.set_lists(glance::lists(&self.status.lists, feeds));
         self.write();
     }
 

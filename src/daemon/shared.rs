@@ -8,6 +8,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::alerts::Alerts;
 use super::clock;
 use super::denied::Denied;
+use super::desk::Desk;
 use super::learn::Learning;
 use super::library;
 use super::measures::Measures;
@@ -84,6 +85,8 @@ pub struct Shared {
     pub tally: Tally,
     /// Verdicts by reason, and their times.
     pub measures: Measures,
+    /// What an operator wants at a glance.
+    pub desk: Desk,
     /// What our own packet found last. See [`Shared::canary`].
     canary: Mutex<Canary>,
     /// Losses seen on the queue sockets.
@@ -193,6 +196,8 @@ impl Shared {
     ) -> Shared {
         let (told, alerts, tally, measures, canary, queue_stats) = Default::default();
         let phase = AtomicU8::new(Phase::Serve as u8);
+        let desk = Desk::default();
+        desk.listen(&events);
         Shared {
             engine,
             mailboxes,
@@ -211,6 +216,7 @@ impl Shared {
             alerts,
             tally,
             measures,
+            desk,
             canary,
             queue_stats,
             unanswered,

@@ -34,6 +34,7 @@ impl Watch {
     pub fn look(&mut self, shared: &Shared, queues: u16) {
         alerts::tell_waiting(shared);
         self.minute.look(shared, clock::mono());
+        shared.desk.tick(shared.totals(), clock::mono());
         let ours = shared.queue_num..=shared.queue_num.saturating_add(queues - 1);
         let now = match counters::read() {
             Ok(now) => now,

@@ -357,3 +357,7 @@ mod trust_tests;
 #[cfg(test)]
 #[path = "judge/evidence_test.rs"]
 mod evidence_tests;
+
+#[cfg(test)]
+#[path = "judge/trace_test.rs"]
+mod trace_tests;

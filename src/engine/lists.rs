@@ -10,6 +10,7 @@ use super::net::{Family, number};
 use super::ranges::RangeSet;
 use super::registry::{Naming, Registry};
 use super::time::Wall;
+use super::trace::{Basis, Finding, Trace, Untold};
 use super::verdict::{Reason, Verdict};
 
 /// All lists together. Allow always beats block.
@@ -99,21 +100,53 @@ impl Lists {
     /// `src` asked for itself decide, CNAME targets included; if it asked for none, all names have to be blocked, so
     /// that nobody is cut off from a shared address because a neighbour looked up a blocked name.
     pub fn judge(&self, who: &Party<'_>, dst: IpAddr, registry: &Registry) -> Option<Listed> {
+        self.judge_telling(who, dst, registry, &mut Untold)
+    }
+
+    /// The same, step by step.
+    pub(super) fn judge_telling(
+        &self,
+        who: &Party<'_>,
+        dst: IpAddr,
+        registry: &Registry,
+        trace: &mut impl Trace,
+    ) -> Option<Listed> {
+        const ALLOWED: Option<(Verdict, Reason)> = Some((Verdict::Accept, Reason::Allowlisted));
+        const BLOCKED: Option<(Verdict, Reason)> = Some((Verdict::Drop, Reason::Blocklisted));
         let Party { src, own, .. } = *who;
-        if self.confines(src, who.name) {
+        let confined = self.confines(src, who.name);
+        trace.step(|| Finding::Quarantine { confined }, if confined { BLOCKED } else { None });
+        if confined {
             return Some(Listed::Blocked(None));
         }
-        if self.allow.has_address(dst) || own.is_some_and(|own| own.has_address(dst)) {
+        if self.allow.has_address(dst) {
+            trace.step(|| Finding::Allow { by: Some(Basis::Address) }, ALLOWED);
+            return Some(Listed::Allowed(None));
+        }
+        if own.is_some_and(|own| own.has_address(dst)) {
+            trace.step(|| Finding::Allow { by: Some(Basis::Policy) }, ALLOWED);
             return Some(Listed::Allowed(None));
         }
         let named = self.by_name(who, dst, registry);
-        match named {
-            Some(Listed::Allowed(_)) => named,
-            _ if self.block.has_address(dst) || self.has_pair(src, dst) => {
-                Some(Listed::Blocked(None))
-            }
-            _ => named,
+        if let Some(Listed::Allowed(domain)) = &named {
+            let by = || domain.clone().map(Basis::Domain);
+            trace.step(|| Finding::Allow { by: by() }, ALLOWED);
+            return named;
         }
+        trace.step(|| Finding::Allow { by: None }, None);
+        let by_address = self.block.has_address(dst);
+        let listed = match by_address || self.has_pair(src, dst) {
+            true => Some(Listed::Blocked(None)),
+            false => named,
+        };
+        let by = || match &listed {
+            Some(Listed::Blocked(Some(domain))) => Some(Basis::Domain(domain.clone())),
+            Some(_) if by_address => Some(Basis::Address),
+            Some(_) => Some(Basis::Pair),
+            None => None,
+        };
+        trace.step(|| Finding::Block { by: by() }, listed.as_ref().and(BLOCKED));
+        listed
     }
 
     /// Whether whoever has an address is in quarantine, as the kernel is told.

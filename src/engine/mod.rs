@@ -31,6 +31,7 @@ pub mod settings;
 pub mod sieve;
 pub mod special;
 pub mod time;
+pub mod trace;
 pub mod verdict;
 pub mod wish;
 

@@ -162,6 +162,11 @@ impl Registry {
         askers.into_iter().collect()
     }
 
+    /// Whether a client asked for anything that is still known.
+    pub fn has_asked(&self, client: IpAddr) -> bool {
+        self.clients.knows(client)
+    }
+
     /// Forgets what these clients asked for; that somebody asked is still known. Goes through all addresses, so it is for
     /// a thread nobody waits for.
     pub fn forget_askers(&self, clients: &BTreeSet<IpAddr>) {

@@ -114,7 +114,7 @@ fn a_learning_period_goes_on_over_restarts_with_its_books() {
     let (code, out, _) = synhold(&lab, &["status", "--state-dir", &folder]);
     assert_eq!(code, 0);
     assert!(
-        out.contains("learning for another") && out.contains("refused 1 first packets"),
+        out.contains("LEARNING for another") && out.contains("refused 1 first packets"),
         "{out}"
     );
     daemon.stop();

@@ -57,6 +57,8 @@ mod rules;
 mod sequence;
 mod sets_cli;
 mod stand;
+mod status;
 mod steal;
+mod top;
 mod truth;
 mod verdicts;

@@ -13,15 +13,15 @@ use super::ask::absolute;
 use super::changes::{Asked, Changes};
 use crate::config::Config;
 use crate::control::{
-    Bell, Container, Containers, Daemon, Explained, Fault, FaultKind, LearningState, Named, Policy,
-    Question, Refusal, Said, Status,
+    Bell, Client, Container, Containers, Daemon, Explained, Fault, FaultKind, LearningState, Named,
+    Policy, Question, Refusal, Said, Status,
 };
-use crate::daemon::clock;
 use crate::daemon::edit::Action;
 use crate::daemon::inspect::RulesState;
 use crate::daemon::learn::Learning;
 use crate::daemon::roster::books;
 use crate::daemon::shared::Shared;
+use crate::daemon::{clock, glance};
 use crate::engine::flow::Proto;
 use crate::engine::inventory::Place;
 use crate::engine::lists::Lists;
@@ -133,22 +133,39 @@ impl Answers {
         let mut containers: Vec<Container> =
             running.into_iter().map(|(owner, place)| container(&owner, place, &lists)).collect();
         containers.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
-        Status {
+        let (now, totals) = (clock::now(), shared.totals());
+        let view = shared.desk.view(totals, now.mono);
+        let mut status = Status {
             daemon: self.daemon.clone(),
+            enforcing: false,
+            faults: Vec::new(),
             mode: shared.present_mode(),
             learning: shared.learning.get().and_then(learning),
             posture: self.posture.to_owned(),
             rules,
-            evidence: shared.engine.evidence(clock::now()),
-            hold_us: shared.engine.hold_now(clock::mono()),
-            sources: shared.engine.source_states(clock::now()),
+            drift: view.rules,
+            canary: shared.canary().clone(),
+            queues: glance::queues(shared),
+            rates: view.rates,
+            latency: glance::timing(&shared.measures.latency),
+            hold: glance::timing(&shared.measures.hold),
+            evidence: shared.engine.evidence(now),
+            hold_us: shared.engine.hold_now(now.mono),
+            sources: shared.engine.source_states(now),
             disk: disk(shared),
             held_now: u64::try_from(shared.engine.held()).unwrap_or(u64::MAX),
-            totals: shared.totals(),
+            totals,
             docker: shared.docker.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             containers,
             left_out,
-        }
+            refusals: view.refused,
+            refusals_missed: view.missed,
+            lists: view.lists,
+            registry: glance::registry(shared),
+        };
+        status.faults = glance::faults(&status);
+        status.enforcing = glance::is_enforcing(&status);
+        status
     }
 
     /// What the rules in the kernel do, as of a moment ago; nothing if it does not tell.
@@ -174,7 +191,9 @@ impl Answers {
         };
         let from = source.address.unwrap_or(nobody);
         let now = clock::now();
-        let decision = shared.engine.forecast(Flow::new(Proto::Tcp, (from, 0), (address, 0)), now);
+        let flow = Flow::new(Proto::Tcp, (from, 0), (address, 0));
+        let (decision, steps) = shared.engine.explain(flow, now);
+        let clients = source.address.map(|address| self.clients_of(address)).unwrap_or_default();
         let lists = shared.engine.lists();
         let base = || policy(&Treated::new(shared.engine.settings(), self.refuse));
         let name = source.owner.as_ref().map(|(owner, _)| Arc::clone(&owner.name));
@@ -195,7 +214,21 @@ impl Answers {
             grade: decision.grade,
             names: self.names(address),
             evidence: decision.proof.map_or_else(|| shared.engine.evidence(now), |proof| *proof),
+            steps,
+            marks: decision.known.marks,
+            sources: shared.engine.source_states(now),
+            clients,
+            rejected: shared.desk.rejected(address),
         })
+    }
+
+    /// Everybody whose look-ups are those of who has an address.
+    fn clients_of(&self, address: IpAddr) -> Vec<Client> {
+        let registry = self.shared.engine.registry();
+        let owners = self.shared.engine.owners();
+        let client =
+            |address: &IpAddr| Client { address: *address, asks: registry.has_asked(*address) };
+        owners.clients(&address).iter().map(client).collect()
     }
 
     fn source(&self, to: IpAddr, container: Option<&str>) -> Result<Source, Fault> {
@@ -228,6 +261,8 @@ impl Answers {
         let name_of = |asker: IpAddr| engine.owner(asker).map(|owner| owner.name.to_string());
         let named = |seen: crate::engine::registry::Seen| Named {
             name: seen.name,
+            kind: Some(seen.kind),
+            chain: seen.chain.as_deref().map(|chain| chain.to_vec()).unwrap_or_default(),
             asker: seen.asker,
             container: seen.asker.and_then(name_of),
             last: Wall(u64::from(seen.last) * SECOND),

@@ -15,6 +15,7 @@ use crate::engine::policy::Policy;
 use crate::engine::registry::{Known, Sorts};
 use crate::engine::settings::{EvidenceRules, Mode, OnUnhealthy, Scope, Weight};
 use crate::engine::time::Now;
+use crate::engine::trace::{Finding, Told, Trace, Traced, Untold};
 use crate::engine::verdict::{Grade, Reason, Verdict};
 use crate::engine::wish::Treatment;
 
@@ -28,13 +29,24 @@ impl<T> Engine<T> {
         owner: Option<Arc<Owner>>,
         now: Now,
     ) -> Option<Decision> {
+        self.quick_telling(flow, lane, owner, now, &mut Untold)
+    }
+
+    fn quick_telling(
+        &self,
+        flow: Flow,
+        lane: u16,
+        owner: Option<Arc<Owner>>,
+        now: Now,
+        trace: &mut impl Trace,
+    ) -> Option<Decision> {
         let (src, dst) = (flow.src.ip(), flow.dst.ip());
         let owners = self.owners.load();
         let inquiry = self.inquiry(&owners, &src, now);
         let (grade, known) =
             self.registry.look_up_beside(&inquiry, &self.lists.load().block.names, dst);
         let (verdict, reason, domain, grade) =
-            self.decide(src, dst, grade, owner.as_deref(), now)?;
+            self.decide(src, dst, grade, owner.as_deref(), now, trace)?;
         let name = owner.as_ref().map(|owner| &*owner.name);
         let mode = match self.lists.load().confines(src, name) {
             // Quarantine beats a container's mode, as in the kernel.
@@ -54,27 +66,44 @@ impl<T> Engine<T> {
         grade: Grade,
         owner: Option<&Owner>,
         now: Now,
+        trace: &mut impl Trace,
     ) -> Option<(Verdict, Reason, Option<Name>, Grade)> {
         let policy = self.policy_of(owner);
         let lists = self.lists.load();
         let name = owner.map(|owner| &*owner.name);
-        if policy.mode == Treatment::Off && !lists.confines(src, name) {
+        let mode = policy.mode;
+        if mode == Treatment::Off && !lists.confines(src, name) {
+            trace.step(|| Finding::Mode { mode }, Some((Verdict::Accept, Reason::Exempt)));
             return Some((Verdict::Accept, Reason::Exempt, None, grade));
         }
+        trace.step(|| Finding::Mode { mode }, None);
         let owners = self.owners.load();
         let clients = owners.clients(&src);
         let who = Party { src, clients, own: policy.allow.as_deref(), name };
-        if let Some(listed) = lists.judge(&who, dst, &self.registry) {
+        if let Some(listed) = lists.judge_telling(&who, dst, &self.registry, trace) {
             let (verdict, reason, domain) = listed.verdict();
             return Some((verdict, reason, domain, grade));
         }
         let sorts =
             || self.registry.sorts(&self.inquiry(&owners, &src, now), &lists.block.names, dst);
-        if let Some(grade) = admits(&self.settings.evidence, policy.scope, grade, sorts) {
+        let rules = &self.settings.evidence;
+        let enough = admits(rules, policy.scope, grade, sorts);
+        let evidence = || Finding::Evidence {
+            grade,
+            enough,
+            scope: policy.scope,
+            stale: rules.stale,
+            fixed: rules.fixed,
+            max_age_s: rules.max_age.map(|age| age.as_secs()),
+        };
+        trace.step(evidence, enough.and(Some((Verdict::Accept, Reason::Resolved))));
+        if let Some(grade) = enough {
             return Some((Verdict::Accept, Reason::Resolved, None, grade));
         }
-        let established = self.is_established(src, dst, now.mono);
-        established.then_some((Verdict::Accept, Reason::Established, None, grade))
+        let had = self.is_established(src, dst, now.mono);
+        let ends = if had { Some((Verdict::Accept, Reason::Established)) } else { None };
+        trace.step(|| Finding::Established { had }, ends);
+        had.then_some((Verdict::Accept, Reason::Established, None, grade))
     }
 
     /// Accepted at once for want of evidence that could be trusted, where that is what such a packet would get in the end.
@@ -103,7 +132,8 @@ impl<T> Engine<T> {
     pub fn outlook(&self, src: IpAddr, dst: IpAddr, now: Now) -> Option<Verdict> {
         let owner = self.owner(src);
         let grade = self.grade(src, dst, now);
-        self.decide(src, dst, grade, owner.as_deref(), now).map(|(verdict, ..)| verdict)
+        self.decide(src, dst, grade, owner.as_deref(), now, &mut Untold)
+            .map(|(verdict, ..)| verdict)
     }
 
     /// The grade of the evidence for a first packet from `src` to `dst`.
@@ -114,15 +144,45 @@ impl<T> Engine<T> {
 
     /// What a first packet of `flow` would meet in the end if no record came: nothing is held, counted or told.
     pub fn forecast(&self, flow: Flow, now: Now) -> Decision {
+        self.forecast_telling(flow, now, &mut Untold)
+    }
+
+    /// The same with the steps that led there; the last one, and no other, says the verdict.
+    pub fn explain(&self, flow: Flow, now: Now) -> (Decision, Vec<Traced>) {
+        let mut told = Told::default();
+        let decision = self.forecast_telling(flow, now, &mut told);
+        (decision, told.0)
+    }
+
+    fn forecast_telling(&self, flow: Flow, now: Now, trace: &mut impl Trace) -> Decision {
         let owner = self.owner(flow.src.ip());
-        let quick = self.quick(flow, 0, owner.clone(), now);
-        let at_once = quick.or_else(|| self.untrusted(flow, 0, owner.as_ref(), now));
-        at_once.unwrap_or_else(|| {
-            let hold = self.bound(self.policy_of(owner.as_deref()).hold, now.mono);
-            let mut decision = self.in_vain(flow, 0, owner, hold, now);
-            (decision.held, decision.bound) = (hold, hold);
-            decision
-        })
+        if let Some(quick) = self.quick_telling(flow, 0, owner.clone(), now, trace) {
+            return quick;
+        }
+        if let Some(at_once) = self.untrusted(flow, 0, owner.as_ref(), now) {
+            self.tell_absence(&at_once, now, trace);
+            return at_once;
+        }
+        let hold = self.bound(self.policy_of(owner.as_deref()).hold, now.mono);
+        let ms = || u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
+        trace.step(|| Finding::Hold { ms: ms() }, None);
+        let mut decision = self.in_vain(flow, 0, owner, hold, now);
+        (decision.held, decision.bound) = (hold, hold);
+        self.tell_absence(&decision, now, trace);
+        decision
+    }
+
+    /// What a decision made of there being no record that is enough.
+    fn tell_absence(&self, decision: &Decision, now: Now, trace: &mut impl Trace) {
+        let found = || {
+            let proof = decision.proof.as_deref();
+            Finding::Absence {
+                proves: proof.is_some_and(|proof| proof.healthy),
+                why: proof.map(|proof| proof.why.clone()).unwrap_or_default(),
+                then: self.on_unhealthy(now.mono),
+            }
+        };
+        trace.step(found, Some((decision.verdict, decision.reason)));
     }
 
     /// The decision about a packet that waited for `hold` in vain.

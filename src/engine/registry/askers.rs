@@ -171,6 +171,14 @@ impl Clients {
         Some(Arc::clone(client))
     }
 
+    /// Whether anything is known of a client.
+    pub(super) fn knows(&self, address: IpAddr) -> bool {
+        let part = super::part(&self.parts, self.hasher.hash_one(address));
+        let clients = part.read().unwrap_or_else(PoisonError::into_inner);
+        // The table keeps one for itself; every name it asked for has another.
+        clients.get(&address).is_some_and(|client| Arc::strong_count(client) > 1)
+    }
+
     /// Every client, copied out.
     pub(super) fn all(&self) -> Vec<Arc<Client>> {
         let clients = |part: &RwLock<Part>| -> Vec<Arc<Client>> {

@@ -1,0 +1,148 @@
+//! Whether the firewall works, and how one knows: what a status says first.
+
+use crate::control::{
+    CanaryState, DockerState, ListState, QueueState, RegistryState, Status, Timing,
+};
+use crate::engine::Mode;
+use crate::lists::{FeedReport, Kind, ListStatus};
+use crate::nfq::counters;
+
+use super::measures::Histogram;
+use super::shared::Shared;
+
+/// The queues that are ours, as the kernel counts them; nothing if it does not tell.
+pub fn queues(shared: &Shared) -> Vec<QueueState> {
+    let Ok(all) = counters::read() else { return Vec::new() };
+    let ours = (shared.queue_num..).zip(&shared.mailboxes).map(|(number, _)| number);
+    let state = |number: u16| match all.iter().find(|queue| queue.queue == number) {
+        Some(queue) => QueueState {
+            number,
+            served: true,
+            waiting: queue.waiting,
+            dropped_full: queue.queue_dropped,
+            dropped_unread: queue.user_dropped,
+        },
+        None => QueueState { number, ..QueueState::default() },
+    };
+    ours.map(state).collect()
+}
+
+/// What a histogram says in short.
+pub fn timing<const N: usize>(histogram: &Histogram<N>) -> Timing {
+    let spread = histogram.spread();
+    Timing { count: spread.count(), p50_us: spread.quantile(0.5), p99_us: spread.quantile(0.99) }
+}
+
+/// How much the registry has.
+pub fn registry(shared: &Shared) -> RegistryState {
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    let registry = shared.engine.registry();
+    let stats = registry.stats();
+    let (addresses, limit) = (count(stats.addresses), count(stats.limits.addresses));
+    RegistryState { addresses, limit, full: registry.is_full() }
+}
+
+/// Lists and feeds as a status has them. A feed without a copy is among them too.
+pub fn lists(lists: &[ListStatus], feeds: &[FeedReport]) -> Vec<ListState> {
+    let known = lists.iter().map(|list| ListState {
+        name: list.report.name.clone(),
+        kind: word(list.report.kind).to_owned(),
+        feed: feeds.iter().any(|feed| feed.name == list.report.name),
+        entries: list.report.entries,
+        bad: list.report.bad + list.report.refused,
+        fetched: list.fetched,
+        error: list.last_error.clone(),
+    });
+    let waiting = feeds.iter().filter(|feed| lists.iter().all(|l| l.report.name != feed.name));
+    let waiting = waiting.map(|feed| ListState {
+        name: feed.name.clone(),
+        kind: word(feed.kind).to_owned(),
+        feed: true,
+        entries: 0,
+        bad: 0,
+        fetched: None,
+        error: Some(feed.last_error.clone().unwrap_or("not fetched yet".to_owned())),
+    });
+    known.chain(waiting).collect()
+}
+
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Allow => "allow",
+        Kind::Block => "block",
+        Kind::Quarantine => "quarantine",
+    }
+}
+
+/// Whether what is to be refused is refused, as far as can be told.
+pub fn is_enforcing(status: &Status) -> bool {
+    status.mode == Mode::Enforce
+        && status.rules.as_deref() == Some("enforcing")
+        && !status.queues.is_empty()
+        && status.queues.iter().all(|queue| queue.served)
+        && status.canary.state != CanaryState::Failing
+}
+
+/// Everything that is wrong, the worst first.
+pub fn faults(status: &Status) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut fault = |is: bool, what: String| faults.extend(is.then_some(what));
+    let rules = status.rules.as_deref();
+    let wanted = if status.mode == Mode::DryRun { "dry-run" } else { "enforcing" };
+    match rules {
+        Some("absent") => fault(true, "there are NO RULES IN THE KERNEL: nothing is judged".into()),
+        Some("dormant") => {
+            fault(true, "the rules in the kernel are DORMANT: nothing is judged".into())
+        }
+        None => fault(true, "the kernel does not tell its rules".into()),
+        Some(other) => {
+            fault(other != wanted, format!("the rules in the kernel are those of `{other}`"))
+        }
+    }
+    fault(status.queues.is_empty(), "the kernel does not tell its queues".into());
+    for queue in &status.queues {
+        let number = queue.number;
+        fault(!queue.served, format!("nobody serves queue {number}"));
+    }
+    let canary = &status.canary;
+    fault(canary.state == CanaryState::Failing, format!("canary: {}", canary.message));
+    let changed = status.drift.as_ref().filter(|news| !news.healthy);
+    fault(changed.is_some(), changed.map(|news| news.message.clone()).unwrap_or_default());
+    for why in &status.evidence.why {
+        fault(true, format!("DNS evidence: {why}"));
+    }
+    for source in status.sources.iter().filter(|_| status.evidence.healthy) {
+        let doubt = source.doubt.as_deref();
+        fault(
+            doubt.is_some(),
+            format!("DNS source {} {}", source.label, doubt.unwrap_or_default()),
+        );
+    }
+    let docker = &status.docker;
+    fault(docker.state == DockerState::Down, format!("Docker is DOWN: {}", docker.what));
+    fault(status.registry.full, "the registry is full: what resolves now is left out".into());
+    fault(
+        status.disk.is_some(),
+        format!("registry not on disk: {}", status.disk.as_deref().unwrap_or_default()),
+    );
+    let totals = &status.totals;
+    let lost = totals.kernel_dropped + totals.user_dropped;
+    fault(lost > 0, format!("{lost} packets lost on a full queue since the start"));
+    fault(totals.panics > 0, format!("{} panics caught since the start", totals.panics));
+    fault(totals.events_shed > 0, format!("{} events not written", totals.events_shed));
+    for list in &status.lists {
+        let (name, error) = (&list.name, list.error.as_deref());
+        let what = if list.feed { "feed" } else { "list" };
+        fault(error.is_some(), format!("{what} {name}: {}", error.unwrap_or_default()));
+        fault(list.bad > 0, format!("{what} {name}: {} lines do not count", list.bad));
+    }
+    fault(
+        status.left_out > 0,
+        format!("{} containers beyond those that are known", status.left_out),
+    );
+    faults
+}
+
+#[cfg(test)]
+#[path = "glance_test.rs"]
+mod tests;

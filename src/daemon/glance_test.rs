@@ -1,0 +1,56 @@
+//! No fault hides, and none of them leaves "enforcing" standing that ends it.
+
+use super::*;
+use serde_json::json;
+
+fn sound() -> Status {
+    let totals = crate::engine::event::Totals::default();
+    serde_json::from_value(json!({
+        "daemon": {"pid": 7, "version": "0.1.0", "state_dir": "/s", "memory_only": false, "netns": 1,
+            "since": "1970-01-01T00:00:00.000000Z"},
+        "mode": "enforce", "posture": "closed", "rules": "enforcing",
+        "evidence": {"healthy": true, "records": 5, "lag_us": 0, "lines": 9, "skipped": 0, "lost": 0,
+            "last_line_ms": 4000},
+        "queues": [{"number": 0, "served": true, "waiting": 0, "dropped_full": 0, "dropped_unread": 0}],
+        "held_now": 0, "totals": totals,
+        "docker": {"state": "off", "what": "", "since": "1970-01-01T00:00:01.000000Z"},
+        "containers": [], "left_out": 0
+    }))
+    .unwrap()
+}
+
+#[test]
+fn a_sound_daemon_has_no_faults_and_enforces() {
+    let status = sound();
+    assert_eq!(faults(&status), Vec::<String>::new());
+    assert!(is_enforcing(&status));
+}
+
+#[test]
+fn every_fault_is_named_and_those_that_end_enforcing_do() {
+    type Break = fn(&mut Status);
+    let all: [(Break, &str, bool); 12] = [
+        (|s| s.rules = Some("absent".into()), "NO RULES", false),
+        (|s| s.rules = Some("dry-run".into()), "those of `dry-run`", false),
+        (|s| s.rules = None, "does not tell its rules", false),
+        (|s| s.queues[0].served = false, "nobody serves queue 0", false),
+        (|s| s.queues.clear(), "does not tell its queues", false),
+        (|s| s.canary.state = CanaryState::Failing, "canary", false),
+        (|s| s.evidence.why = vec!["file:/log down".into()], "file:/log down", true),
+        (|s| s.docker.state = DockerState::Down, "Docker is DOWN", true),
+        (|s| s.registry.full = true, "registry is full", true),
+        (|s| s.disk = Some("no room".into()), "no room", true),
+        (|s| s.totals.kernel_dropped = 3, "3 packets lost", true),
+        (|s| s.totals.panics = 1, "1 panics", true),
+    ];
+    for (break_it, word, enforcing) in all {
+        let mut status = sound();
+        break_it(&mut status);
+        let faults = faults(&status);
+        assert!(faults.len() == 1 && faults[0].contains(word), "{word}: {faults:?}");
+        assert_eq!(is_enforcing(&status), enforcing, "{word}");
+    }
+    let mut learning = sound();
+    learning.mode = Mode::Learn;
+    assert!(!is_enforcing(&learning) && faults(&learning).is_empty());
+}
