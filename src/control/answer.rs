@@ -61,6 +61,9 @@ pub struct Status {
     pub held_now: u64,
     /// Counts since start.
     pub totals: Totals,
+    /// Whether a packet of our own is refused and accepted as it should be.
+    #[serde(default)]
+    pub canary: Canary,
     /// Whether the container engine answers.
     pub docker: Docker,
     /// Containers that run, by name.

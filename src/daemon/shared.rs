@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::alerts::Alerts;
+use super::canary::seen;
 use super::clock;
 use super::denied::Denied;
 use super::learn::Learning;
@@ -83,6 +84,8 @@ pub struct Shared {
     pub measures: Measures,
     /// What our own packet found last. See [`Shared::canary`].
     canary: Mutex<Canary>,
+    /// Verdicts on that packet.
+    pub canary_way: seen::Way,
     /// Losses seen on the queue sockets.
     pub queue_stats: Arc<QueueStats>,
     /// The answer for packets that nobody judged, by posture.
@@ -188,7 +191,7 @@ impl Shared {
         refuse: Disposition,
         queue_num: u16,
     ) -> Shared {
-        let (alerts, tally, measures, canary, queue_stats) = Default::default();
+        let (alerts, tally, measures, canary, canary_way, queue_stats) = Default::default();
         let phase = AtomicU8::new(Phase::Serve as u8);
         Shared {
             engine,
@@ -208,6 +211,7 @@ impl Shared {
             tally,
             measures,
             canary,
+            canary_way,
             queue_stats,
             unanswered,
             refuse,
@@ -263,6 +267,9 @@ impl Shared {
 
     /// Counts and reports a verdict.
     pub fn report(&self, mut decision: Decision) {
+        if self.canary_way.takes(&decision, &self.tally) {
+            return;
+        }
         let now = clock::now();
         self.tally.count(&decision);
         self.measures.count(&decision, now.mono);

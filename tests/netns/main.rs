@@ -11,6 +11,7 @@
 mod blocked;
 mod bulk;
 mod bypass;
+mod canary;
 mod conntrack;
 mod control;
 mod denied;

@@ -123,6 +123,7 @@ impl Answers {
             disk: disk(shared),
             held_now: u64::try_from(shared.engine.held()).unwrap_or(u64::MAX),
             totals: shared.totals(),
+            canary: shared.canary().clone(),
             docker: shared.docker.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             containers,
             left_out,
