@@ -5,7 +5,8 @@ pub mod seen;
 use std::net::{IpAddr, SocketAddrV4};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use super::clock;
@@ -20,7 +21,7 @@ use crate::engine::net::Net;
 use crate::engine::{Kind, Mode, Name, Record};
 use crate::host::{self, Namespace};
 use crate::nftables::Refuse;
-use seen::Seen;
+use seen::Ear;
 
 /// Pause before the first packet: the rules are in, and whoever waits for us at start does not wait for this.
 const FIRST_AFTER: Duration = Duration::from_secs(2);
@@ -28,6 +29,8 @@ const FIRST_AFTER: Duration = Duration::from_secs(2);
 const EVERY: Duration = Duration::from_secs(60);
 /// The same while something is wrong, or nothing can be proved: a person waits to see it right.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// The least time from a call to the look.
+const BREATH: Duration = Duration::from_secs(1);
 /// How long a packet may take beyond the longest hold, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long more is awaited once there is a verdict: the rest of the way takes some microseconds.
@@ -46,7 +49,8 @@ const NAME: &str = "canary.synhold.invalid";
 
 /// The running thread; dropped, it ends and its link is gone.
 pub struct Canary {
-    stop: Option<Sender<()>>,
+    shared: Arc<Shared>,
+    stopped: Arc<AtomicBool>,
     ended: Receiver<()>,
 }
 
@@ -79,15 +83,15 @@ pub fn place(config: &Config, wanted: RuleConfig, shared: &Shared) -> RuleConfig
 /// Starts it, where [`place`] found one.
 pub fn start(wanted: &RuleConfig, shared: &Arc<Shared>) -> Option<Canary> {
     let place = wanted.canary.and_then(|net| Place::of_sender(net.address()))?;
-    let verdicts = shared.canary_way.open(place)?;
+    let ear = shared.canary_way.open(place)?;
     set(shared, CanaryState::Waiting, "it has not flown yet".to_owned());
-    let (stop, stopped) = channel();
+    let stopped = Arc::new(AtomicBool::new(false));
     let (alive, ended) = channel();
     let bird = Bird {
         shared: Arc::clone(shared),
         place,
-        verdicts,
-        stopped,
+        ear,
+        stopped: Arc::clone(&stopped),
         silent: wanted.refuse == Refuse::Drop,
         turn: 0,
         alarmed: false,
@@ -98,7 +102,7 @@ pub fn start(wanted: &RuleConfig, shared: &Arc<Shared>) -> Option<Canary> {
     };
     let started = std::thread::Builder::new().name("canary".to_owned()).spawn(run);
     match started {
-        Ok(_) => Some(Canary { stop: Some(stop), ended }),
+        Ok(_) => Some(Canary { shared: Arc::clone(shared), stopped, ended }),
         Err(error) => {
             set(shared, CanaryState::Off, format!("there is no thread for it: {error}"));
             None
@@ -108,7 +112,8 @@ pub fn start(wanted: &RuleConfig, shared: &Arc<Shared>) -> Option<Canary> {
 
 impl Drop for Canary {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        self.stopped.store(true, SeqCst);
+        self.shared.canary_way.call();
         if self.ended.recv_timeout(END_PATIENCE) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("the canary does not come home; its link goes with the process");
         }
@@ -118,8 +123,8 @@ impl Drop for Canary {
 struct Bird {
     shared: Arc<Shared>,
     place: Place,
-    verdicts: Receiver<Seen>,
-    stopped: Receiver<()>,
+    ear: Ear,
+    stopped: Arc<AtomicBool>,
     silent: bool,
     turn: u32,
     /// It was told that something is wrong.
@@ -133,7 +138,7 @@ impl Bird {
             Err(error) => return set(&self.shared, CanaryState::Off, error.to_string()),
         };
         let mut pause = FIRST_AFTER;
-        while self.stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        while self.rest(pause) {
             // A fault of ours is no reason to end what it watches.
             let look = AssertUnwindSafe(|| self.look(&namespace));
             let (state, message) = catch_unwind(look).unwrap_or((
@@ -143,6 +148,22 @@ impl Bird {
             pause = if state == CanaryState::Passing { EVERY } else { AGAIN_AFTER };
             self.tell(state, message);
         }
+    }
+
+    /// Waits until it is time to look, or something changed; false if it is time to end.
+    fn rest(&self, pause: Duration) -> bool {
+        let called = self.ear.calls.recv_timeout(pause).is_ok();
+        if called && !self.is_stopped() {
+            // What is changing may not be done, and of those who call much nobody keeps it flying.
+            let end = Instant::now() + BREATH;
+            while !self.is_stopped() {
+                let left = end.saturating_duration_since(Instant::now());
+                if self.ear.calls.recv_timeout(left).is_err() {
+                    break;
+                }
+            }
+        }
+        !self.is_stopped()
     }
 
     /// Notes what was found; a person is told of the first time it is wrong, and of the first time it is right again.
@@ -250,7 +271,7 @@ impl Bird {
 
     /// Sends one packet and watches until all is known of it, or the time is up.
     fn send(&self, namespace: &Namespace, probe: Probe) -> std::io::Result<Sighting> {
-        while self.verdicts.try_recv().is_ok() {}
+        while self.ear.verdicts.try_recv().is_ok() {}
         namespace.send(&probe.bytes(), *probe.dst.ip())?;
         let (began, mut sighting) = (Instant::now(), Sighting::default());
         let mut end = began + HOLD_MAX + PATIENCE;
@@ -261,7 +282,7 @@ impl Bird {
                 None => {}
             }
             let dst = IpAddr::V4(*probe.dst.ip());
-            let seen = self.verdicts.try_iter().find(|seen| seen.dst == dst);
+            let seen = self.ear.verdicts.try_iter().find(|seen| seen.dst == dst);
             if let Some(seen) = seen {
                 sighting.verdict = Some(seen.verdict);
                 end = end.min(Instant::now() + WIRE_PATIENCE);
@@ -271,7 +292,7 @@ impl Bird {
     }
 
     fn is_stopped(&self) -> bool {
-        self.stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected)
+        self.stopped.load(SeqCst)
     }
 }
 

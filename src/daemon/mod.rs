@@ -4,6 +4,7 @@ mod alerts;
 mod background;
 pub mod books;
 mod canary;
+pub mod check;
 pub mod clock;
 pub mod control;
 mod denied;

@@ -344,6 +344,7 @@ impl Shared {
     /// Reports a change in something we depend on.
     pub fn report_health(&self, what: &str, healthy: bool, message: String) {
         self.event(Body::Health(Health { what: what.to_owned(), healthy, message }));
+        self.canary_way.call();
     }
 
     /// Puts an event of this moment into the log.

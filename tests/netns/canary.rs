@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::lab::daemon::Daemon;
 use super::lab::{Lab, eventually};
 use super::sets_cli::{fine, json};
 use super::stand::{DnsLog, LATER, STARTED, Stand, assert_refused, casts, start, synhold};
@@ -109,31 +110,37 @@ fn an_accept_before_our_rules_fails_it() {
     wait(&stand.lab, "passing");
 }
 
-#[test]
-fn a_drop_of_others_behind_ours_is_a_remark_and_one_before_ours_a_failure() {
-    let stand = stand("candrop", &[]);
-    let table = |priority: i32| {
-        format!(
-            "add table ip theirs\nadd chain ip theirs f {{ type filter hook forward priority {priority}; policy drop; }}\n"
-        )
-    };
-    stand.lab.gw.nft(&table(10));
-    let said = wait(&stand.lab, "passing");
-    assert!(
-        said.ends_with("accepted by synhold, then dropped by another rule of this host"),
-        "{said}"
-    );
+/// The daemon on a host where somebody has done something before.
+fn started(name: &str, before: impl FnOnce(&Lab)) -> (Daemon, Lab) {
+    let lab = Lab::new(name);
+    before(&lab);
+    let mut log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+    log.write(STARTED);
+    let daemon = start(&lab, &log.path, &["--canary", "on"]);
+    daemon.ready();
+    (daemon, lab)
+}
+
+/// A table of somebody else's that drops whatever is forwarded.
+fn drops_at(lab: &Lab, priority: i32) {
+    let hook = format!("type filter hook forward priority {priority}; policy drop;");
+    lab.gw.nft(&format!("add table ip theirs\nadd chain ip theirs f {{ {hook} }}\n"));
 }
 
 #[test]
-fn what_is_dropped_before_our_rules_is_no_proof() {
-    let stand = stand("canbefore", &[]);
-    stand.lab.gw.nft(
-        "add table ip theirs\nadd chain ip theirs f { type filter hook forward priority -200; policy drop; }\n",
-    );
-    assert_eq!(wait(&stand.lab, "failing"), "packets do not reach the queue");
-    stand.lab.gw.nft("delete table ip theirs\n");
-    wait(&stand.lab, "passing");
+fn a_drop_of_others_behind_our_rules_is_a_remark() {
+    let (_daemon, lab) = started("candrop", |lab| drops_at(lab, 10));
+    let said = wait(&lab, "passing");
+    let note = "accepted by synhold, then dropped by another rule of this host";
+    assert!(said.ends_with(note), "{said}");
+}
+
+#[test]
+fn a_drop_of_others_before_our_rules_is_a_failure() {
+    let (_daemon, lab) = started("canbefore", |lab| drops_at(lab, -200));
+    assert_eq!(wait(&lab, "failing"), "packets do not reach the queue");
+    lab.gw.nft("delete table ip theirs\n");
+    wait(&lab, "passing");
 }
 
 #[test]
@@ -151,25 +158,19 @@ fn it_says_why_it_is_off_or_waits() {
     assert!(wait(&off.lab, "off").contains("--canary off"));
     assert!(!is_link_there(&off.lab));
     drop(off);
-    let held = stand("canfwd", &[]);
-    held.lab.gw.sysctl("ipv4/ip_forward", "0");
-    let mut said = String::new();
-    eventually("it says so", LATER, || {
-        said = wait(&held.lab, "waiting");
-        said.contains("net.ipv4.ip_forward is 0")
-    });
-    fine(&held.lab, &["block", "198.18.0.0/15"]);
-    held.lab.gw.sysctl("ipv4/ip_forward", "1");
-    eventually("it says so", LATER, || wait(&held.lab, "waiting").contains("the lists name"));
+    let (_daemon, lab) = started("canfwd", |lab| lab.gw.sysctl("ipv4/ip_forward", "0"));
+    let says = |what: &str| canary(&lab)["message"].as_str().is_some_and(|m| m.contains(what));
+    eventually("it says so", LATER, || says("net.ipv4.ip_forward is 0"));
+    assert_eq!(canary(&lab)["state"], "waiting");
+    fine(&lab, &["block", "198.18.0.0/15"]);
+    lab.gw.sysctl("ipv4/ip_forward", "1");
+    eventually("it says so", LATER, || says("the lists name"));
 }
 
 #[test]
 fn a_killed_daemon_leaves_nothing_that_keeps_the_next_from_it() {
-    let lab = Lab::new("cankill");
-    let mut log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
-    log.write(STARTED);
-    let first = start(&lab, &log.path, &["--canary", "on"]);
-    first.ready();
+    let (first, lab) = started("cankill", |_| ());
+    let log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
     eventually("its link is there", LATER, || is_link_there(&lab));
     first.kill9();
     let second = start(&lab, &log.path, &["--canary", "on"]);
@@ -179,7 +180,7 @@ fn a_killed_daemon_leaves_nothing_that_keeps_the_next_from_it() {
     eventually("the kernel takes the link away", LATER, || !is_link_there(&lab));
 
     // One of that name which is somebody else's stays.
-    lab.gw.ip(&format!("link add {LINK} type dummy\n"));
+    lab.gw.ip(&format!("link add {LINK} type bridge\n"));
     let third = start(&lab, &log.path, &["--canary", "on"]);
     third.ready();
     assert!(wait(&lab, "off").contains("not synhold's"));

@@ -12,6 +12,7 @@ mod blocked;
 mod bulk;
 mod bypass;
 mod canary;
+mod check;
 mod conntrack;
 mod control;
 mod denied;
