@@ -32,7 +32,7 @@
 //! | [`events`] | adapter: the event log, as JSON Lines and as lines for people |
 //! | [`control`] | adapter: the control socket: questions to a running daemon, and its answers |
 //! | [`store`] | adapter: the registry on disk |
-//! | [`host`] | adapter: this host's own interfaces, gateways and resolvers |
+//! | [`host`] | adapter: this host's own interfaces, gateways and resolvers; the network namespace of the canary |
 //! | [`config`] | the file under the command line, checked, with every default filled in |
 //! | [`daemon`] | the only place that wires adapters to the engine, and the only reader of clocks |
 //! | [`cli`] | parses, calls, prints |
@@ -110,6 +110,8 @@
 //!   rules are changed in place, in one transaction, and no table but ours is touched.
 //! - **No packet waits for the container engine.** It is asked on a thread of its own; verdict threads look into a table.
 //! - **A label loosens only where labels are trusted**, and nothing a container says about itself ends its quarantine.
+//! - **The canary's packets are nobody's**: no total, event, registry file or list knows of them ([`daemon`]), and everybody
+//!   else's pay one comparison for that.
 //! - **Every capacity is a named constant with a reason**: what decides in [`engine::limits`], what only one adapter
 //!   knows beside its use.
 

@@ -145,6 +145,10 @@ impl Bird {
                 CanaryState::Waiting,
                 "its thread panicked: please report it".to_owned(),
             ));
+            // What was out when we were told to stop has proved nothing.
+            if self.is_stopped() {
+                return;
+            }
             pause = if state == CanaryState::Passing { EVERY } else { AGAIN_AFTER };
             self.tell(state, message);
         }

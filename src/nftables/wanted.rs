@@ -136,6 +136,18 @@ mod tests {
         Ruleset::new(&Options { dns_redirect, ..Options::default() })
     }
 
+    #[test]
+    fn the_canarys_source_is_judged_and_known_again() {
+        let canary = Place::free(&[]).map(Place::judged);
+        let plain = Ruleset::new(&Options::default());
+        let with = Ruleset::new(&Options { canary, ..Options::default() });
+        assert_eq!((plain.canary(), with.canary()), (None, canary));
+        assert_eq!(plain.with_canary(canary), with);
+        assert_eq!(with.with_canary(canary), with);
+        let local = |rules: &Ruleset| rules.set(names::LOCAL.v4).cloned();
+        assert_eq!(local(&plain), local(&with), "and is not local for that");
+    }
+
     fn lines(wanted: &Ruleset, actual: &Ruleset) -> Vec<String> {
         check(wanted, Some(actual)).iter().map(Drift::to_string).collect()
     }

@@ -35,7 +35,9 @@ pub fn look(config: &Config) -> Vec<Finding> {
         found.push(container(name, *running));
     }
     let text = std::fs::read_to_string(DAEMON_JSON).ok();
-    found.extend(settings(text.as_deref(), &listens(config), config));
+    if heard.is_ok() || text.is_some() {
+        found.extend(settings(text.as_deref(), &listens(config), config));
+    }
     found
 }
 
@@ -106,20 +108,21 @@ fn settings(text: Option<&str>, listens: &[IpAddr], config: &Config) -> Vec<Find
     };
     let mut found: Vec<Finding> =
         listens.first().map(|first| resolver(&json, listens, *first)).into_iter().collect();
-    if json["iptables"] == false {
+    let says = |key: &str| json.get(key).cloned().unwrap_or_default();
+    if says("iptables") == false {
         found.push(Finding::warn(
             "docker-iptables",
             "Docker keeps no rules of its own (\"iptables\": false): containers are not masqueraded, and DNS redirects do not work",
             format!("take \"iptables\" out of {DAEMON_JSON}, and systemctl restart docker"),
         ));
     }
-    if json["firewall-backend"] == "nftables" {
+    if says("firewall-backend") == "nftables" {
         found.push(Finding::ok(
             "docker-backend",
             "Docker has nftables tables of its own, after ours; both have to accept",
         ));
     }
-    if json["userland-proxy"] != false {
+    if says("userland-proxy") != false {
         found.push(Finding::ok("docker-proxy", "published ports may be served by docker-proxy, which is the host's traffic and not judged"));
     }
     if config.engine.scope == Scope::Container {
@@ -133,7 +136,7 @@ fn settings(text: Option<&str>, listens: &[IpAddr], config: &Config) -> Vec<Find
 }
 
 fn resolver(json: &Value, listens: &[IpAddr], first: IpAddr) -> Finding {
-    let servers = json["dns"].as_array().into_iter().flatten();
+    let servers = json.get("dns").and_then(Value::as_array).into_iter().flatten();
     let servers: Vec<IpAddr> = servers.filter_map(|server| server.as_str()?.parse().ok()).collect();
     match servers.iter().find(|server| listens.contains(server)) {
         Some(server) => {

@@ -68,9 +68,8 @@ pub fn look(config: &Config) -> Vec<Finding> {
         let judged = config.rules.containers.iter().any(|net| net.family() == family);
         found.push(forwarding(family, host::forwards(family).ok(), judged));
     }
-    found.push(bridges(
-        std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables").ok(),
-    ));
+    let call = std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
+    found.push(bridges(call.ok().as_deref()));
     found.push(clock_is(clock::wall(), newest_state(config)));
     found.push(resolvers(&host::resolvers()));
     if config.desk.canary && config.engine.mode == Mode::Enforce {
@@ -113,9 +112,9 @@ fn forwarding(family: Family, on: Option<bool>, judged: bool) -> Finding {
     }
 }
 
-fn bridges(call: Option<String>) -> Finding {
+fn bridges(call: Option<&str>) -> Finding {
     let id = "bridge-netfilter";
-    match call.as_deref().map(str::trim) {
+    match call.map(str::trim) {
         Some("1") => Finding::ok(
             id,
             "containers on one bridge meet the rules too, as local (bridge-nf-call-iptables is 1)",

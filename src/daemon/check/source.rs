@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use super::dnsmasq::{self, LogAt};
 use super::{Finding, host, processes};
 use crate::config::Config;
-use crate::dns::{SpawnConfig, Spec, line};
+use crate::dns::line::{self, Message};
+use crate::dns::{SpawnConfig, Spec};
 use crate::host as machine;
 
 /// Bytes at the end of a log that are looked at: some 800 lines.
@@ -169,37 +170,38 @@ fn log(path: &Path) -> Vec<Finding> {
 /// What the last lines of a log are.
 fn tail(shown: &str, bytes: &[u8], cut: bool) -> Finding {
     let id = "dns-source";
-    let lines =
-        bytes.split(|byte| *byte == b'\n').skip(usize::from(cut)).filter(|line| !line.is_empty());
-    let (mut all, mut known, mut numbered) = (0_usize, 0_usize, 0_usize);
-    for text in lines {
+    let lines = bytes.split(|byte| *byte == b'\n').skip(usize::from(cut));
+    let (mut all, mut known, mut asked, mut with_client) = (0_u32, 0_u32, 0_u32, 0_u32);
+    for text in lines.filter(|line| !line.is_empty()) {
         all += 1;
-        known += usize::from(line::parse(text).is_ok());
-        numbered += usize::from(line::numbered(text).is_some());
+        let Ok(line) = line::parse(text) else { continue };
+        let of_query = matches!(line.message, Message::Query { .. } | Message::Answer { .. });
+        known += u32::from(line.pid.is_some() || line.message != Message::Other);
+        asked += u32::from(of_query);
+        with_client += u32::from(of_query && line.client.is_some());
     }
-    if all == 0 {
-        return Finding::ok(id, format!("{shown} can be read, and is empty so far"));
-    }
-    if known == 0 {
-        return Finding::fail(
+    match (all, known, asked, with_client) {
+        (0, ..) => Finding::ok(id, format!("{shown} can be read, and is empty so far")),
+        (_, 0, ..) => Finding::fail(
             id,
             format!("{shown} has no line of dnsmasq's among its last {all}"),
             "name the file that dnsmasq's log-facility names",
-        );
-    }
-    if numbered == 0 && known > 1 {
-        return Finding::warn(
-            id,
-            format!("{shown} has no clients in its last {known} lines of dnsmasq's"),
-            "write log-queries=extra into dnsmasq's configuration, and restart it",
-        );
-    }
-    Finding::ok(
-        id,
-        format!(
-            "{shown} is read: {known} of its last {all} lines are dnsmasq's, {numbered} with their clients"
         ),
-    )
+        (_, _, 0, _) => {
+            Finding::ok(id, format!("{shown} is dnsmasq's, and has no query in its last lines"))
+        }
+        (.., 0) => Finding::warn(
+            id,
+            format!("{shown} does not say whose its last queries are"),
+            "write log-queries=extra into dnsmasq's configuration, and restart it",
+        ),
+        _ => Finding::ok(
+            id,
+            format!(
+                "{shown} has {asked} lines of queries and answers at its end, with their clients"
+            ),
+        ),
+    }
 }
 
 fn fifo(path: &Path) -> Vec<Finding> {
@@ -264,6 +266,8 @@ mod tests {
         let state = |text: &str, cut| tail("log", text.as_bytes(), cut).state;
         assert_eq!(state(EXTRA, false), State::Ok);
         assert_eq!(state("", false), State::Ok);
+        let started = "Nov 21 22:12:00 dnsmasq[77]: started, version 2.90 cachesize 150\n";
+        assert_eq!(state(&started.repeat(3), false), State::Ok, "nobody has asked yet");
         assert_eq!(state("half a line\n", true), State::Ok, "nothing whole");
         assert_eq!(state("GET / HTTP/1.1\n", false), State::Fail);
         assert_eq!(state(&PLAIN.repeat(3), false), State::Warn);
