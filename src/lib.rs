@@ -32,7 +32,7 @@
 //! | [`events`] | adapter: the event log, as JSON Lines and as lines for people |
 //! | [`control`] | adapter: the control socket: questions to a running daemon, and its answers |
 //! | [`store`] | adapter: the registry on disk |
-//! | [`host`] | adapter: this host's own interfaces, gateways and resolvers |
+//! | [`host`] | adapter: this host's own interfaces, gateways and resolvers; the network namespace of the canary |
 //! | [`config`] | the file under the command line, checked, with every default filled in |
 //! | [`daemon`] | the only place that wires adapters to the engine, and the only reader of clocks |
 //! | [`cli`] | parses, calls, prints |
@@ -113,6 +113,8 @@
 //! - **Whoever reads events keeps nobody waiting**: a reader has a bounded queue; what does not fit is counted and told, and a
 //!   follower that lags is let go.
 //! - **At INFO and above the diagnostics name no flow**; lines for people name only what was refused or is alarming.
+//! - **The canary's packets are nobody's**: no total, event, registry file or list knows of them ([`daemon`]), and everybody
+//!   else's pay one comparison for that.
 //! - **Every capacity is a named constant with a reason**: what decides in [`engine::limits`], what only one adapter
 //!   knows beside its use.
 

@@ -1,5 +1,6 @@
 //! The command line: parses, calls, prints.
 
+mod check;
 mod containers;
 mod events;
 mod explain;
@@ -52,6 +53,8 @@ enum Command {
         #[command(flatten)]
         options: Box<Options>,
     },
+    /// Look for what stands in the way of a start, and say what to do; exit 1 if `run` would not do its work
+    Check(check::CheckArgs),
     /// Install, remove, show or check the rules in the kernel
     Rules {
         #[command(subcommand)]
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Run { config, options } => {
             run::run(config.as_deref(), *options).map(|()| Answer::Fine)
         }
+        Command::Check(args) => check::run(&args),
         Command::Rules { action, config } => rules::run(&action, config.as_deref()),
         Command::Status(args) => status::run(&args),
         Command::Events(args) => events::run(&args),

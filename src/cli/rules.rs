@@ -51,8 +51,10 @@ pub(super) fn run(action: &Action, file: Option<&Path>) -> Result<Answer> {
 }
 
 fn install(file: Option<&Path>, options: RuleOptions) -> Result<Answer> {
-    let options = config::load_rules(file, options)?.options(nftables::probe()?);
+    let config = config::load_rules(file, options)?;
     let current = nftables::read()?;
+    let ours = current.as_ref().filter(|_| daemon::is_running());
+    let options = beside_a_run(config.options(nftables::probe()?), ours);
     let wanted = following(Ruleset::new(&options), current.as_ref());
     let applied = nftables::apply(&wanted, current.as_ref())?;
     let how = match (applied.changes.is_empty(), current) {
@@ -63,6 +65,11 @@ fn install(file: Option<&Path>, options: RuleOptions) -> Result<Answer> {
     let until = if options.passes_unjudged() { "pass" } else { "are dropped" };
     say(&format!("the rules {how}; while no `synhold run` answers, new container flows {until}"))?;
     Ok(Answer::Fine)
+}
+
+/// The source of a daemon's own packets is as it says; one that was killed may have left it.
+fn beside_a_run(options: nftables::Options, current: Option<&Ruleset>) -> nftables::Options {
+    nftables::Options { canary: current.and_then(Ruleset::canary), ..options }
 }
 
 /// What is wanted while a daemon knows better where containers are, as the bridges in the kernel show: those networks.
@@ -97,7 +104,7 @@ fn show() -> Result<Answer> {
 fn check(file: Option<&Path>, options: RuleOptions) -> Result<Answer> {
     let config = config::load_rules(file, options)?;
     let actual = nftables::read()?;
-    let wanted = Ruleset::new(&config.options(nftables::probe()?));
+    let wanted = Ruleset::new(&beside_a_run(config.options(nftables::probe()?), actual.as_ref()));
     let wanted = left_by_a_run(following(wanted, actual.as_ref()), actual.as_ref());
     // Whoever put them in, the rules are the same.
     let drift = nftables::check(&wanted, actual.as_ref().map(Ruleset::unmarked).as_ref());

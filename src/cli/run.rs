@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use super::say;
 use crate::config::{self, Config, Options};
@@ -17,9 +17,17 @@ use crate::nftables::Refuse;
 
 pub(super) fn run(file: Option<&Path>, options: Options) -> Result<()> {
     let config = config::load(file, options)?;
-    daemon::run(&config, |ready| match config.log_format {
-        LogFormat::Human => say(&welcome(&config, ready)),
-        LogFormat::Json => Ok(()),
+    let mut is_ready = false;
+    let ran = daemon::run(&config, |ready| {
+        is_ready = true;
+        match config.log_format {
+            LogFormat::Human => say(&welcome(&config, ready)),
+            LogFormat::Json => Ok(()),
+        }
+    });
+    ran.map_err(|error| match is_ready {
+        true => error,
+        false => anyhow!("{error:#} (`synhold check` looks for what is in the way)"),
     })
 }
 

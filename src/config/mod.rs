@@ -72,6 +72,8 @@ pub struct RuleConfig {
     pub local_policy: LocalPolicy,
     /// This host's own addresses.
     pub host: Vec<InterfaceAddress>,
+    /// Where the packets of our own come from that prove that judging works, if they are sent.
+    pub canary: Option<Net>,
 }
 
 /// Everything the daemon is told.
@@ -184,6 +186,7 @@ fn resolve_rules(options: &RuleOptions) -> Result<RuleConfig> {
         refuse_dot: options.refuse_dot,
         local_policy,
         host,
+        canary: None,
     })
 }
 
@@ -325,6 +328,7 @@ impl RuleConfig {
             refuse: self.refuse,
             queue_via,
             containers: self.containers.clone(),
+            canary: self.canary,
             bridges: self.bridges.clone(),
             anti_spoof: !self.allow_spoofing,
             host_addresses: self.host.iter().map(|on| on.address).collect(),

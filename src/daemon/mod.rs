@@ -3,6 +3,8 @@
 mod alerts;
 mod background;
 pub mod books;
+mod canary;
+pub mod check;
 pub mod clock;
 pub mod control;
 mod denied;
@@ -118,7 +120,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     // 6. Queues before rules: what the rules send must find somebody.
     let lanes = Lanes::start(config, &shared)?;
     // 7. Rules, and those who keep them. From here on nothing returns early.
-    let wanted = roster.rules(config);
+    let wanted = canary::place(config, roster.rules(config), &shared);
     let left = Left::load(&config.state_dir, config.memory_only);
     let rules = Rules::install(&wanted, config.engine.mode, shared.engine.lists().hosts(), left)
         .context("cannot install the rules, so nothing is protected")?;
@@ -133,6 +135,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
         shared.event(Body::Learn(learning.body(false, clock::now())));
     }
     notify(&[sd_notify::NotifyState::Ready]);
+    let canary = canary::start(&wanted, &shared);
 
     let served = runtime.block_on(serve(
         config,
@@ -146,6 +149,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
 
     // The reverse: nothing held, no rules, no queues, no evidence, everything saved, everything said.
     notify(&[sd_notify::NotifyState::Stopping]);
+    drop(canary);
     drop(control);
     lanes.drain();
     let restored = background.stop(config.keep_rules);

@@ -80,7 +80,9 @@ impl Rules {
         }
         // Only a run knows bridges, so that networks beside them are what a killed one left behind.
         let previous = back.map(|back| match back.ruleset {
-            left if left.knows_bridges() => left.with_networks_of(&wanted),
+            left if left.knows_bridges() => {
+                left.with_networks_of(&Ruleset::new(&Options { canary: None, ..options.clone() }))
+            }
             left => left,
         });
         let applied = match &previous {
@@ -115,7 +117,8 @@ impl Rules {
         self.heed_marks(Some(&actual));
         // A command does not know how long our lists are.
         let size = self.applied.set(names::BLOCKHOSTS.v4).map_or(0, |set| set.size);
-        let roomy = with_room(&actual, size);
+        // Nor of our own packets, unless it has seen them.
+        let roomy = with_room(&actual, size).with_canary(self.options.canary);
         nftables::apply_by(&mut self.channel, &roomy, Some(&actual))?;
         let changed = differences(&self.applied, Some(&roomy));
         self.theirs = changed.is_some().then_some(roomy);
@@ -238,7 +241,8 @@ impl Rules {
         } else if let Some(previous) = &self.previous {
             // While nobody runs, a container on a network of the engine's is judged by the posture like any other.
             let nets = self.options.bridges.iter().flat_map(|bridge| &bridge.nets).copied();
-            let followed = Options { containers: nets.collect(), ..self.options.clone() };
+            let (containers, canary) = (nets.collect(), None);
+            let followed = Options { containers, canary, ..self.options.clone() };
             let left = previous.judging_also(&Ruleset::new(&followed));
             nftables::apply(&left, Some(&current))?;
             self.left.note(&left, previous);

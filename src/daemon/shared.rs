@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::alerts::Alerts;
+use super::canary::seen;
 use super::clock;
 use super::denied::Denied;
 use super::desk::Desk;
@@ -89,6 +90,8 @@ pub struct Shared {
     pub desk: Desk,
     /// What our own packet found last. See [`Shared::canary`].
     canary: Mutex<Canary>,
+    /// Verdicts on that packet.
+    pub canary_way: seen::Way,
     /// Losses seen on the queue sockets.
     pub queue_stats: Arc<QueueStats>,
     /// The answer for packets that nobody judged, by posture.
@@ -194,7 +197,7 @@ impl Shared {
         refuse: Disposition,
         queue_num: u16,
     ) -> Shared {
-        let (told, alerts, tally, measures, canary, queue_stats) = Default::default();
+        let (told, alerts, tally, measures, canary, canary_way, queue_stats) = Default::default();
         let phase = AtomicU8::new(Phase::Serve as u8);
         let desk = Desk::default();
         desk.listen(&events);
@@ -218,6 +221,7 @@ impl Shared {
             measures,
             desk,
             canary,
+            canary_way,
             queue_stats,
             unanswered,
             refuse,
@@ -273,6 +277,9 @@ impl Shared {
 
     /// Counts and reports a verdict.
     pub fn report(&self, mut decision: Decision) {
+        if self.canary_way.takes(&decision, &self.tally) {
+            return;
+        }
         let now = clock::now();
         self.tally.count(&decision);
         self.measures.count(&decision, now.mono);
@@ -347,6 +354,7 @@ impl Shared {
     /// Reports a change in something we depend on.
     pub fn report_health(&self, what: &str, healthy: bool, message: String) {
         self.event(Body::Health(Health { what: what.to_owned(), healthy, message }));
+        self.canary_way.call();
     }
 
     /// Puts an event of this moment into the log.

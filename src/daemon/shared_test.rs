@@ -59,26 +59,9 @@ fn refusal(owner: Option<Arc<Owner>>) -> Decision {
 
 /// Whether a refusal to `judged` is noted while `present` has its address.
 fn is_noted(judged: Option<&str>, present: Option<&str>) -> bool {
-    let writer =
-        EventWriter::start(Outputs { stdout: None, level: LevelFilter::OFF, file: None }).unwrap();
     let (denied, ear) = Denied::new();
     let denied = Arc::new(denied);
-    let settings = Settings::default();
-    let shared = Shared::new(
-        Engine::new(settings, Vec::new()),
-        Vec::new(),
-        writer.sender(),
-        Arc::clone(&denied),
-        Truth::orders().unwrap(),
-        (
-            crate::daemon::roster::notes().unwrap(),
-            Inventory::new(Policies::new(&settings, Refusal::Reset)),
-            TenantBook::default(),
-        ),
-        Verdict::Accept,
-        Disposition::Refuse,
-        0,
-    );
+    let shared = shared(Arc::clone(&denied));
     let by_address = present.map(|id| (SRC.parse().unwrap(), owner(id)));
     shared.engine.set_owners(Owners::new(by_address.into_iter().collect(), vec![]), clock::now());
     shared.report(refusal(judged.map(owner)));
@@ -93,6 +76,58 @@ fn is_noted(judged: Option<&str>, present: Option<&str>) -> bool {
     };
     Server { denied, ear, sets: Anything, hooks, timeout: Duration::from_secs(60) }.run();
     told.recv().is_ok()
+}
+
+fn shared(denied: Arc<Denied>) -> Shared {
+    let writer =
+        EventWriter::start(Outputs { stdout: None, level: LevelFilter::OFF, file: None }).unwrap();
+    let settings = Settings::default();
+    Shared::new(
+        Engine::new(settings, Vec::new()),
+        Vec::new(),
+        writer.sender(),
+        denied,
+        Truth::orders().unwrap(),
+        (
+            crate::daemon::roster::notes().unwrap(),
+            Inventory::new(Policies::new(&settings, Refusal::Reset)),
+            TenantBook::default(),
+        ),
+        Verdict::Accept,
+        Disposition::Refuse,
+        0,
+    )
+}
+
+#[test]
+fn a_verdict_on_the_canarys_packet_is_nobodys_and_one_on_any_other_counts() {
+    use crate::engine::canary::Place;
+    let place = Place::free(&[]).unwrap();
+    let shared = shared(Arc::new(Denied::new().0));
+    let (bird, elsewhere) = (place.sender(), "192.0.2.1".parse().unwrap());
+    let decision = |src: std::net::Ipv4Addr, dst: std::net::Ipv4Addr| {
+        let flow = Flow::new(Proto::Tcp, (src.into(), 4000), (dst.into(), 443));
+        Decision { flow, bound: Duration::from_millis(750), ..refusal(None) }
+    };
+    shared.report(decision(bird, place.destination(1)));
+    assert_eq!(shared.totals().refused, 1, "there is no canary");
+    let ear = shared.canary_way.open(place).unwrap();
+    shared.tally.held.store(1, Ordering::Relaxed);
+    shared.report(decision(bird, place.destination(1)));
+    assert_eq!((shared.totals().refused, shared.totals().held), (1, 0));
+    let seen = ear.verdicts.try_recv().unwrap();
+    assert_eq!(seen.verdict, (Verdict::Drop, Reason::NeverResolved));
+    assert_eq!(seen.dst, std::net::IpAddr::V4(place.destination(1)));
+    // Whoever forges its source, or calls its destinations, is told like everybody.
+    for (src, dst) in
+        [(bird, elsewhere), (place.host(), place.destination(1)), (elsewhere, place.destination(1))]
+    {
+        shared.report(decision(src, dst));
+    }
+    assert_eq!((shared.totals().refused, ear.verdicts.try_recv().is_err()), (4, true));
+    // More than it fetches is no reason to wait.
+    (0..100).for_each(|turn| shared.report(decision(bird, place.destination(turn))));
+    assert_eq!(shared.totals().refused, 4);
 }
 
 #[test]

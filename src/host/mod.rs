@@ -1,5 +1,7 @@
 //! This host's own interfaces: its addresses, and the bridges containers are on.
 
+mod link;
+mod namespace;
 mod routes;
 
 use std::io;
@@ -8,7 +10,8 @@ use std::net::IpAddr;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 
-pub use routes::{gateways, resolvers};
+pub use namespace::{LINK as CANARY_LINK, Namespace, NamespaceError};
+pub use routes::{destinations, forwards, gateways, resolvers};
 
 /// One address of one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +48,14 @@ impl InterfaceAddress {
     }
 }
 
-/// Every address of every interface in the calling thread's network namespace.
+/// Every address of every interface in the calling thread's network namespace, but for the link of our own packets, which
+/// comes and goes and is nobody's business.
 ///
 /// # Errors
 /// If the kernel cannot be asked.
 pub fn addresses() -> io::Result<Vec<InterfaceAddress>> {
-    let list = getifaddrs()?.filter_map(|interface| {
+    let others = getifaddrs()?.filter(|interface| interface.interface_name != CANARY_LINK);
+    let list = others.filter_map(|interface| {
         let address = ip(interface.address.as_ref()?)?;
         let prefix = interface.netmask.as_ref().and_then(ip).map_or(0, ones);
         Some(InterfaceAddress { interface: interface.interface_name, address, prefix })

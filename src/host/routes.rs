@@ -1,6 +1,9 @@
 //! Where this host sends what is not local, and whom it asks for names: addresses no block list should take away.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::engine::net::{Family, Net};
 
 /// Routes and resolvers read, at most; a router with a full table has its default route among the first lines.
 const LINES_MAX: usize = 65_536;
@@ -14,6 +17,29 @@ pub fn gateways() -> Vec<IpAddr> {
     let v6 = read("/proc/self/net/ipv6_route");
     let v4 = v4.lines().take(LINES_MAX).filter_map(gateway4).map(IpAddr::V4);
     v4.chain(v6.lines().take(LINES_MAX).filter_map(gateway6).map(IpAddr::V6)).collect()
+}
+
+/// Where IPv4 packets are led to but by default, and by which interface, in this network namespace. What cannot be read is
+/// nothing.
+pub fn destinations() -> Vec<(String, Net)> {
+    let text = std::fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
+    text.lines()
+        .take(LINES_MAX)
+        .filter_map(destination4)
+        .filter(|(_, net)| net.prefix() > 0)
+        .collect()
+}
+
+/// Whether this host forwards packets of a family, in this network namespace.
+///
+/// # Errors
+/// If the kernel does not tell.
+pub fn forwards(family: Family) -> io::Result<bool> {
+    let file = match family {
+        Family::V4 => "ipv4/ip_forward",
+        Family::V6 => "ipv6/conf/all/forwarding",
+    };
+    Ok(std::fs::read_to_string(format!("/proc/sys/net/{file}"))?.trim() != "0")
 }
 
 /// Name servers of `/etc/resolv.conf`. What cannot be read is none.
@@ -38,6 +64,15 @@ fn gateway4(line: &str) -> Option<Ipv4Addr> {
     let (destination, gateway, flags, mask) = (number(1)?, number(2)?, number(3)?, number(7)?);
     let is_default = destination == 0 && mask == 0 && flags & UP_BY_GATEWAY == UP_BY_GATEWAY;
     is_default.then(|| Ipv4Addr::from(gateway.to_ne_bytes()))
+}
+
+fn destination4(line: &str) -> Option<(String, Net)> {
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    let number = |place: usize| u32::from_str_radix(words.get(place)?, 16).ok();
+    let (destination, mask) = (number(1)?, u32::from_be_bytes(number(7)?.to_ne_bytes()));
+    let bits = u8::try_from(mask.leading_ones()).ok()?;
+    let net = Net::around(Ipv4Addr::from(destination.to_ne_bytes()).into(), bits);
+    Some(((*words.first()?).to_owned(), net))
 }
 
 /// `destination length source length gateway metric refcnt use flags iface`, addresses as 32 digits.

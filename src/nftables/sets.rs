@@ -41,8 +41,9 @@ fn set(pair: names::Pair, family: Family, options: &Options) -> Set {
     };
     match pair {
         names::CONTAINERS => {
-            let elements = Some(keys(family, merge(containers(family, options))));
-            Set { flags: INTERVAL, elements, ..plain }
+            let ours = options.canary.filter(|net| net.family() == family).map(Net::span);
+            let judged = merge(containers(family, options).chain(ours));
+            Set { flags: INTERVAL, elements: Some(keys(family, judged)), ..plain }
         }
         names::LOCAL => {
             let elements = Some(keys(family, local(family, options)));

@@ -8,7 +8,9 @@ use super::expr::Rule;
 use super::options::{DnsRedirect, Options};
 use super::ruleset::{Chain, Hook, Ruleset, Set};
 use super::{Family, names, rules, sets};
-use crate::engine::intervals::merge;
+use crate::engine::canary::Place;
+use crate::engine::intervals::{Span, merge};
+use crate::engine::net::Net;
 
 impl Ruleset {
     /// The rules these options ask for.
@@ -41,6 +43,29 @@ impl Ruleset {
     pub fn knows_bridges(&self) -> bool {
         let bridges = self.set(names::BRIDGES.v4).and_then(|set| set.elements.as_ref());
         bridges.is_some_and(|bridges| !bridges.is_empty())
+    }
+
+    /// Where a running daemon's own packets come from, if it sends any.
+    pub fn canary(&self) -> Option<Net> {
+        let alone = |(family, span): (Family, Span)| {
+            let address = family.address(span.first());
+            let is_ours = span.first() == span.last() && Place::of_sender(address).is_some();
+            is_ours.then(|| Net::from(address))
+        };
+        self.set(names::CONTAINERS.v4)?.ranges().find_map(alone)
+    }
+
+    /// The same, judging the source of our own packets as well.
+    pub fn with_canary(&self, canary: Option<Net>) -> Ruleset {
+        let Some(canary) = canary else { return self.clone() };
+        let mut same = self.clone();
+        let name = names::CONTAINERS.of(canary.family());
+        if let Some(set) = same.sets.iter_mut().find(|set| set.name == name) {
+            let spans = merge(set.ranges().map(|(_, span)| span).chain([canary.span()]));
+            let key = |span| Key::Span(canary.family(), span);
+            set.elements = Some(spans.into_iter().map(key).collect());
+        }
+        same
     }
 
     /// The same, judging the containers that `other` judges as well.
@@ -109,6 +134,18 @@ mod tests {
 
     fn with(dns_redirect: DnsRedirect) -> Ruleset {
         Ruleset::new(&Options { dns_redirect, ..Options::default() })
+    }
+
+    #[test]
+    fn the_canarys_source_is_judged_and_known_again() {
+        let canary = Place::free(&[]).map(Place::judged);
+        let plain = Ruleset::new(&Options::default());
+        let with = Ruleset::new(&Options { canary, ..Options::default() });
+        assert_eq!((plain.canary(), with.canary()), (None, canary));
+        assert_eq!(plain.with_canary(canary), with);
+        assert_eq!(with.with_canary(canary), with);
+        let local = |rules: &Ruleset| rules.set(names::LOCAL.v4).cloned();
+        assert_eq!(local(&plain), local(&with), "and is not local for that");
     }
 
     fn lines(wanted: &Ruleset, actual: &Ruleset) -> Vec<String> {

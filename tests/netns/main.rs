@@ -11,6 +11,8 @@
 mod blocked;
 mod bulk;
 mod bypass;
+mod canary;
+mod check;
 mod conntrack;
 mod control;
 mod denied;

@@ -95,7 +95,10 @@ impl Keeper {
         // with what another asked for would inherit it.
         let beside = (marks.reached(), shared.tenants.tenants());
         let registry = shared.engine.registry();
-        let dirty = registry.take_dirty();
+        let mut dirty = registry.take_dirty();
+        if let Some(canary) = shared.canary_way.place() {
+            dirty.addresses.retain(|address| !canary.destinations().contains(*address));
+        }
         if dirty.overflowed {
             self.owed = Owed::Snapshot;
         }

@@ -1,0 +1,189 @@
+//! The canary: it passes where judging works, fails where somebody breaks it, and leaves nothing behind.
+
+use serde_json::Value;
+
+use super::lab::daemon::Daemon;
+use super::lab::{Lab, eventually};
+use super::sets_cli::{fine, json};
+use super::stand::{DnsLog, LATER, STARTED, Stand, assert_refused, casts, start, synhold};
+
+const LINK: &str = "synhold-canary";
+
+fn canary(lab: &Lab) -> Value {
+    json(lab, &["status"]).1["canary"].clone()
+}
+
+/// Waits until the canary is in a state, and returns what it says then.
+fn wait(lab: &Lab, state: &str) -> String {
+    let mut last = Value::Null;
+    let came = super::lab::retry_until(2 * LATER, || {
+        last = canary(lab);
+        (last["state"] == state).then(|| last["message"].as_str().unwrap_or_default().to_owned())
+    });
+    came.unwrap_or_else(|| panic!("the canary is not {state}: {last}"))
+}
+
+fn is_link_there(lab: &Lab) -> bool {
+    let links = lab.gw.proc_net("dev").unwrap();
+    links.contains(LINK)
+}
+
+/// A change of the rules that the daemon takes for a person's, and does not mend.
+fn nft_by_command(lab: &Lab, script: &str) {
+    let told = format!("/run/synhold/net-{}.rules", lab.gw.inode());
+    std::fs::write(told, []).unwrap();
+    lab.gw.nft(script);
+}
+
+fn stand(name: &str, args: &[&str]) -> Stand {
+    Stand::new(name, &[&["--canary", "on"], args].concat())
+}
+
+#[test]
+fn it_passes_is_counted_nowhere_and_leaves_nothing() {
+    let stand = stand("canpass", &[]);
+    let before = json(&stand.lab, &["status"]).1["totals"].clone();
+    let said = wait(&stand.lab, "passing");
+    assert_eq!(said, "an unresolved address was refused, a resolved one was reached");
+    let status = json(&stand.lab, &["status"]).1;
+    assert_eq!(status["totals"], before, "its packets are nobody's");
+    assert_eq!((&status["held_now"], &status["evidence"]["records"]), (&0.into(), &0.into()));
+    let nets = super::lab::CONTAINER_NETS.iter().flat_map(|net| ["--container-net", net]);
+    let check: Vec<&str> = ["rules", "check"].into_iter().chain(nets).collect();
+    let (code, out, _) = synhold(&stand.lab, &check);
+    assert_eq!((code, out.as_str()), (0, "the rules in the kernel are as they should be\n"));
+    assert!(stand.members("containers4").contains("198.19.255.130"));
+    assert!(stand.members("denied4").is_empty());
+    // Everybody else is judged as before.
+    assert_refused(&stand.lab.ct, casts()[0].server);
+    assert!(is_link_there(&stand.lab));
+
+    let Stand { daemon, lab, .. } = stand;
+    let ended = daemon.stop();
+    assert!(ended.status.success() && ended.stderr.is_empty(), "{}", ended.stderr);
+    let of_canary =
+        |e: &&Value| e.to_string().contains("198.19.") || e.to_string().contains("canary");
+    assert_eq!(ended.events.iter().filter(of_canary).count(), 0);
+    assert!(!is_link_there(&lab));
+    assert!(!lab.gw.ruleset().contains("synhold"));
+    for entry in std::fs::read_dir(lab.dir().join("state")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            let bytes = std::fs::read(&path).unwrap();
+            assert!(!bytes.windows(14).any(|part| part == b"canary.synhold"), "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn rules_that_are_gone_fail_it_and_rules_put_back_mend_it() {
+    let stand = stand("cangone", &[]);
+    let mark = stand.daemon.feed().mark();
+    fine_rules(&stand.lab, "remove");
+    let said = wait(&stand.lab, "failing");
+    assert_eq!(said, "an address nobody resolved was reached, and no verdict was asked for");
+    stand.told(mark, "canary", &["the canary: an address nobody resolved was reached"]);
+    let mark = stand.daemon.feed().mark();
+    fine_rules(&stand.lab, "install");
+    wait(&stand.lab, "passing");
+    let told = stand.told(mark, "canary", &["an unresolved address was refused"]);
+    assert_eq!(told["healthy"], true);
+    let all = stand.daemon.events();
+    let of_canary = all.iter().filter(|e| e["event"] == "health" && e["what"] == "canary").count();
+    assert_eq!(of_canary, 2, "each is told once");
+}
+
+fn fine_rules(lab: &Lab, action: &str) {
+    let nets = super::lab::CONTAINER_NETS.iter().flat_map(|net| ["--container-net", net]);
+    let nets: Vec<&str> = if action == "install" { nets.collect() } else { Vec::new() };
+    let (code, out, err) = synhold(lab, &[&["rules", action], &nets[..]].concat());
+    assert_eq!(code, 0, "{out}{err}");
+}
+
+#[test]
+fn an_accept_before_our_rules_fails_it() {
+    let stand = stand("canaccept", &[]);
+    nft_by_command(&stand.lab, "insert rule inet synhold forward accept comment \"theirs\"\n");
+    let said = wait(&stand.lab, "failing");
+    assert_eq!(said, "an address nobody resolved was reached, and no verdict was asked for");
+    fine_rules(&stand.lab, "install");
+    wait(&stand.lab, "passing");
+}
+
+/// The daemon on a host where somebody has done something before.
+fn started(name: &str, before: impl FnOnce(&Lab)) -> (Daemon, Lab) {
+    let lab = Lab::new(name);
+    before(&lab);
+    let mut log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+    log.write(STARTED);
+    let daemon = start(&lab, &log.path, &["--canary", "on"]);
+    daemon.ready();
+    (daemon, lab)
+}
+
+/// A table of somebody else's that drops whatever is forwarded.
+fn drops_at(lab: &Lab, priority: i32) {
+    let hook = format!("type filter hook forward priority {priority}; policy drop;");
+    lab.gw.nft(&format!("add table ip theirs\nadd chain ip theirs f {{ {hook} }}\n"));
+}
+
+#[test]
+fn a_drop_of_others_behind_our_rules_is_a_remark() {
+    let (_daemon, lab) = started("candrop", |lab| drops_at(lab, 10));
+    let said = wait(&lab, "passing");
+    let note = "accepted by synhold, then dropped by another rule of this host";
+    assert!(said.ends_with(note), "{said}");
+}
+
+#[test]
+fn a_drop_of_others_before_our_rules_is_a_failure() {
+    let (_daemon, lab) = started("canbefore", |lab| drops_at(lab, -200));
+    assert_eq!(wait(&lab, "failing"), "packets do not reach the queue");
+    lab.gw.nft("delete table ip theirs\n");
+    wait(&lab, "passing");
+}
+
+#[test]
+fn silence_is_a_refusal_where_it_is_asked_for() {
+    let stand = stand("cansilent", &["--refuse", "drop"]);
+    wait(&stand.lab, "passing");
+}
+
+#[test]
+fn it_says_why_it_is_off_or_waits() {
+    let dry = stand("candry", &["--dry-run"]);
+    assert!(wait(&dry.lab, "off").contains("dry run"));
+    drop(dry);
+    let off = Stand::new("canoff", &["--canary", "off"]);
+    assert!(wait(&off.lab, "off").contains("--canary off"));
+    assert!(!is_link_there(&off.lab));
+    drop(off);
+    let (_daemon, lab) = started("canfwd", |lab| lab.gw.sysctl("ipv4/ip_forward", "0"));
+    let says = |what: &str| canary(&lab)["message"].as_str().is_some_and(|m| m.contains(what));
+    eventually("it says so", LATER, || says("net.ipv4.ip_forward is 0"));
+    assert_eq!(canary(&lab)["state"], "waiting");
+    fine(&lab, &["block", "198.18.0.0/15"]);
+    lab.gw.sysctl("ipv4/ip_forward", "1");
+    eventually("it says so", LATER, || says("the lists name"));
+}
+
+#[test]
+fn a_killed_daemon_leaves_nothing_that_keeps_the_next_from_it() {
+    let (first, lab) = started("cankill", |_| ());
+    let log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+    eventually("its link is there", LATER, || is_link_there(&lab));
+    first.kill9();
+    let second = start(&lab, &log.path, &["--canary", "on"]);
+    second.ready();
+    wait(&lab, "passing");
+    second.kill9();
+    eventually("the kernel takes the link away", LATER, || !is_link_there(&lab));
+
+    // One of that name which is somebody else's stays.
+    lab.gw.ip(&format!("link add {LINK} type bridge\n"));
+    let third = start(&lab, &log.path, &["--canary", "on"]);
+    third.ready();
+    assert!(wait(&lab, "off").contains("not synhold's"));
+    third.stop();
+    assert!(is_link_there(&lab));
+}
