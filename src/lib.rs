@@ -32,6 +32,7 @@
 //! | [`events`] | adapter: the event log, as JSON Lines and as lines for people |
 //! | [`control`] | adapter: the control socket: questions to a running daemon, and its answers |
 //! | [`store`] | adapter: the registry on disk |
+//! | [`opensnitch`] | adapter: the database of another firewall on the same host, read and never written |
 //! | [`host`] | adapter: this host's own interfaces, gateways and resolvers |
 //! | [`config`] | the file under the command line, checked, with every default filled in |
 //! | [`daemon`] | the only place that wires adapters to the engine, and the only reader of clocks |
@@ -127,4 +128,5 @@ pub mod lists;
 mod netlink;
 pub mod nfq;
 pub mod nftables;
+pub mod opensnitch;
 pub mod store;
