@@ -9,6 +9,7 @@ mod denied;
 pub mod edit;
 mod evidence;
 mod feeds;
+pub mod findings;
 mod hits;
 mod inbox;
 pub mod inspect;
@@ -121,6 +122,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     let ready = ready(config, &wanted, &shared, &rules);
     let background = background.start(rules)?;
     let control = control::start(config, &shared);
+    findings::start(config, &shared)?;
     if let Err(error) = on_ready(&ready) {
         tracing::warn!("{error:#}");
     }
