@@ -6,6 +6,7 @@ mod lists;
 mod paint;
 mod registry;
 mod replay;
+mod review;
 mod rules;
 mod run;
 mod sets;
@@ -65,6 +66,8 @@ enum Command {
     Registry(registry::RegistryArgs),
     /// Judge what happened once more from logs, offline, and tell what other settings would change
     Replay(replay::ReplayArgs),
+    /// Decide about what was refused, or would have been: mistakes are allowed, the rest is kept; exit 1 if something is left
+    Review(review::ReviewArgs),
     /// Show what the kernel's sets hold, and ask what would become of an address
     Sets(sets::SetsArgs),
     /// Refuse addresses, networks or domains, or a container
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Registry(args) => registry::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Review(args) => review::run(&args),
         Command::Sets(args) => sets::run(&args),
         Command::Block(args) => lists::block(&args),
         Command::Unblock(args) => lists::unblock(&args),

@@ -53,8 +53,16 @@ pub fn tell_waiting(shared: &Shared) {
         let one = (alarm != Alarm::NameFlood).then_some((name, address));
         let (name, address) = one.unzip();
         let (container, opensnitch) = (None, None);
-        let body =
-            AlertBody { alert: alarm, name, address, client, container, count, opensnitch, message };
+        let body = AlertBody {
+            alert: alarm,
+            name,
+            address,
+            client,
+            container,
+            count,
+            opensnitch,
+            message,
+        };
         tell(shared, body);
     }
 }

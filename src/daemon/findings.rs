@@ -10,6 +10,8 @@ mod watch;
 
 pub use files::{parse_since, rotated};
 pub use gather::{Collected, Sources, collect};
+#[cfg(test)]
+pub(crate) use group::testing;
 pub use group::{Group, Hour, Key};
 pub use known::{Known, KnownName, Listed};
 pub use propose::{Proposal, Proposed, propose};

@@ -12,7 +12,8 @@ use super::persist::Files;
 use super::records::{self, Subject};
 use super::{clock, lock};
 use crate::control::{
-    Daemon, Fault, FaultKind, Forgotten, Imported, LookedUp, Question, RegistryAddress, RegistryDisk, RegistryStats,
+    Daemon, Fault, FaultKind, Forgotten, Imported, LookedUp, Question, RegistryAddress,
+    RegistryDisk, RegistryStats,
 };
 use crate::engine::limits::REGISTRY_SIZE_MAX;
 use crate::engine::registry::{Limits, Registry, Saved};

@@ -28,6 +28,7 @@ mod protected;
 mod records;
 pub mod replay;
 mod reporter;
+pub mod review;
 mod revoke;
 mod roster;
 mod rules;
@@ -106,6 +107,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     let saver = Saver::start(keeper, Arc::clone(&marks), Arc::clone(&shared))?;
     let background = Background::open(config, &shared, ear)?;
     let roster = Roster::start(config, &shared)?;
+    findings::start(config, &shared)?;
     // 5. Evidence before verdicts.
     let (states, changes) = channel();
     let outside: Arc<dyn dns::Outside> = Arc::new(Logs::new(config.docker.clone(), marks));
@@ -122,7 +124,6 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     let ready = ready(config, &wanted, &shared, &rules);
     let background = background.start(rules)?;
     let control = control::start(config, &shared);
-    findings::start(config, &shared)?;
     if let Err(error) = on_ready(&ready) {
         tracing::warn!("{error:#}");
     }

@@ -47,7 +47,8 @@ impl Writer {
     /// open would end our own locks on it.
     fn picture(&self) -> String {
         let script = "stat -c '%n %i %s %.9Y' -- * && cksum -- *";
-        let shell = Command::new("sh").args(["-c", script]).current_dir(self.folder.path()).output();
+        let shell =
+            Command::new("sh").args(["-c", script]).current_dir(self.folder.path()).output();
         String::from_utf8(shell.unwrap().stdout).unwrap()
     }
 

@@ -182,8 +182,7 @@ impl Groups {
         let Some(group) = self.group(key, 1) else { return };
         group.seen(at);
         group.because(reason, 1);
-        let counted =
-            if verdict.enforced { &mut group.refused } else { &mut group.would_refuse };
+        let counted = if verdict.enforced { &mut group.refused } else { &mut group.would_refuse };
         *counted += 1;
         group.unhealthy += u64::from(!verdict.evidence.healthy);
         group.grade = Some(verdict.grade);
@@ -204,8 +203,7 @@ impl Groups {
     fn block(&mut self, at: Wall, block: &BlockBody) {
         let container = named(block.container.as_ref(), block.src);
         let is_retry = block.set.starts_with(RETRIES);
-        let reason =
-            if is_retry { Reason::NeverResolved } else { Reason::Blocklisted }.as_str();
+        let reason = if is_retry { Reason::NeverResolved } else { Reason::Blocklisted }.as_str();
         if !is_retry {
             self.count_hour(Hour { hour: at.0 / HOUR, reason }, block.count);
         }
@@ -331,14 +329,14 @@ fn named(container: Option<&Arc<str>>, src: IpAddr) -> Arc<str> {
 mod tests;
 
 #[cfg(test)]
-pub(super) mod testing {
+pub(crate) mod testing {
     //! Events and groups for tests.
 
     use super::*;
     use crate::engine::Mode;
     use crate::engine::health::Evidence;
 
-    pub(in crate::daemon) fn drop(
+    pub(crate) fn drop(
         container: &str,
         dst: &str,
         dport: u16,
@@ -354,7 +352,7 @@ pub(super) mod testing {
         Body::Verdict(serde_json::from_value(text).unwrap())
     }
 
-    pub(in crate::daemon) fn block(container: &str, dst: &str, set: &str, count: u64) -> Body {
+    pub(crate) fn block(container: &str, dst: &str, set: &str, count: u64) -> Body {
         let text = serde_json::json!({
             "mode": "enforce", "enforced": true, "set": set, "container": container, "container_id": null,
             "src": "172.17.0.2", "dst": dst, "count": count, "list": null, "entry": null, "names": [],
@@ -362,12 +360,7 @@ pub(super) mod testing {
         Body::Block(serde_json::from_value(text).unwrap())
     }
 
-    pub(in crate::daemon) fn refused(
-        container: &str,
-        dst: &str,
-        reason: &'static str,
-        at: u64,
-    ) -> Group {
+    pub(crate) fn refused(container: &str, dst: &str, reason: &'static str, at: u64) -> Group {
         let (container, dst) = (container.into(), dst.parse().unwrap());
         let key = Key { container, dst, dport: Some(443), proto: Some(Proto::Tcp) };
         let mut group = Group::new(key);

@@ -94,11 +94,7 @@ pub(super) fn know(
     known
 }
 
-fn look_into_lists(
-    known: &mut BTreeMap<IpAddr, Known>,
-    books: &Books,
-    notes: &mut Vec<String>,
-) {
+fn look_into_lists(known: &mut BTreeMap<IpAddr, Known>, books: &Books, notes: &mut Vec<String>) {
     let (mut queries, mut about, mut places) = (Vec::new(), Vec::new(), HashMap::new());
     for (address, known) in known.iter() {
         queries.push(Query::Address(*address));

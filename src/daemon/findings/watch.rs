@@ -65,10 +65,9 @@ fn tell(
     let opinion = second.opinion(dst, now);
     let container = verdict.container.clone();
     let name = container.as_deref().map_or_else(|| src.to_string(), str::to_owned);
-    let to = verdict.dport.map_or_else(
-        || dst.to_string(),
-        |port| SocketAddr::from((dst, port)).to_string(),
-    );
+    let to = verdict
+        .dport
+        .map_or_else(|| dst.to_string(), |port| SocketAddr::from((dst, port)).to_string());
     let would = if verdict.enforced { "was" } else { "would have been" };
     let message = format!(
         "{name} → {to} {would} refused, nobody resolved it; {} ({})",
