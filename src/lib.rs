@@ -33,6 +33,7 @@
 //! | [`control`] | adapter: the control socket: questions to a running daemon, and its answers |
 //! | [`store`] | adapter: the registry on disk |
 //! | [`opensnitch`] | adapter: the database of another firewall on the same host, read and never written |
+//! | [`report`] | adapter: reports as CSV and as a page, and what others publish about addresses |
 //! | [`host`] | adapter: this host's own interfaces, gateways and resolvers |
 //! | [`config`] | the file under the command line, checked, with every default filled in |
 //! | [`daemon`] | the only place that wires adapters to the engine, and the only reader of clocks |
@@ -129,4 +130,5 @@ mod netlink;
 pub mod nfq;
 pub mod nftables;
 pub mod opensnitch;
+pub mod report;
 pub mod store;

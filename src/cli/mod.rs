@@ -6,6 +6,7 @@ mod lists;
 mod paint;
 mod registry;
 mod replay;
+mod report;
 mod review;
 mod rules;
 mod run;
@@ -68,6 +69,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Decide about what was refused, or would have been: mistakes are allowed, the rest is kept; exit 1 if something is left
     Review(review::ReviewArgs),
+    /// Write blocked addresses as CSV, and all findings as a page with charts
+    Report(report::ReportArgs),
     /// Show what the kernel's sets hold, and ask what would become of an address
     Sets(sets::SetsArgs),
     /// Refuse addresses, networks or domains, or a container
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Registry(args) => registry::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Review(args) => review::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Sets(args) => sets::run(&args),
         Command::Block(args) => lists::block(&args),
         Command::Unblock(args) => lists::unblock(&args),

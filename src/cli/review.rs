@@ -64,7 +64,7 @@ pub(super) fn run(args: &ReviewArgs) -> Result<Answer> {
     let since = args.since.as_deref().map(|text| parse_since(text, desk.now())).transpose()?;
     let events = match args.events.as_slice() {
         // One that was never written to tells nothing.
-        [] => config.events.clone().into_iter().filter(|path| path.exists()).collect(),
+        [] => config.events.iter().filter(|path| path.exists()).cloned().collect(),
         named => named.to_vec(),
     };
     let no_events = events.is_empty();

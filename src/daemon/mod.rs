@@ -27,6 +27,7 @@ pub mod policies;
 mod protected;
 mod records;
 pub mod replay;
+pub mod report;
 mod reporter;
 pub mod review;
 mod revoke;

@@ -189,6 +189,6 @@ fn breaks(items: &[Item]) -> Vec<Breaks> {
         destinations,
     };
     let mut all: Vec<Breaks> = by_container.into_iter().map(breaks).collect();
-    all.sort_by(|a, b| b.destinations.cmp(&a.destinations));
+    all.sort_by_key(|one| std::cmp::Reverse(one.destinations));
     all
 }

@@ -149,7 +149,7 @@ fn a_database_that_nobody_has_open_is_read_as_it_lies_there() {
     let path = folder.path().join("db.sqlite3");
     let names = || std::fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(names(), 1, "its last user has tidied up");
-    let database = Database { path: path.clone(), zone: TimeZone::UTC };
+    let database = Database { path, zone: TimeZone::UTC };
     assert!(database.look(SINCE).unwrap().of(ip("203.0.113.9")).is_some());
     assert_eq!(names(), 1, "and we leave nothing");
     std::fs::write(folder.path().join("db.sqlite3-wal"), "torn").unwrap();
