@@ -2,6 +2,7 @@
 
 mod ask;
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -20,8 +21,8 @@ use crate::daemon::review::{Breaks, Desk, Item, Review};
 use crate::engine::Wall;
 use crate::engine::opinion::View;
 
-/// Rows shown to a person.
-const SHOWN_MAX: usize = 50;
+/// Rows of one container that are shown: a scanner is not to fill the screen.
+const OF_ONE_MAX: usize = 10;
 /// Containers named in a heading.
 const NAMED_MAX: usize = 5;
 
@@ -147,22 +148,30 @@ fn destinations(count: usize) -> String {
 fn tell(review: &Review, now: Wall, paint: Paint, can_ask: bool) -> String {
     let mut lines = vec![heading(review)];
     lines.extend(would_break(&review.would_break).map(|text| paint.bad(&text)));
-    lines.extend(review.opensnitch.as_ref().map(|why| format!("OpenSnitch is not asked: {why}.")));
+    lines.push(second_view(review));
     lines.extend(review.notes.iter().map(|note| format!("Note: {}.", words::plain(note))));
     if review.items.is_empty() {
         return lines.join("\n");
     }
     lines.push(String::new());
     lines.extend(rows(&review.items, now));
-    let more = review.items.len().saturating_sub(SHOWN_MAX);
-    if more > 0 {
-        lines.push(format!("and {more} more; --json has them"));
-    }
     if !can_ask {
         lines.push(String::new());
         lines.push(next_step(&review.items));
     }
     lines.join("\n")
+}
+
+fn second_view(review: &Review) -> String {
+    if let Some(why) = &review.opensnitch {
+        return format!("OpenSnitch is not asked: {why}.");
+    }
+    let confirmed = |item: &&Item| item.opensnitch.view == View::Confirmed;
+    match review.items.iter().filter(confirmed).count() {
+        0 => "OpenSnitch has denied none of them.".to_owned(),
+        1 => "OpenSnitch has denied 1 of them.".to_owned(),
+        count => format!("OpenSnitch has denied {count} of them."),
+    }
 }
 
 fn heading(review: &Review) -> String {
@@ -220,31 +229,34 @@ fn rows(items: &[Item], now: Wall) -> Vec<String> {
         ("TIMES", Align::Right),
         ("LAST", Align::Left),
         ("WHY", Align::Left),
-        ("OPENSNITCH", Align::Left),
-        ("PROPOSED", Align::Left),
-        ("BECAUSE", Align::Cut),
+        ("PROPOSED", Align::Cut),
     ]);
-    for item in items.iter().take(SHOWN_MAX) {
+    let mut lines_of = BTreeMap::new();
+    for item in items {
         let group = &item.group;
+        let shown = lines_of.entry(&group.key.container).or_insert(0_usize);
+        *shown += 1;
+        if *shown > OF_ONE_MAX {
+            continue;
+        }
         table.row(vec![
             words::plain(&group.key.container),
             group.destination(),
             group.count().to_string(),
             group.last.map_or_else(words::dash, |last| words::ago(last, now)),
             group.reason().to_owned(),
-            view(item),
-            proposal(item).to_owned(),
-            words::plain(&item.proposed.because),
+            format!("{}: {}", proposal(item), words::plain(&item.proposed.because)),
         ]);
     }
-    table.lines()
-}
-
-fn view(item: &Item) -> String {
-    match item.opensnitch.view {
-        View::Unknown => words::dash(),
-        view => view.as_str().to_owned(),
+    let mut lines = table.lines();
+    for (container, all) in lines_of {
+        let more = all.saturating_sub(OF_ONE_MAX);
+        if more > 0 {
+            let container = words::plain(container);
+            lines.push(format!("and {more} more of {container}: --container {container} --json"));
+        }
     }
+    lines
 }
 
 fn proposal(item: &Item) -> &'static str {

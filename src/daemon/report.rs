@@ -274,6 +274,7 @@ fn proof(group: &Group) -> String {
         (0, 0) => {}
         (0, _) if group.list.is_none() => parts.push("evidence healthy".to_owned()),
         (0, _) => {}
+        (1, _) => parts.push("evidence unreliable once".to_owned()),
         (unhealthy, _) => parts.push(format!("evidence unreliable {unhealthy} times")),
     }
     if group.auto {

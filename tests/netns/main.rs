@@ -34,6 +34,7 @@ mod docker_stand;
 mod doors;
 mod evidence;
 mod failures;
+mod findings;
 mod grow;
 mod health;
 mod hits;

@@ -33,7 +33,7 @@ fn keep(because: impl Into<String>) -> Proposed {
 /// What to do about a group, by what is known about its address now and what OpenSnitch makes of it.
 pub fn propose(group: &Group, known: &Known, opinion: &Opinion) -> Proposed {
     if opinion.view == View::Confirmed {
-        return keep("confirmed: OpenSnitch denied it too");
+        return keep("OpenSnitch denied it too");
     }
     if let Some(Listed { text, .. }) = &known.blocked {
         return keep(format!("blocked: {text}"));
@@ -43,12 +43,10 @@ pub fn propose(group: &Group, known: &Known, opinion: &Opinion) -> Proposed {
     }
     let suspicious = known.marks.iter().find(|mark| **mark != Mark::NewName);
     let Some(name) = known.names.iter().find(|name| is_answer(name.kind)) else {
-        return match group.unhealthy {
-            0 => keep("nobody has resolved it, then or since"),
-            all if all >= group.refused + group.would_refuse => {
-                keep("nobody has resolved it, but the evidence was not to be trusted then")
-            }
-            _ => keep("nobody has resolved it, then or since"),
+        let doubtful = group.unhealthy > 0 && group.unhealthy >= group.refused + group.would_refuse;
+        return match doubtful {
+            true => keep("no name since, but the evidence was unreliable then"),
+            false => keep("no name to this day"),
         };
     };
     if let Some(mark) = suspicious {
