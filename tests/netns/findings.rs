@@ -3,19 +3,31 @@
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpListener};
 use std::path::Path;
-use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::lab::wire::Wire;
+use super::lab::wire::{Seen, Wire};
 use super::lab::{CT4, Lab, at};
-use super::sets_cli::command;
-use super::stand::{LATER, PORT, SOON, Stand, assert_passes, assert_refused, is_verdict_on};
+
+use super::stand::{
+    LATER, PORT, SOON, Stand, assert_passes, assert_refused, is_verdict_on, synhold,
+};
 
 const UNKNOWN: [u8; 4] = [203, 0, 113, 77];
 const OTHER: [u8; 4] = [203, 0, 113, 78];
+
+/// A command on the lab's state directory: exit code and standard output.
+fn command(lab: &Lab, args: &[&str]) -> (i32, String) {
+    let state = lab.dir().join("state").display().to_string();
+    // The machine's own configuration plays no part.
+    let config = lab.dir().join("empty.toml");
+    std::fs::write(&config, "").unwrap();
+    let place = ["--state-dir", &state, "--config", config.to_str().unwrap()];
+    let (code, out, _) = synhold(lab, &[args, &place].concat());
+    (code, out)
+}
 
 /// A database as OpenSnitch's window makes it, with denied reverse look-ups of these names.
 fn opensnitch(path: &Path, hosts: &[&str]) {
@@ -56,6 +68,7 @@ fn a_finding_is_told_once_with_what_opensnitch_makes_of_it() {
     }
     // The same again is the same finding, and a database that is no more stops nobody.
     std::fs::write(&path, "this was a database, and is none any more").unwrap();
+    stand.lab.gw.nft("flush set inet synhold denied4\n");
     assert_refused(&stand.lab.ct, at(UNKNOWN, PORT + 1));
     stand.verdict(at(UNKNOWN, PORT + 1));
     assert_refused(&stand.lab.ct2, at(OTHER, PORT));
@@ -277,17 +290,26 @@ fn what_others_publish_is_asked_once_and_a_failure_is_text() {
     assert!(asked.iter().all(|head| head.contains("203.0.113.79")), "{asked:?}");
 }
 
+/// Where a page would fetch from if what strangers write became markup.
+const FETCHED: [u8; 4] = [203, 0, 113, 200];
+
 #[test]
 fn the_page_is_whole_in_a_real_browser_and_fetches_nothing() {
     let lab = Lab::new("page");
     let events = lab.dir().join("events.jsonl");
-    let mut text = String::new();
-    for (n, container) in [(1, "web"), (2, "web"), (3, "<script>document.title='owned'</script>")] {
-        text += &format!(
-            r#"{{"ts":"2026-11-0{n}T03:04:05Z","event":"verdict","mode":"enforce","verdict":"drop","enforced":true,"reason":"never-resolved","grade":"never","held_us":750113,"container":"{container}","container_id":"x","proto":"tcp","src":"172.25.0.2","sport":40112,"dst":"203.0.113.{n}","dport":443,"names":[],"evidence":{{"healthy":true,"records":1,"lag_us":80,"lines":9,"skipped":0,"lost":0,"last_line_ms":3}},"queue":0}}"#
-        );
-        text.push('\n');
-    }
+    let image = "<img src=http://203.0.113.200/x>";
+    let text: String = [(1, "web"), (2, "web"), (3, image)]
+        .map(|(n, container)| {
+            let evidence = serde_json::json!({ "healthy": true, "records": 1, "lag_us": 80, "lines": 9,
+                "skipped": 0, "lost": 0, "last_line_ms": 3 });
+            let verdict = serde_json::json!({ "ts": format!("2026-11-0{n}T03:04:05Z"), "event": "verdict",
+                "mode": "enforce", "verdict": "drop", "enforced": true, "reason": "never-resolved", "grade": "never",
+                "held_us": 750_113, "container": container, "container_id": "x", "proto": "tcp", "src": "172.25.0.2",
+                "sport": 40112, "dst": format!("203.0.113.{n}"), "dport": 443, "names": [], "evidence": evidence,
+                "queue": 0 });
+            format!("{verdict}\n")
+        })
+        .concat();
     std::fs::write(&events, text).unwrap();
     std::fs::create_dir_all(lab.dir().join("state")).unwrap();
     let page = lab.dir().join("page.html");
@@ -295,26 +317,26 @@ fn the_page_is_whole_in_a_real_browser_and_fetches_nothing() {
     let (code, out) = command(&lab, &with(&args, events.to_str().unwrap()));
     assert_eq!((code, out.trim()), (0, &*format!("3 findings are in {}", page.display())));
 
-    let wires = [Wire::watch(&lab.gw, "lo"), Wire::watch(&lab.gw, "srv")];
-    let dom = lab.dir().join("profile");
-    let output =
-        browser(&lab, &dom, &page).output().expect("chromium is installed: scripts/setup.sh tests");
-    let dom = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && dom.contains("</html>"), "{output:?}");
+    let far = Wire::watch(&lab.srv, "eth0");
+    let is_fetch = |seen: &Seen| seen.is_syn_to(at(FETCHED, 80));
+    let dom = browse(&lab, &page);
     assert_eq!(dom.matches("<svg").count(), 3, "{dom}");
     assert_eq!(dom.matches("data-head=\"Destination\"").count(), 3, "{dom}");
     assert_eq!(dom.matches("<rect class=\"c-never\"").count(), 3, "a bar a day: {dom}");
-    assert!(dom.contains("<title>synhold report") && !dom.contains("<script"), "{dom}");
-    for wire in wires {
-        assert_eq!(
-            wire.count(|p| p.dport() == Some(443) || p.dport() == Some(80)),
-            0,
-            "it fetched something"
-        );
+    assert!(dom.contains("<title>synhold report") && dom.contains("&lt;img src="), "{dom}");
+    for tag in ["<img", "<script", "<link", "<iframe", "<object"] {
+        assert!(!dom.contains(tag), "{tag}: {dom}");
     }
+    assert_eq!(far.count(is_fetch), 0, "it fetched something");
+    // Had the name become markup, it would have been seen.
+    std::fs::write(&page, image).unwrap();
+    browse(&lab, &page);
+    assert!(far.wait_for(is_fetch, SOON).is_some(), "this test proves nothing");
 }
 
-fn browser(lab: &Lab, profile: &Path, page: &Path) -> Command {
+/// Opens a page in the gateway's network; what became of it.
+fn browse(lab: &Lab, page: &Path) -> String {
+    let profile = tempfile::tempdir_in(lab.dir()).unwrap();
     let mut chromium = lab.gw.command("timeout");
     chromium.args([
         "60",
@@ -330,7 +352,10 @@ fn browser(lab: &Lab, profile: &Path, page: &Path) -> Command {
         "--disable-component-update",
     ]);
     chromium.args(["--disable-sync", "--dump-dom"]);
-    chromium.arg(format!("--user-data-dir={}", profile.display()));
+    chromium.arg(format!("--user-data-dir={}", profile.path().display()));
     chromium.arg(format!("file://{}", page.display()));
-    chromium
+    let output = chromium.output().expect("timeout is there");
+    let dom = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(dom.contains("</html>"), "is chromium there? (scripts/setup.sh tests) {output:?}");
+    dom
 }
