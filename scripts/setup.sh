@@ -18,6 +18,8 @@ if [ "${1:-}" = tests ]; then
     packages="$packages tmux"
     # For journald, which runs in namespaces of the tests too.
     command -v journalctl >/dev/null || packages="$packages systemd"
+    # A report's page is opened in a real browser.
+    command -v chromium >/dev/null || packages="$packages chromium"
 fi
 
 missing=""

@@ -32,6 +32,8 @@
 //! | [`events`] | adapter: the event log, as JSON Lines and as lines for people |
 //! | [`control`] | adapter: the control socket: questions to a running daemon, and its answers |
 //! | [`store`] | adapter: the registry on disk |
+//! | [`opensnitch`] | adapter: the database of another firewall on the same host, read and never written |
+//! | [`report`] | adapter: reports as CSV and as a page, and what others publish about addresses |
 //! | [`host`] | adapter: this host's own interfaces, gateways and resolvers; the network namespace of the canary |
 //! | [`config`] | the file under the command line, checked, with every default filled in |
 //! | [`daemon`] | the only place that wires adapters to the engine, and the only reader of clocks |
@@ -132,4 +134,6 @@ pub mod lists;
 mod netlink;
 pub mod nfq;
 pub mod nftables;
+pub mod opensnitch;
+pub mod report;
 pub mod store;

@@ -9,6 +9,8 @@ mod log;
 mod paint;
 mod registry;
 mod replay;
+mod report;
+mod review;
 mod rules;
 mod run;
 mod sets;
@@ -75,6 +77,10 @@ enum Command {
     Registry(registry::RegistryArgs),
     /// Judge what happened once more from logs, offline, and tell what other settings would change
     Replay(replay::ReplayArgs),
+    /// Decide about what was refused, or would have been: mistakes are allowed, the rest is kept; exit 1 if something is left
+    Review(review::ReviewArgs),
+    /// Write blocked addresses as CSV, and all findings as a page with charts
+    Report(report::ReportArgs),
     /// Show what the kernel's sets hold, and ask what would become of an address
     Sets(sets::SetsArgs),
     /// Refuse addresses, networks or domains, or a container
@@ -109,6 +115,8 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Registry(args) => registry::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Review(args) => review::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Sets(args) => sets::run(&args),
         Command::Block(args) => lists::block(&args),
         Command::Unblock(args) => lists::unblock(&args),

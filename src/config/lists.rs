@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::file::read;
-use super::{DEFAULT_STATE_DIR, Options};
+use super::{DEFAULT_STATE_DIR, OPENSNITCH_DEFAULT, Options};
 use crate::host::{self, InterfaceAddress};
 use crate::lists::Feed;
 
@@ -24,6 +24,17 @@ pub struct ListConfig {
     pub upstreams: Vec<String>,
 }
 
+/// Where everything is that tells of refusals.
+#[derive(Clone, Debug)]
+pub struct FindingConfig {
+    /// The lists, and the state directory.
+    pub lists: ListConfig,
+    /// The event file that the configuration names.
+    pub events: Option<PathBuf>,
+    /// OpenSnitch's database.
+    pub opensnitch_db: PathBuf,
+}
+
 /// The state directory: `given`, or what `file` or the default file says.
 ///
 /// # Errors
@@ -38,7 +49,27 @@ pub fn load_state_dir(file: Option<&Path>, given: Option<PathBuf>) -> Result<Pat
 /// # Errors
 /// As [`super::load`].
 pub fn load_lists(file: Option<&Path>, state_dir: Option<PathBuf>) -> Result<ListConfig> {
-    let Options { daemon, feeds, .. } = read(file)?;
+    lists(read(file)?, state_dir)
+}
+
+/// The same with everything that tells of refusals.
+///
+/// # Errors
+/// As [`super::load`].
+pub fn load_findings(
+    file: Option<&Path>,
+    state_dir: Option<PathBuf>,
+    opensnitch_db: Option<PathBuf>,
+) -> Result<FindingConfig> {
+    let options = read(file)?;
+    let events = options.daemon.events.clone();
+    let opensnitch_db = opensnitch_db.or(options.desk.opensnitch_db.clone());
+    let opensnitch_db = opensnitch_db.unwrap_or_else(|| OPENSNITCH_DEFAULT.into());
+    Ok(FindingConfig { lists: lists(options, state_dir)?, events, opensnitch_db })
+}
+
+fn lists(options: Options, state_dir: Option<PathBuf>) -> Result<ListConfig> {
+    let Options { daemon, feeds, .. } = options;
     Ok(ListConfig {
         state_dir: state_dir.or(daemon.state_dir).unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
         refuse_doh: daemon.refuse_doh,

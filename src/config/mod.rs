@@ -21,7 +21,7 @@ pub use desk::{
 };
 pub use evidence::{EvidenceConfig, EvidenceOptions};
 use file::read;
-pub use lists::{ListConfig, load_lists, load_state_dir};
+pub use lists::{FindingConfig, ListConfig, load_findings, load_lists, load_state_dir};
 pub use options::{AutoBlock, DaemonOptions, Fail, LocalAs, Options, RefuseBy, RuleOptions};
 
 use crate::dns::{self, SpawnConfig};

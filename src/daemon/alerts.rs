@@ -36,7 +36,11 @@ impl Alerts {
         let (name, address) = (Some(record.name.clone()), Some(record.address));
         let client = record.client;
         let alert = Alarm::Rebinding;
-        tell(shared, AlertBody { alert, name, address, client, container: None, count, message });
+        let opensnitch = None;
+        tell(
+            shared,
+            AlertBody { alert, name, address, client, container: None, count, opensnitch, message },
+        );
     }
 }
 
@@ -48,8 +52,17 @@ pub fn tell_waiting(shared: &Shared) {
         // A flood is of many names: the one that came last says nothing.
         let one = (alarm != Alarm::NameFlood).then_some((name, address));
         let (name, address) = one.unzip();
-        let body =
-            AlertBody { alert: alarm, name, address, client, container: None, count, message };
+        let (container, opensnitch) = (None, None);
+        let body = AlertBody {
+            alert: alarm,
+            name,
+            address,
+            client,
+            container,
+            count,
+            opensnitch,
+            message,
+        };
         tell(shared, body);
     }
 }
@@ -60,7 +73,7 @@ fn message(alert: &Alert) -> String {
             let (names, seconds) = (abuse::NAMES_PER_ASKER, abuse::NAMES_WINDOW);
             format!("more than {names} new names within {seconds} s, {} the last", alert.name)
         }
-        Alarm::ManyAddresses | Alarm::Rebinding => {
+        Alarm::ManyAddresses | Alarm::Rebinding | Alarm::Finding => {
             let most = abuse::ADDRESSES_PER_NAME;
             format!("{} has had more than {most} new addresses within a day", alert.name)
         }

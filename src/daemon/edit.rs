@@ -163,6 +163,35 @@ fn edit_and(
     Ok(Edited { action: request.action, entries, daemon })
 }
 
+/// Allows each entry with a comment of its own, as [`Action::Allow`] does with one for all.
+///
+/// # Errors
+/// As [`edit`].
+pub fn allow_each(books: &Books, entries: &[(Entry, String)]) -> Result<Edited> {
+    let addition = |(entry, note): &(Entry, String)| Addition {
+        entry: entry.clone(),
+        until: None,
+        from: None,
+        force: false,
+        note: Some(note.clone()),
+    };
+    let additions: Vec<Addition> = entries.iter().map(addition).collect();
+    let added = lists::add(&books.folder, Own::Allow, &additions).map_err(told)?;
+    let mut edited = Vec::new();
+    for ((entry, _), added) in entries.iter().zip(added) {
+        edited.push(EditedEntry {
+            entry: entry.to_string(),
+            added: Some(AddedAs::from(added)),
+            removed: remove(books, Action::Allow, entry)?,
+            until: None,
+            others: Vec::new(),
+            local: None,
+        });
+    }
+    let daemon = (!entries.is_empty()).then(|| confirm::wait(books, clock::wall()));
+    Ok(Edited { action: Action::Allow, entries: edited, daemon })
+}
+
 /// The list that an action adds to.
 fn add_to(action: Action) -> Option<Own> {
     match action {

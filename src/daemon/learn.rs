@@ -173,6 +173,14 @@ impl Learning {
     }
 }
 
+/// What the books of a state directory say enforcing would have refused; nothing if nothing was ever learned there.
+///
+/// # Errors
+/// If the file is damaged.
+pub fn rows(state_dir: &Path) -> Result<Vec<WouldRefuse>> {
+    Ok(load(&state_dir.join(FILE))?.map(|saved| saved.would_refuse).unwrap_or_default())
+}
+
 fn load(path: &Path) -> Result<Option<Saved>> {
     let what = || format!("cannot use {}", path.display());
     let size = match std::fs::metadata(path) {

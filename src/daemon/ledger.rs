@@ -1,6 +1,6 @@
 //! The registry as a command of its own process gets at it: through the daemon, or in the files where none runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,8 @@ use super::persist::Files;
 use super::records::{self, Subject};
 use super::{clock, lock};
 use crate::control::{
-    Daemon, Fault, FaultKind, Forgotten, Imported, LookedUp, Question, RegistryDisk, RegistryStats,
+    Daemon, Fault, FaultKind, Forgotten, Imported, LookedUp, Question, RegistryAddress,
+    RegistryDisk, RegistryStats,
 };
 use crate::engine::limits::REGISTRY_SIZE_MAX;
 use crate::engine::registry::{Limits, Registry, Saved};
@@ -87,6 +88,29 @@ impl Ledger {
         let names: BTreeMap<IpAddr, String> = names_here(&self.state_dir);
         let name_of = |asker: IpAddr| names.get(&asker).cloned();
         Ok(records::look_up(&self.read()?, &subject, None, &name_of))
+    }
+
+    /// What is known about many addresses; those of which nothing is are left out.
+    ///
+    /// # Errors
+    /// If neither daemon nor files tell.
+    pub fn many(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<Vec<RegistryAddress>> {
+        let mut known = Vec::new();
+        if let Some(asker) = &mut self.asker {
+            for address in addresses {
+                let what = address.to_string();
+                let found: LookedUp =
+                    asker.ask(&Question::RegistryLookup { what, container: None })?;
+                known.extend(found.addresses);
+            }
+            return Ok(known);
+        }
+        let registry = self.read()?;
+        for address in addresses {
+            let subject = Subject::Address(*address);
+            known.extend(records::look_up(&registry, &subject, None, &|_| None).addresses);
+        }
+        Ok(known)
     }
 
     /// Forgets an address, or every address of a name.

@@ -12,6 +12,7 @@ mod desk;
 pub mod edit;
 mod evidence;
 mod feeds;
+pub mod findings;
 mod glance;
 mod hits;
 mod inbox;
@@ -30,7 +31,9 @@ pub mod policies;
 mod protected;
 mod records;
 pub mod replay;
+pub mod report;
 mod reporter;
+pub mod review;
 mod revoke;
 mod roster;
 mod rules;
@@ -111,6 +114,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     let saver = Saver::start(keeper, Arc::clone(&marks), Arc::clone(&shared))?;
     let background = Background::open(config, &shared, ear)?;
     let roster = Roster::start(config, &shared)?;
+    findings::start(config, &shared)?;
     // 5. Evidence before verdicts.
     let (states, changes) = channel();
     let outside: Arc<dyn dns::Outside> = Arc::new(Logs::new(config.docker.clone(), marks));

@@ -19,6 +19,7 @@ use crate::engine::sieve::Sieve;
 use crate::store;
 use timeline::{Item, Moment, Packet, Timeline};
 
+pub(super) use read::each_event;
 pub use report::{Change, Column, Difference, Report, Word};
 pub use run::Got;
 pub use world::{Outcome, World};

@@ -13,6 +13,7 @@ use super::inventory::{News, What};
 use super::judge::{Mode, Scope};
 use super::mark::Alarm;
 use super::name::Name;
+use super::opinion::View;
 use super::record::{Kind, Record};
 use super::time::Wall;
 use super::verdict::Reason;
@@ -183,6 +184,9 @@ pub struct AlertBody {
     pub container: Option<Arc<str>>,
     /// Times since this was told last.
     pub count: u64,
+    /// What OpenSnitch makes of the address, for `finding`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opensnitch: Option<View>,
     /// One sentence for a person.
     pub message: String,
 }

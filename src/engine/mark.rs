@@ -24,6 +24,8 @@ pub enum Alarm {
     ManyAddresses,
     /// One asker resolves new names faster than programs do.
     NameFlood,
+    /// A container went for an address nobody resolved, and another firewall of the host was asked about it.
+    Finding,
 }
 
 impl Mark {
@@ -42,7 +44,8 @@ impl Mark {
 
 impl Alarm {
     /// Every alarm, for tests and documentation.
-    pub const ALL: [Alarm; 3] = [Alarm::Rebinding, Alarm::ManyAddresses, Alarm::NameFlood];
+    pub const ALL: [Alarm; 4] =
+        [Alarm::Rebinding, Alarm::ManyAddresses, Alarm::NameFlood, Alarm::Finding];
 
     /// The stable word.
     pub fn as_str(self) -> &'static str {
@@ -50,6 +53,7 @@ impl Alarm {
             Alarm::Rebinding => "rebinding",
             Alarm::ManyAddresses => "many-addresses",
             Alarm::NameFlood => "name-flood",
+            Alarm::Finding => "finding",
         }
     }
 }

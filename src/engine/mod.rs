@@ -20,6 +20,7 @@ pub mod lists;
 pub mod mark;
 pub mod name;
 pub mod net;
+pub mod opinion;
 pub mod owner;
 pub mod packet;
 pub mod policy;

@@ -83,6 +83,8 @@ fn layers_import_only_what_is_below_them() {
         "lists",
         "nfq",
         "nftables",
+        "opensnitch",
+        "report",
         "store",
     ];
     let allowed = |module: &str| -> Vec<&str> {

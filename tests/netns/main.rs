@@ -37,6 +37,7 @@ mod docker_stand;
 mod doors;
 mod evidence;
 mod failures;
+mod findings;
 mod grow;
 mod health;
 mod hits;

@@ -57,15 +57,36 @@ fn each_line(path: &Path, mut take: impl FnMut(&[u8])) -> Result<()> {
 /// If it cannot be read, or holds no event at all.
 pub fn events(path: &Path, into: &mut Timeline) -> Result<()> {
     let mut known = 0_u64;
-    each_line(path, |line| match event(line) {
-        Some((at, body)) => {
-            known += 1;
-            take(at, body, into);
-        }
-        None => into.skip("lines that are no event"),
-    })?;
+    let take = |at, body| {
+        known += 1;
+        take(at, body, into);
+    };
+    let foreign = each_event(path, |_| false, take)?;
+    (0..foreign).for_each(|_| into.skip("lines that are no event"));
     ensure!(known > 0, "{} holds no event of synhold", path.display());
     Ok(())
+}
+
+/// Hands over each event of a log of ours whose line nobody wants to skip; returns how many lines are no event.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn each_event(
+    path: &Path,
+    skip: impl Fn(&str) -> bool,
+    mut take: impl FnMut(Wall, Body),
+) -> Result<u64> {
+    let mut foreign = 0;
+    each_line(path, |line| {
+        if std::str::from_utf8(line).is_ok_and(&skip) {
+            return;
+        }
+        match event(line) {
+            Some((at, body)) => take(at, body),
+            None => foreign += 1,
+        }
+    })?;
+    Ok(foreign)
 }
 
 fn event(line: &[u8]) -> Option<(Wall, Body)> {

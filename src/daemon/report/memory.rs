@@ -1,0 +1,174 @@
+//! `report.json`: what others answered about addresses, so that they are not asked again too soon.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::Addresses;
+use crate::engine::Wall;
+use crate::report::lookup::{Found, Registration, Reputation, Wanted};
+use crate::store::write_atomically;
+
+const FILE: &str = "report.json";
+const VERSION: u64 = 1;
+/// Bytes of a file that is read: a hundred thousand addresses with all that is known of them.
+const BYTES_MAX: u64 = 128 << 20;
+const DAY: u64 = 24 * 60 * 60;
+/// Whose an address is changes rarely.
+const REGISTRATION_AGE: Duration = Duration::from_secs(30 * DAY);
+const NAME_AGE: Duration = Duration::from_secs(7 * DAY);
+/// A key has a thousand questions a day.
+const REPUTATION_AGE: Duration = Duration::from_secs(DAY);
+
+/// An answer, and when it came.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Answer<T> {
+    pub what: T,
+    at: Wall,
+}
+
+/// What is remembered of one address.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Remembered {
+    /// When it was first seen.
+    pub first: Wall,
+    /// When something about it changed last.
+    pub updated: Wall,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ptr: Option<Answer<Option<String>>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdap: Option<Answer<Registration>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abuse: Option<Answer<Reputation>>,
+}
+
+/// All addresses of the last report.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Memory {
+    version: u64,
+    rows: BTreeMap<IpAddr, Remembered>,
+    #[serde(skip)]
+    is_changed: bool,
+}
+
+impl Remembered {
+    /// What nobody was asked about lately.
+    pub(super) fn wanted(&self, now: Wall) -> Wanted {
+        let old = |at: Option<Wall>, age: Duration| at.is_none_or(|at| at + age <= now || at > now);
+        Wanted {
+            ptr: old(self.ptr.as_ref().map(|known| known.at), NAME_AGE),
+            rdap: old(self.rdap.as_ref().map(|known| known.at), REGISTRATION_AGE),
+            abuse: old(self.abuse.as_ref().map(|known| known.at), REPUTATION_AGE),
+        }
+    }
+}
+
+impl Memory {
+    /// What the last report left.
+    pub(super) fn load(state_dir: &Path) -> Result<Memory> {
+        let path = state_dir.join(FILE);
+        let what = || format!("{} is not used", path.display());
+        let size = match std::fs::metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Memory::default());
+            }
+            found => found.with_context(what)?.len(),
+        };
+        ensure!(size <= BYTES_MAX, "{}: it has {size} bytes", what());
+        let memory: Memory =
+            serde_json::from_slice(&std::fs::read(&path).with_context(what)?).with_context(what)?;
+        ensure!(memory.version == VERSION, "{}: version {}", what(), memory.version);
+        Ok(memory)
+    }
+
+    /// Forgets who is not blocked any more.
+    pub(super) fn keep_only(&mut self, addresses: &Addresses) {
+        let before = self.rows.len();
+        self.rows.retain(|address, _| addresses.contains(address));
+        self.is_changed |= before != self.rows.len();
+    }
+
+    /// Notes that an address is blocked, since then as far as is known.
+    pub(super) fn seen(&mut self, address: IpAddr, first: Option<Wall>, now: Wall) {
+        let fresh =
+            || Remembered { first: first.unwrap_or(now), updated: now, ..Remembered::default() };
+        self.is_changed |= !self.rows.contains_key(&address);
+        let row = self.rows.entry(address).or_insert_with(fresh);
+        if let Some(first) = first.filter(|first| *first < row.first) {
+            row.first = first;
+            self.is_changed = true;
+        }
+    }
+
+    /// What is remembered of an address.
+    pub(super) fn of(&self, address: IpAddr) -> Option<&Remembered> {
+        self.rows.get(&address)
+    }
+
+    /// Takes answers in; what failed is asked again next time.
+    pub(super) fn answered(&mut self, address: IpAddr, found: Found, now: Wall) {
+        let Some(row) = self.rows.get_mut(&address) else { return };
+        let Found { ptr, rdap, abuse } = found;
+        let answers = [
+            ptr.and_then(Result::ok).map(|what| row.ptr = Some(Answer { what, at: now })),
+            rdap.and_then(Result::ok).map(|what| row.rdap = Some(Answer { what, at: now })),
+            abuse.and_then(Result::ok).map(|what| row.abuse = Some(Answer { what, at: now })),
+        ];
+        if answers.iter().any(Option::is_some) {
+            row.updated = now;
+            self.is_changed = true;
+        }
+    }
+
+    /// Writes it down, if there is something new.
+    pub(super) fn save(mut self, state_dir: &Path) -> Result<()> {
+        if !self.is_changed {
+            return Ok(());
+        }
+        self.version = VERSION;
+        let path = state_dir.join(FILE);
+        let bytes = serde_json::to_vec(&self)?;
+        write_atomically(&path, |mut file| file.write_all(&bytes))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_kept_for_their_time_and_failures_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (address, other): (IpAddr, IpAddr) =
+            ("203.0.113.9".parse().unwrap(), "203.0.113.10".parse().unwrap());
+        let now = Wall(1_800_000_000_000_000);
+        let mut memory = Memory::load(folder.path()).unwrap();
+        memory.seen(address, None, now);
+        memory.seen(other, Some(Wall(7)), now);
+        let all = Wanted { ptr: true, rdap: true, abuse: true };
+        assert_eq!(memory.of(address).unwrap().wanted(now), all);
+        let found = Found {
+            ptr: Some(Ok(None)),
+            rdap: Some(Err("(no)".to_owned())),
+            abuse: Some(Ok(Reputation::default())),
+        };
+        memory.answered(address, found, now);
+        memory.save(folder.path()).unwrap();
+        let mut memory = Memory::load(folder.path()).unwrap();
+        let later = now + REPUTATION_AGE;
+        let wanted = |memory: &Memory, at| memory.of(address).unwrap().wanted(at);
+        assert_eq!(wanted(&memory, now), Wanted { rdap: true, ..Wanted::default() });
+        assert_eq!(wanted(&memory, later), Wanted { rdap: true, abuse: true, ptr: false });
+        assert_eq!(memory.of(other).unwrap().first, Wall(7));
+        memory.keep_only(&[address].into());
+        memory.save(folder.path()).unwrap();
+        assert!(Memory::load(folder.path()).unwrap().of(other).is_none(), "blocked no more");
+    }
+}

@@ -1,0 +1,115 @@
+//! `review.json`: what a person looked at and left refused. It decides nothing but what is asked again.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::daemon::findings::Key;
+use crate::engine::{Proto, Wall};
+use crate::lists::serde_time;
+use crate::store::write_atomically;
+
+const FILE: &str = "review.json";
+const VERSION: u64 = 1;
+/// Decisions kept; the oldest go first.
+const KEPT_MAX: usize = 10_000;
+/// Bytes of a file that is read: as many decisions, with long names.
+const BYTES_MAX: u64 = 4 << 20;
+
+/// Decisions to leave something refused.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Kept {
+    version: u64,
+    kept: Vec<Decided>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Decided {
+    container: Arc<str>,
+    dst: IpAddr,
+    dport: Option<u16>,
+    proto: Option<Proto>,
+    #[serde(with = "serde_time")]
+    at: Option<Wall>,
+}
+
+impl Decided {
+    fn is(&self, key: &Key) -> bool {
+        let Key { container, dst, dport, proto } = key;
+        self.container == *container
+            && self.dst == *dst
+            && self.dport == *dport
+            && self.proto == *proto
+    }
+}
+
+impl Kept {
+    /// What earlier reviews decided.
+    pub(super) fn load(state_dir: &Path) -> Result<Kept> {
+        let path = state_dir.join(FILE);
+        let what = || format!("cannot use {}", path.display());
+        let size = match std::fs::metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Kept::default());
+            }
+            found => found.with_context(what)?.len(),
+        };
+        ensure!(size <= BYTES_MAX, "{}: it has {size} bytes", what());
+        let kept: Kept = serde_json::from_slice(&std::fs::read(&path).with_context(what)?)
+            .with_context(|| {
+                format!("{}; remove it, and be asked about everything again", what())
+            })?;
+        ensure!(kept.version == VERSION, "{}: version {}", what(), kept.version);
+        Ok(kept)
+    }
+
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.kept.iter().any(|kept| kept.is(key))
+    }
+
+    pub(super) fn add(&mut self, key: &Key, now: Wall) {
+        let Key { container, dst, dport, proto } = key.clone();
+        self.kept.retain(|kept| !kept.is(key));
+        self.kept.push(Decided { container, dst, dport, proto, at: Some(now) });
+        let over = self.kept.len().saturating_sub(KEPT_MAX);
+        self.kept.drain(..over);
+    }
+
+    pub(super) fn save(mut self, state_dir: &Path) -> Result<()> {
+        let path = state_dir.join(FILE);
+        self.version = VERSION;
+        let bytes = serde_json::to_vec_pretty(&self)?;
+        write_atomically(&path, |mut file| file.write_all(&bytes))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_decided_is_known_next_time_and_only_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = |dport| Key {
+            container: "web".into(),
+            dst: "203.0.113.9".parse().unwrap(),
+            dport: Some(dport),
+            proto: Some(Proto::Tcp),
+        };
+        let mut kept = Kept::load(folder.path()).unwrap();
+        kept.add(&key(443), Wall(1));
+        kept.add(&key(443), Wall(2));
+        kept.save(folder.path()).unwrap();
+        let kept = Kept::load(folder.path()).unwrap();
+        assert_eq!((kept.has(&key(443)), kept.has(&key(80)), kept.kept.len()), (true, false, 1));
+        std::fs::write(folder.path().join(FILE), "{}").unwrap();
+        let error = format!("{:#}", Kept::load(folder.path()).unwrap_err());
+        assert!(error.contains("remove it"), "{error}");
+    }
+}
