@@ -6,10 +6,11 @@ SYNHOLD := $(or $(CARGO_TARGET_DIR),target)/release/synhold
 # Flags for synhold, as in: make run ARGS="--dry-run"
 ARGS :=
 PREFIX := /usr/local
+DESTDIR :=
 # Privileged tests, benchmark and demo run as root; what they are built from does not.
 AS_ROOT := $(if $(SUDO),CARGO_TARGET_$(shell uname -m | tr a-z A-Z)_UNKNOWN_LINUX_GNU_RUNNER="$(SUDO)")
 
-.PHONY: run demo test test-unprivileged test-netns check bench install-rules remove-rules install setup setup-tests build
+.PHONY: run demo test test-unprivileged test-netns check bench install-rules remove-rules install uninstall deb setup setup-tests build
 
 run: build
 	$(SUDO) $(SYNHOLD) run $(if $(findstring --state-dir,$(ARGS)),,--state-dir data) $(ARGS)
@@ -43,9 +44,14 @@ remove-rules: build
 	$(SUDO) $(SYNHOLD) rules remove
 
 install: build
-	$(SUDO) install -D -m 0755 $(SYNHOLD) $(PREFIX)/sbin/synhold
-	sed "s#/usr/local/#$(PREFIX)/#" data/synhold.service | $(SUDO) install -D -m 0644 /dev/stdin $(PREFIX)/lib/systemd/system/synhold.service
-	[ -e /etc/synhold/synhold.toml ] || $(SUDO) install -D -m 0644 data/synhold.toml /etc/synhold/synhold.toml
+	$(SUDO) scripts/place.sh install $(SYNHOLD) "$(DESTDIR)" $(PREFIX)
+
+uninstall: build
+	$(SUDO) scripts/place.sh uninstall $(SYNHOLD) "$(DESTDIR)" $(PREFIX)
+
+deb: build
+	scripts/setup.sh package
+	scripts/package.sh release $(dir $(SYNHOLD))../debian/
 
 setup:
 	scripts/setup.sh

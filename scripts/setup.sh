@@ -1,7 +1,13 @@
 #!/bin/sh
 # Installs the Debian packages that building and running synhold needs, with `tests` those of its tests too; does nothing if
-# all are there.
+# all are there. With `package` the tools that make its own package, with `check` what looks at its dependencies.
 set -eu
+
+# tool NAME VERSION: a program of Cargo's, beside what is built, at a version that is tried.
+tool() {
+    tools=${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/tools
+    [ -x "$tools/bin/$1" ] || "${CARGO:-cargo}" install --locked --quiet --root "$tools" --version "$2" "$1"
+}
 
 # To build: libclang-dev and linux-libc-dev (rustables reads the kernel's headers), gcc as the linker.
 # To run: dnsmasq-base (without its service), util-linux for setpriv. To look and to test: nftables, iproute2.
@@ -14,9 +20,14 @@ if [ "${1:-}" = tests ]; then
     command -v busybox >/dev/null || packages="$packages busybox-static"
     PATH="$PATH:/usr/sbin:/sbin" command -v dockerd >/dev/null || engine="docker.io"
     packages="$packages $engine"
-    # For journald, which runs in namespaces of the tests too.
+    # For journald, and for a systemd in namespaces of the tests, on which our package is installed; D-Bus for what asks it.
     command -v journalctl >/dev/null || packages="$packages systemd"
+    packages="$packages dbus mandoc"
 fi
+case "${1:-}" in
+    package) packages="$packages dpkg-dev" && tool cargo-deb 3.8.0 ;;
+    check) tool cargo-deny DENY ;;
+esac
 
 missing=""
 for package in $packages; do
