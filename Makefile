@@ -24,7 +24,9 @@ test-unprivileged: setup-tests
 	$(CARGO) test --locked --lib --bins --test it
 
 test-netns: setup-tests
-	$(CARGO) build --locked --example demo
+	scripts/setup.sh package
+	$(CARGO) build --locked --bin synhold --example demo
+	scripts/package.sh debug $(or $(CARGO_TARGET_DIR),target)/debug/synhold-test.deb
 	$(AS_ROOT) $(CARGO) test --locked --lib -- --ignored
 	$(AS_ROOT) $(CARGO) test --locked --test netns
 
@@ -51,7 +53,7 @@ uninstall: build
 
 deb: build
 	scripts/setup.sh package
-	scripts/package.sh release $(dir $(SYNHOLD))../debian/
+	scripts/package.sh release $(or $(CARGO_TARGET_DIR),target)/debian/
 
 setup:
 	scripts/setup.sh

@@ -24,34 +24,38 @@ if [ "${1:-}" = tests ]; then
     command -v journalctl >/dev/null || packages="$packages systemd"
     packages="$packages dbus mandoc"
 fi
-case "${1:-}" in
-    package) packages="$packages dpkg-dev" && tool cargo-deb 3.8.0 ;;
-    check) tool cargo-deny DENY ;;
-esac
+if [ "${1:-}" = package ]; then packages="$packages dpkg-dev"; fi
 
 missing=""
 for package in $packages; do
     status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
     [ "$status" = installed ] || missing="$missing $package"
 done
-[ -n "$missing" ] || exit 0
 
-sudo=""
-if [ "$(id -u)" -ne 0 ]; then
-    sudo="sudo"
+if [ -n "$missing" ]; then
+    sudo=""
+    if [ "$(id -u)" -ne 0 ]; then
+        sudo="sudo"
+    fi
+    echo "installing:$missing"
+    # Debian starts what it installs, now and at every boot: an engine would put its rules and its bridge on this machine.
+    # `systemctl unmask docker.service docker.socket containerd.service` if you want one.
+    if [ -n "$engine" ] && [ -d /run/systemd/system ]; then
+        echo "docker is for tests only and is not to run here: systemctl unmask docker.service docker.socket containerd.service"
+        $sudo systemctl mask docker.service docker.socket containerd.service
+    elif [ -n "$engine" ] && [ ! -e /usr/sbin/policy-rc.d ]; then
+        trap '$sudo rm -f /usr/sbin/policy-rc.d' EXIT
+        printf '#!/bin/sh\nexit 101\n' | $sudo tee /usr/sbin/policy-rc.d >/dev/null
+        $sudo chmod 0755 /usr/sbin/policy-rc.d
+    fi
+    # The names are split on purpose.
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y --no-install-recommends $missing ||
+        { $sudo apt-get update && DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y --no-install-recommends $missing; }
 fi
-echo "installing:$missing"
-# Debian starts what it installs, now and at every boot: an engine would put its rules and its bridge on this machine.
-# `systemctl unmask docker.service docker.socket containerd.service` if you want one.
-if [ -n "$engine" ] && [ -d /run/systemd/system ]; then
-    echo "docker is for tests only and is not to run here: systemctl unmask docker.service docker.socket containerd.service"
-    $sudo systemctl mask docker.service docker.socket containerd.service
-elif [ -n "$engine" ] && [ ! -e /usr/sbin/policy-rc.d ]; then
-    trap '$sudo rm -f /usr/sbin/policy-rc.d' EXIT
-    printf '#!/bin/sh\nexit 101\n' | $sudo tee /usr/sbin/policy-rc.d >/dev/null
-    $sudo chmod 0755 /usr/sbin/policy-rc.d
-fi
-# The names are split on purpose.
-# shellcheck disable=SC2086
-DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y --no-install-recommends $missing ||
-    { $sudo apt-get update && DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y --no-install-recommends $missing; }
+
+# After what they are built with.
+case "${1:-}" in
+    package) tool cargo-deb 3.8.0 ;;
+    check) tool cargo-deny DENY ;;
+esac
