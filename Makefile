@@ -2,7 +2,8 @@
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 CARGO := cargo
-SYNHOLD := $(or $(CARGO_TARGET_DIR),target)/release/synhold
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+SYNHOLD := $(TARGET)/release/synhold
 # Flags for synhold, as in: make run ARGS="--dry-run"
 ARGS :=
 PREFIX := /usr/local
@@ -26,7 +27,7 @@ test-unprivileged: setup-tests
 test-netns: setup-tests
 	scripts/setup.sh package
 	$(CARGO) build --locked --bin synhold --example demo
-	scripts/package.sh debug $(or $(CARGO_TARGET_DIR),target)/debug/synhold-test.deb
+	scripts/package.sh debug $(TARGET)/debug/synhold-test.deb
 	$(AS_ROOT) $(CARGO) test --locked --lib -- --ignored
 	$(AS_ROOT) $(CARGO) test --locked --test netns
 
@@ -34,7 +35,8 @@ check: setup
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
-	if [ -e .deny.toml ]; then $(CARGO) deny --config .deny.toml check; fi
+	scripts/setup.sh check
+	$(TARGET)/tools/bin/cargo-deny --config .deny.toml check licenses bans sources
 
 bench: build
 	$(AS_ROOT) $(CARGO) bench --locked --bench bench -- $(SYNHOLD)
@@ -53,7 +55,7 @@ uninstall: build
 
 deb: build
 	scripts/setup.sh package
-	scripts/package.sh release $(or $(CARGO_TARGET_DIR),target)/debian/
+	scripts/package.sh release $(TARGET)/debian/
 
 setup:
 	scripts/setup.sh

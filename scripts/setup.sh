@@ -6,7 +6,9 @@ set -eu
 # tool NAME VERSION: a program of Cargo's, beside what is built, at a version that is tried.
 tool() {
     tools=${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/tools
-    [ -x "$tools/bin/$1" ] || "${CARGO:-cargo}" install --locked --quiet --root "$tools" --version "$2" "$1"
+    [ -x "$tools/bin/$1" ] && return
+    echo "building $1, which takes some minutes once"
+    "${CARGO:-cargo}" install --locked --quiet --root "$tools" --version "$2" "$1"
 }
 
 # To build: libclang-dev and linux-libc-dev (rustables reads the kernel's headers), gcc as the linker.
@@ -57,5 +59,5 @@ fi
 # After what they are built with.
 case "${1:-}" in
     package) tool cargo-deb 3.8.0 ;;
-    check) tool cargo-deny DENY ;;
+    check) tool cargo-deny 0.20.2 ;;
 esac
