@@ -2,14 +2,16 @@
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 CARGO := cargo
-SYNHOLD := $(or $(CARGO_TARGET_DIR),target)/release/synhold
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+SYNHOLD := $(TARGET)/release/synhold
 # Flags for synhold, as in: make run ARGS="--dry-run"
 ARGS :=
 PREFIX := /usr/local
+DESTDIR :=
 # Privileged tests, benchmark and demo run as root; what they are built from does not.
 AS_ROOT := $(if $(SUDO),CARGO_TARGET_$(shell uname -m | tr a-z A-Z)_UNKNOWN_LINUX_GNU_RUNNER="$(SUDO)")
 
-.PHONY: run demo test test-unprivileged test-netns check bench install-rules remove-rules install setup setup-tests build
+.PHONY: run demo test test-unprivileged test-netns check bench install-rules remove-rules install uninstall deb setup setup-tests build
 
 run: build
 	$(SUDO) $(SYNHOLD) run $(if $(findstring --state-dir,$(ARGS)),,--state-dir data) $(ARGS)
@@ -23,7 +25,9 @@ test-unprivileged: setup-tests
 	$(CARGO) test --locked --lib --bins --test it
 
 test-netns: setup-tests
-	$(CARGO) build --locked --example demo
+	scripts/setup.sh package
+	$(CARGO) build --locked --bin synhold --example demo
+	scripts/package.sh debug $(TARGET)/debug/synhold-test.deb
 	$(AS_ROOT) $(CARGO) test --locked --lib -- --ignored
 	$(AS_ROOT) $(CARGO) test --locked --test netns
 
@@ -31,7 +35,8 @@ check: setup
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
-	if [ -e .deny.toml ]; then $(CARGO) deny --config .deny.toml check; fi
+	scripts/setup.sh check
+	$(TARGET)/tools/bin/cargo-deny --config .deny.toml check licenses bans sources
 
 bench: build
 	$(AS_ROOT) $(CARGO) bench --locked --bench bench -- $(SYNHOLD)
@@ -43,9 +48,14 @@ remove-rules: build
 	$(SUDO) $(SYNHOLD) rules remove
 
 install: build
-	$(SUDO) install -D -m 0755 $(SYNHOLD) $(PREFIX)/sbin/synhold
-	sed "s#/usr/local/#$(PREFIX)/#" data/synhold.service | $(SUDO) install -D -m 0644 /dev/stdin $(PREFIX)/lib/systemd/system/synhold.service
-	[ -e /etc/synhold/synhold.toml ] || $(SUDO) install -D -m 0644 data/synhold.toml /etc/synhold/synhold.toml
+	$(SUDO) scripts/place.sh install $(SYNHOLD) "$(DESTDIR)" $(PREFIX)
+
+uninstall: build
+	$(SUDO) scripts/place.sh uninstall $(SYNHOLD) "$(DESTDIR)" $(PREFIX)
+
+deb: build
+	scripts/setup.sh package
+	scripts/package.sh release $(TARGET)/debian/
 
 setup:
 	scripts/setup.sh

@@ -4,6 +4,7 @@ mod check;
 mod containers;
 mod events;
 mod explain;
+mod generate;
 mod lists;
 mod log;
 mod paint;
@@ -91,6 +92,9 @@ enum Command {
     Allow(lists::AddArgs),
     /// Take entries out of allow.txt
     Unallow(lists::RemoveArgs),
+    /// Make man pages and shell completions
+    #[command(hide = true)]
+    Generate(generate::GenerateArgs),
 }
 
 /// What a command found.
@@ -122,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Unblock(args) => lists::unblock(&args),
         Command::Allow(args) => lists::allow(&args),
         Command::Unallow(args) => lists::unallow(&args),
+        Command::Generate(args) => generate::run(&args).map(|()| Answer::Fine),
     };
     match answer {
         Ok(Answer::Fine) => ExitCode::SUCCESS,

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -11,6 +12,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 pub struct Inbox<T> {
     queue: Mutex<VecDeque<T>>,
     limit: usize,
+    /// How often it was emptied: a sign of life of whoever empties it.
+    taken: AtomicU64,
     wake: EventFd,
 }
 
@@ -22,7 +25,7 @@ impl<T> Inbox<T> {
     pub fn new(limit: usize) -> nix::Result<Inbox<T>> {
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let wake = EventFd::from_value_and_flags(0, flags)?;
-        Ok(Inbox { queue: Mutex::default(), limit, wake })
+        Ok(Inbox { queue: Mutex::default(), limit, taken: AtomicU64::new(0), wake })
     }
 
     /// Puts a message in; false if there is no room for it.
@@ -43,19 +46,30 @@ impl<T> Inbox<T> {
             Err(message)
         };
         drop(queue);
-        // Fails only when the counter is full, and then the thread is awake anyway.
-        let _ = self.wake.write(1);
+        self.ring();
         left
     }
 
     /// Puts in what must not be lost, room or not: there are few of these.
     pub fn put_always(&self, message: T) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(message);
+        self.ring();
+    }
+
+    /// Wakes whoever waits for messages, without one.
+    pub fn ring(&self) {
+        // Fails only when the counter is full, and then the thread is awake anyway.
         let _ = self.wake.write(1);
+    }
+
+    /// How often it was emptied.
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Relaxed)
     }
 
     /// Takes everything out and silences the descriptor.
     pub fn take(&self) -> VecDeque<T> {
+        self.taken.fetch_add(1, Relaxed);
         // First the bell: what is put in meanwhile rings again.
         let _ = self.wake.read();
         std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
@@ -87,5 +101,8 @@ mod tests {
         assert!(rings(&inbox));
         assert_eq!(inbox.take(), [1, 2, 4]);
         assert!(!rings(&inbox) && inbox.take().is_empty());
+        assert_eq!(inbox.taken(), 2);
+        inbox.ring();
+        assert!(rings(&inbox) && inbox.take().is_empty());
     }
 }

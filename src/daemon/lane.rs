@@ -82,6 +82,7 @@ impl<L: Link + AsFd> Lane<L> {
     }
 
     fn turn(&mut self) {
+        self.beat();
         if self.mailbox().is_some_and(Mailbox::take_queue_lost) {
             return self.reopen(&io::Error::other("the kernel no longer has it"));
         }
@@ -154,6 +155,12 @@ impl<L: Link + AsFd> Lane<L> {
         Round::More
     }
 
+    fn beat(&self) {
+        if let Some(mailbox) = self.mailbox() {
+            mailbox.beat.count();
+        }
+    }
+
     fn mailbox(&self) -> Option<&Mailbox> {
         self.shared.mailboxes.get(usize::from(self.number))
     }
@@ -217,6 +224,7 @@ impl<L: Link + AsFd> Lane<L> {
         self.answer();
         let mut pause = REOPEN_PAUSE_MIN;
         while self.shared.phase() == Phase::Serve {
+            self.beat();
             match (self.open)() {
                 Ok(link) => {
                     // Whoever missed the old socket meanwhile did not mean this one.

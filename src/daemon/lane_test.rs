@@ -265,3 +265,29 @@ fn a_socket_that_never_runs_empty_does_not_keep_the_drain_from_ending() {
     lane.drained.recv_timeout(PATIENCE).unwrap();
     lane.stop();
 }
+
+#[test]
+fn the_beat_follows_the_bell_and_stops_with_the_thread() {
+    let lane = one(Mode::Enforce, 900, vec![]);
+    let mailbox = &lane.shared.mailboxes[0];
+    let beats = |more: u64| {
+        let (start, before) = (Instant::now(), mailbox.beat.get());
+        while mailbox.beat.get() < before + more {
+            mailbox.ring();
+            assert!(start.elapsed() < PATIENCE, "it does not beat");
+            std::thread::yield_now();
+        }
+    };
+    beats(100);
+    let stalled = lane.scripts[0].stall();
+    // One turn may have begun before, and one begins now and gets no further.
+    let before = mailbox.beat.get();
+    for _ in 0..1_000 {
+        mailbox.ring();
+        std::thread::yield_now();
+    }
+    assert!(mailbox.beat.get() <= before + 2);
+    drop(stalled);
+    beats(100);
+    lane.stop();
+}

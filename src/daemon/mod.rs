@@ -49,6 +49,7 @@ mod truth;
 mod wants;
 mod warm;
 mod watch;
+mod watchdog;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -86,6 +87,7 @@ use shared::{Mailbox, Shared};
 use tenants::TenantBook;
 use truth::Truth;
 use watch::Watch;
+use watchdog::Watchdog;
 
 /// How long our own dnsmasq may take to come up before that counts as a failed start.
 const SOURCE_PATIENCE: Duration = Duration::from_secs(10);
@@ -193,13 +195,14 @@ async fn serve(
     roster: &Roster,
     signals: &mut Signals,
 ) -> Result<()> {
-    let mut watch = Watch::default();
+    let (mut watch, mut watchdog) = (Watch::default(), Watchdog::default());
     let mut tick = tokio::time::interval(HEALTH_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let ended = loop {
         tokio::select! {
             _ = tick.tick() => {
                 watch.look(shared, config.rules.queues);
+                watchdog.look(shared);
                 if let Some(learning) = shared.learning.get() {
                     learning.look(shared, clock::now());
                 }

@@ -19,6 +19,7 @@ use super::saver;
 use super::tenants::TenantBook;
 use super::told::Told;
 use super::truth::Orders;
+use super::watchdog::Beat;
 use crate::control::{Canary, Docker, DockerState};
 use crate::engine::event::{Body, Event, Health, Totals, VerdictBody};
 use crate::engine::inventory::Inventory;
@@ -109,6 +110,8 @@ pub struct Mailbox {
     answers: Mutex<Vec<Answer<Ticket>>>,
     filled: AtomicBool,
     queue_lost: AtomicBool,
+    /// The verdict thread's sign of life.
+    pub beat: Beat,
     wake: EventFd,
 }
 
@@ -134,8 +137,8 @@ impl Mailbox {
     pub fn new() -> nix::Result<Mailbox> {
         let wake =
             EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
-        let (filled, queue_lost) = Default::default();
-        Ok(Mailbox { answers: Mutex::default(), filled, queue_lost, wake })
+        let (filled, queue_lost, beat) = Default::default();
+        Ok(Mailbox { answers: Mutex::default(), filled, queue_lost, beat, wake })
     }
 
     /// Tells the verdict thread that the kernel no longer has its queue.

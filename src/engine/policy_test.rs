@@ -81,6 +81,18 @@ fn the_first_section_that_fits_counts() {
 }
 
 #[test]
+fn vpn_containers_are_left_alone_by_the_beginning_of_their_name() {
+    let policies =
+        policies(Mode::Enforce, false, vec![section(Some("vpn-*"), None, &[("mode", "off")])]);
+    for name in ["vpn-openvpn-1", "vpn-vpn-openvpn-1", "vpn-vpn-openvpn-backup"] {
+        assert_eq!(policies.of(&container(name, "", &[])).mode, Treatment::Off, "{name}");
+    }
+    for name in ["vpn", "myvpn-1", "web"] {
+        assert_eq!(policies.of(&container(name, "", &[])).mode, Treatment::Enforce, "{name}");
+    }
+}
+
+#[test]
 fn a_final_section_listens_to_no_label() {
     let resolver = Section { is_final: true, ..section(Some("dns"), None, &[("mode", "off")]) };
     let policies = policies(Mode::Enforce, true, vec![resolver]);

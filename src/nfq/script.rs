@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use nix::sys::eventfd::EventFd;
 
@@ -41,6 +41,11 @@ impl Script {
     /// The answers so far, in order.
     pub fn answers(&self) -> Vec<(u32, Disposition)> {
         self.answers.lock().unwrap().clone()
+    }
+
+    /// While this is held, whoever receives stands still.
+    pub fn stall(&self) -> MutexGuard<'_, VecDeque<Arrival>> {
+        self.arrivals.lock().unwrap()
     }
 
     /// One more arrives.

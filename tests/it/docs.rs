@@ -6,7 +6,7 @@ use synhold::events::Sign;
 use super::support::{read, rust_files, synhold, text};
 
 /// The long flags in the help of `run`.
-fn flags() -> Vec<String> {
+pub fn flags() -> Vec<String> {
     let help = text(&synhold(&["run", "--help"]).stdout);
     let words = help.split_ascii_whitespace().filter(|word| word.starts_with("--"));
     let mut flags: Vec<String> =
@@ -56,7 +56,17 @@ fn the_readme_explains_every_reason_flag_and_make_target() {
         assert!(readme.contains(&flag), "{flag}");
     }
     let makefile = read("Makefile");
-    for target in ["run", "test", "demo", "bench", "install-rules", "remove-rules", "install"] {
+    for target in [
+        "run",
+        "test",
+        "demo",
+        "bench",
+        "install-rules",
+        "remove-rules",
+        "install",
+        "uninstall",
+        "deb",
+    ] {
         assert!(makefile.contains(&format!("\n{target}:")), "{target}");
         assert!(readme.contains(&format!("make {target}")), "{target}");
     }
@@ -104,5 +114,40 @@ fn the_service_is_up_before_any_container_engine() {
     assert_eq!(args, "run", "with the defaults: state in /var/lib/synhold");
     assert_eq!(of("StateDirectory"), "synhold");
     let makefile = read("Makefile");
-    assert!(makefile.contains("data/synhold.service") && makefile.contains("PREFIX := /usr/local"));
+    assert!(
+        read("scripts/place.sh").contains("data/synhold.service")
+            && makefile.contains("PREFIX := /usr/local")
+    );
+}
+
+/// Commands of README's table that other parts bring.
+const TO_COME: [&str; 6] = ["alert", "check", "events", "report", "review", "top"];
+
+#[test]
+fn every_command_that_does_what_the_ancestor_did_is_there() {
+    let readme = read("README.md");
+    let table = readme.split("## What its ancestor did").nth(1).unwrap();
+    let table = table.split("\n## ").next().unwrap();
+    let commands: Vec<&str> =
+        table.split('`').skip(1).step_by(2).filter(|code| code.starts_with("synhold ")).collect();
+    assert!(commands.len() > 30, "{commands:?}");
+    for command in commands {
+        let words: Vec<&str> = command.split(' ').skip(1).collect();
+        if TO_COME.contains(&words[0]) && !synhold(&[words[0], "--help"]).status.success() {
+            continue;
+        }
+        // What stands for something of the reader's own is no part of the command's name.
+        let is_name = |word: &&&str| word.chars().all(|c| c.is_ascii_lowercase());
+        let name: Vec<&str> = words.iter().take_while(is_name).copied().collect();
+        let help = synhold(&[&name[..], &["--help"]].concat());
+        assert!(help.status.success(), "{command}: {}", text(&help.stderr));
+        let help = text(&help.stdout);
+        for flag in words.iter().filter(|word| word.starts_with("--")) {
+            assert!(
+                help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")),
+                "{command}"
+            );
+        }
+        assert!(help.contains(&format!("Usage: synhold {}", name.join(" "))), "{command}: {help}");
+    }
 }

@@ -11,6 +11,7 @@
 mod cli;
 mod docs;
 mod lists;
+mod package;
 mod registry;
 mod scenarios;
 mod simulation;

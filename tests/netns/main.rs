@@ -49,6 +49,7 @@ mod learning;
 mod lifecycle;
 mod lists;
 mod modes;
+mod package;
 mod policies;
 mod quarantine;
 mod registry_cli;

@@ -17,6 +17,7 @@ pub mod dns;
 pub mod engine;
 pub mod feed;
 pub mod journal;
+pub mod machine;
 pub mod net;
 pub mod ns;
 pub mod proc;
