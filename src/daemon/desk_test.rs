@@ -98,6 +98,7 @@ fn what_is_told_comes_by_way_of_the_writer() {
         container: None,
         count: 1,
         message: "private".to_owned(),
+        opensnitch: None,
     };
     for body in [Body::Health(rules), Body::Alert(alert), verdict("203.0.113.9")] {
         sender.send(Event { time: Wall(7), body });

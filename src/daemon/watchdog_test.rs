@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracing::level_filters::LevelFilter;
+
 use super::*;
 use crate::daemon::shared::Mailbox;
 use crate::engine::event::{Body, Health};
@@ -22,7 +24,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let outputs = Outputs { stdout: None, records: false, file: None };
+        let outputs = Outputs { stdout: None, level: LevelFilter::OFF, file: None };
         let writer = EventWriter::start(outputs).unwrap();
         let engine = Engine::new(Settings::default(), vec![]);
         let books = Inventory::new(Policies::new(engine.settings(), Refusal::Reset));
