@@ -205,7 +205,7 @@ fn check_names_the_rule_somebody_deleted_and_install_puts_it_back() {
 }
 
 #[test]
-fn systemd_is_told_ready_and_stopping() {
+fn systemd_is_told_ready_living_and_stopping() {
     let lab = Lab::new("notify");
     let log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
     let path = lab.dir().join("notify.sock");
@@ -228,8 +228,12 @@ fn systemd_is_told_ready_and_stopping() {
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     };
     assert!(next().contains("READY=1"));
+    // That it lives, and how it is; then that it lives, and nothing new to say.
+    assert!(next().contains("WATCHDOG=1"));
+    assert!(next().contains("STATUS=enforcing, 0 addresses, 0 containers"));
+    assert!(next().contains("WATCHDOG=1"));
     assert!(daemon.stop().status.success());
-    assert!(next().contains("STOPPING=1"));
+    while !next().contains("STOPPING=1") {}
 }
 
 #[test]
