@@ -33,7 +33,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(5);
 const BREATH: Duration = Duration::from_secs(1);
 /// How long a packet may take beyond the longest hold, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long more is awaited once there is a verdict: the rest of the way takes some microseconds.
+/// How long more is awaited once there is a verdict, or something on the wire: the rest takes some microseconds.
 const WIRE_PATIENCE: Duration = Duration::from_millis(500);
 /// How often a packet that is out is looked for on the way of verdicts.
 const STEP: Duration = Duration::from_millis(5);
@@ -280,6 +280,7 @@ impl Bird {
         let (began, mut sighting) = (Instant::now(), Sighting::default());
         let mut end = began + HOLD_MAX + PATIENCE;
         while !sighting.is_whole(self.silent) && Instant::now() < end && !self.is_stopped() {
+            let before = sighting;
             match namespace.receive(STEP)?.and_then(|packet| probe.sign(&packet)) {
                 Some(Sign::Arrived) => sighting.arrived = true,
                 Some(Sign::Refused) => sighting.refused = true,
@@ -287,8 +288,9 @@ impl Bird {
             }
             let dst = IpAddr::V4(*probe.dst.ip());
             let seen = self.ear.verdicts.try_iter().find(|seen| seen.dst == dst);
-            if let Some(seen) = seen {
-                sighting.verdict = Some(seen.verdict);
+            sighting.verdict = seen.map(|seen| seen.verdict).or(sighting.verdict);
+            if sighting != before {
+                // Something came of it: the rest is not far.
                 end = end.min(Instant::now() + WIRE_PATIENCE);
             }
         }
