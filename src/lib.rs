@@ -108,6 +108,8 @@
 //!   before the reader of the record goes on.
 //! - **We do not listen to nf_tables**: while anybody does, the kernel makes a notice of every element that any program
 //!   on the machine loads.
+//! - **OpenSnitch's database is left as it was**: no lock file, no journal, no byte; and what it says changes no verdict.
+//! - **A report asks nobody** about an address unless the person who wants it says so.
 //! - **Base chains are never re-created.** Deleting one drops every packet waiting in any queue of the namespace;
 //!   rules are changed in place, in one transaction, and no table but ours is touched.
 //! - **No packet waits for the container engine.** It is asked on a thread of its own; verdict threads look into a table.

@@ -279,7 +279,7 @@ pub(super) fn one(found: &Found) -> String {
     format!("list {} has {}{from}{note}", found.list, found.entry)
 }
 
-fn tell_daemon(daemon: Daemon, state_dir: &impl std::fmt::Display) -> String {
+pub(super) fn tell_daemon(daemon: Daemon, state_dir: &impl std::fmt::Display) -> String {
     match daemon {
         Daemon::InForce { ended_flows: 0 } => {
             "in force now; no open flow had to be ended".to_owned()

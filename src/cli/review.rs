@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::lists::Place;
+use super::lists::{Place, tell_daemon};
 use super::paint::Paint;
 use super::table::{Align, Table};
 use super::{Answer, say, say_json, words};
@@ -91,7 +91,7 @@ pub(super) fn run(args: &ReviewArgs) -> Result<Answer> {
         ask::ask(&review.items, desk.now(), &mut std::io::stdin().lock(), &mut std::io::stdout())?;
     desk.keep(&asked.kept)?;
     if !asked.accepted.is_empty() {
-        say(&tell_edited(&desk.accept(&asked.accepted)?))?;
+        say(&tell_edited(&desk.accept(&asked.accepted)?, &desk))?;
     }
     Ok(left(review.items.len() - asked.accepted.len() - asked.kept.len()))
 }
@@ -121,7 +121,7 @@ fn accept(args: &ReviewArgs, desk: &Desk, review: &Review) -> Result<Answer> {
     } else if accepted.is_empty() {
         say("nothing is proposed to be allowed")?;
     } else {
-        say(&tell_edited(&edited))?;
+        say(&tell_edited(&edited, desk))?;
     }
     if !args.place.json && !rest.is_empty() {
         say(&format!("{} left to be looked at: `synhold review`", destinations(rest.len())))?;
@@ -129,7 +129,7 @@ fn accept(args: &ReviewArgs, desk: &Desk, review: &Review) -> Result<Answer> {
     Ok(left(rest.len()))
 }
 
-fn tell_edited(edited: &Edited) -> String {
+fn tell_edited(edited: &Edited, desk: &Desk) -> String {
     let mut lines: Vec<String> = Vec::new();
     for entry in &edited.entries {
         lines.push(format!("{} is allowed, by its line in allow.txt", entry.entry));
@@ -138,6 +138,7 @@ fn tell_edited(edited: &Edited) -> String {
         };
         lines.extend(entry.removed.iter().map(gone));
     }
+    lines.extend(edited.daemon.map(|daemon| tell_daemon(daemon, &desk.state_dir().display())));
     lines.join("\n")
 }
 

@@ -3,6 +3,7 @@
 mod kept;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -87,6 +88,11 @@ impl Desk {
     /// The current moment by its books.
     pub fn now(&self) -> Wall {
         self.books.now
+    }
+
+    /// The state directory it is about.
+    pub fn state_dir(&self) -> &Path {
+        &self.books.state_dir
     }
 
     /// Gathers what there is; with `all`, also what a person kept refused before.
