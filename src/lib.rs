@@ -110,6 +110,9 @@
 //!   rules are changed in place, in one transaction, and no table but ours is touched.
 //! - **No packet waits for the container engine.** It is asked on a thread of its own; verdict threads look into a table.
 //! - **A label loosens only where labels are trusted**, and nothing a container says about itself ends its quarantine.
+//! - **Whoever reads events keeps nobody waiting**: a reader has a bounded queue; what does not fit is counted and told, and a
+//!   follower that lags is let go.
+//! - **At INFO and above the diagnostics name no flow**; lines for people name only what was refused or is alarming.
 //! - **Every capacity is a named constant with a reason**: what decides in [`engine::limits`], what only one adapter
 //!   knows beside its use.
 

@@ -1,21 +1,18 @@
 //! `synhold block`, `allow`, `unblock` and `unallow`: the user's lists, edited by a word.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, anyhow};
 use clap::Args;
 
 use super::{Answer, containers, say, say_json};
 use crate::config;
 use crate::daemon::books::Books;
 use crate::daemon::edit::{self, Action, AddedAs, Daemon, Edited, EditedEntry, Request};
-use crate::engine::Wall;
 use crate::lists::{Entry, Found, Kind, show_time};
 
 /// Entries of other lists shown; the rest is counted.
 const OTHERS_SHOWN: usize = 3;
-const MICROS: u64 = 1_000_000;
 
 /// Where the lists are, and how the answer is written; the same for all commands about lists.
 #[derive(Args, Clone, Debug)]
@@ -150,8 +147,9 @@ fn edit(
     about: &[String],
 ) -> Result<Answer> {
     let (books, state_dir) = place.books()?;
-    let time = how.and_then(|how| how.time.as_deref()).map(time).transpose()?;
-    let until = time.map(|time| end(books.now, time));
+    let time = how.and_then(|how| how.time.as_deref());
+    let until = time.map(|time| edit::end_of(books.now, time)).transpose();
+    let until = until.map_err(|error| anyhow!("--for {error:#}"))?;
     let note = how.and_then(|how| how.note.clone());
     let request = Request { action, entries: entries.to_vec(), until, note, force };
     let edited = edit::edit(&books, &request)?;
@@ -163,39 +161,16 @@ fn edit(
     Ok(if is_no(&edited) { Answer::No } else { Answer::Fine })
 }
 
-/// Does one thing about one entry for good, with a note, and returns what there is to tell.
-pub(super) fn edit_one(
-    place: &Place,
-    action: Action,
-    entry: Entry,
-    note: &str,
+/// What there is to tell of a change, line by line.
+pub(super) fn told(
+    edited: &Edited,
     about: &[String],
-) -> Result<Vec<String>> {
-    let (books, state_dir) = place.books()?;
-    let note = Some(note.to_owned());
-    let request = Request { action, entries: vec![entry], until: None, note, force: false };
-    let edited = edit::edit(&books, &request)?;
-    Ok(told(&edited, about, &state_dir.display()))
-}
-
-fn told(edited: &Edited, about: &[String], state_dir: &impl std::fmt::Display) -> Vec<String> {
+    state_dir: &impl std::fmt::Display,
+) -> Vec<String> {
     let entries = edited.entries.iter().flat_map(|entry| tell(edited.action, entry));
     let mut lines: Vec<String> = entries.chain(about.iter().cloned()).collect();
     lines.extend(edited.daemon.map(|daemon| tell_daemon(daemon, state_dir)));
     lines
-}
-
-fn time(text: &str) -> Result<Duration> {
-    let time = humantime::parse_duration(text)
-        .with_context(|| format!("--for {text}: write a time as 1h or 30d"))?;
-    ensure!(!time.is_zero(), "--for {text}: that is over at once");
-    Ok(time)
-}
-
-/// Whole seconds are easier to read, and nobody means less.
-fn end(now: Wall, time: Duration) -> Wall {
-    let end = now + time;
-    Wall(end.0.div_ceil(MICROS).saturating_mul(MICROS))
 }
 
 /// Something was to be removed that was not there.

@@ -1,8 +1,10 @@
 //! The command line: parses, calls, prints.
 
 mod containers;
+mod events;
 mod explain;
 mod lists;
+mod log;
 mod paint;
 mod registry;
 mod replay;
@@ -62,6 +64,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Watch all that live in the terminal; explain, allow and block what is selected
     Top(top::TopArgs),
+    /// Show what happened lately, and follow what happens; exit 1 if no daemon runs
+    Events(events::EventsArgs),
     /// Tell what would become of a first packet to an address or a name, why, and what to do about it; exit 1 if it would be refused in the end
     Explain(explain::ExplainArgs),
     /// Look up, carry elsewhere, merge and forget what is known from DNS
@@ -89,7 +93,7 @@ enum Answer {
 /// Runs the command line of this process and returns its exit code: 0 fine, 1 the answer is no, 2 usage or error.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_diagnostics();
+    log::start();
     let answer = match cli.command {
         Command::Run { config, options } => {
             run::run(config.as_deref(), *options).map(|()| Answer::Fine)
@@ -97,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Rules { action, config } => rules::run(&action, config.as_deref()),
         Command::Status(args) => status::run(&args),
         Command::Top(args) => top::run(&args),
+        Command::Events(args) => events::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Registry(args) => registry::run(&args),
         Command::Replay(args) => replay::run(&args),
@@ -115,13 +120,6 @@ pub fn main() -> ExitCode {
             ExitCode::from(ERROR)
         }
     }
-}
-
-/// Diagnostics go to standard error, apart from the events; `RUST_LOG` chooses what.
-fn log_diagnostics() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("synhold=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
 /// Prints to standard output; a reader that has gone away is no error.

@@ -4,7 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -13,9 +13,9 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 use serde::de::DeserializeOwned;
 
-use super::PATIENCE;
 use super::listen::{ListenError, address};
 use super::protocol::{ANSWER_BYTES_MAX, Fault, Question, Reply, question_line};
+use super::{LATER_PATIENCE, PATIENCE};
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -34,6 +34,11 @@ pub enum ClientError {
     /// Nobody listens.
     #[error("nobody listens on {0}")]
     Nobody(PathBuf),
+    /// It is there, and not for us.
+    #[error(
+        "{0} is not for you: ask as root, or as a member of the group that synhold was started with (--control-group)"
+    )]
+    Closed(PathBuf),
     /// There can be no socket of that path.
     #[error(transparent)]
     Path(#[from] ListenError),
@@ -68,6 +73,7 @@ impl Line {
             Errno::ENOENT | Errno::ECONNREFUSED | Errno::ENOTDIR => {
                 ClientError::Nobody(path.to_owned())
             }
+            Errno::EACCES | Errno::EPERM => ClientError::Closed(path.to_owned()),
             error => ClientError::Io { path: path.to_owned(), source: error.into() },
         };
         let address = address(path)?;
@@ -85,24 +91,51 @@ impl Line {
     /// # Errors
     /// [`ClientError`].
     pub fn ask<A: DeserializeOwned>(&mut self, question: &Question) -> Result<A, ClientError> {
+        // A change waits for the kernel, and for changes before it.
+        let patience = if question.changes() { LATER_PATIENCE } else { PATIENCE };
         let line = self
-            .exchange(&question_line(question))
+            .exchange(&question_line(question), patience)
             .map_err(|source| ClientError::Io { path: self.path.clone(), source })?;
-        let strange = |error: serde_json::Error| ClientError::Strange {
-            path: self.path.clone(),
-            why: error.to_string(),
-        };
-        let reply: Reply = serde_json::from_slice(&line).map_err(strange)?;
+        let reply: Reply = serde_json::from_slice(&line).map_err(|error| self.strange(&error))?;
         if let Some(fault) = reply.error {
             return Err(fault.into());
         }
-        serde_json::from_value(reply.answer.unwrap_or_default()).map_err(strange)
+        serde_json::from_value(reply.answer.unwrap_or_default())
+            .map_err(|error| self.strange(&error))
     }
 
-    fn exchange(&mut self, question: &[u8]) -> io::Result<Vec<u8>> {
+    /// The next line behind an answer, however long that takes; nothing if the other side has closed.
+    ///
+    /// # Errors
+    /// [`ClientError`]; a fault ends the lines.
+    pub fn next_line(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
+        let line = match self.read_line(None) {
+            Ok(line) => line,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(source) => return Err(ClientError::Io { path: self.path.clone(), source }),
+        };
+        match serde_json::from_slice::<Reply>(&line) {
+            Ok(Reply { error: Some(fault), .. }) => Err(fault.into()),
+            _ => Ok(Some(line)),
+        }
+    }
+
+    fn strange(&self, error: &serde_json::Error) -> ClientError {
+        ClientError::Strange { path: self.path.clone(), why: error.to_string() }
+    }
+
+    fn exchange(&mut self, question: &[u8], patience: Duration) -> io::Result<Vec<u8>> {
         // A daemon that refuses us may have closed its end: its answer is there all the same.
         let sent = self.stream.write_all(question);
-        let deadline = Instant::now() + PATIENCE;
+        match self.read_line(Some(Instant::now() + patience)) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(sent.err().unwrap_or(error))
+            }
+            other => other,
+        }
+    }
+
+    fn read_line(&mut self, deadline: Option<Instant>) -> io::Result<Vec<u8>> {
         let mut chunk = vec![0; CHUNK_BYTES];
         let mut looked = 0;
         loop {
@@ -114,13 +147,13 @@ impl Line {
             if looked > ANSWER_BYTES_MAX {
                 return Err(io::Error::other("the answer has no end"));
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            self.stream.set_read_timeout(Some(left))?;
+            self.stream.set_read_timeout(left)?;
             match self.stream.read(&mut chunk) {
-                Ok(0) => return Err(sent.err().unwrap_or(io::ErrorKind::UnexpectedEof.into())),
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => self.rest.extend_from_slice(chunk.get(..count).unwrap_or_default()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

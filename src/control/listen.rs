@@ -1,4 +1,4 @@
-//! The socket in the file system: its owner's alone from the start, never in the way of a living one's.
+//! The socket in the file system: its owner's and a group's, nobody else's at any moment, never in the way of a living one's.
 
 use std::fs::symlink_metadata;
 use std::io;
@@ -8,10 +8,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
 };
-use nix::sys::stat::{Mode, fchmod};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstat};
+use nix::unistd::{Gid, fchownat};
 
 /// Connections the kernel keeps for us until they are accepted.
 const BACKLOG: i32 = 16;
@@ -41,6 +43,16 @@ pub enum ListenError {
     /// There is something else.
     #[error("{0} is no socket: move it away")]
     NoSocket(PathBuf),
+    /// It cannot be given to the group.
+    #[error(
+        "cannot give {path} to the group of --control-group: {source}; synhold needs CAP_CHOWN for that"
+    )]
+    Group {
+        /// The path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The system said no.
     #[error("cannot listen on {path}: {source}")]
     Io {
@@ -52,11 +64,11 @@ pub enum ListenError {
 }
 
 impl Listener {
-    /// Listens at `path`. What a daemon that is no more has left there is replaced.
+    /// Listens at `path`, for its owner and the members of `group`. What a daemon that is no more has left there is replaced.
     ///
     /// # Errors
     /// [`ListenError`]; what is at the path stays as it was.
-    pub fn bind(path: &Path) -> Result<Listener, ListenError> {
+    pub fn bind(path: &Path, group: Option<Gid>) -> Result<Listener, ListenError> {
         let address = address(path)?;
         let failed = |error: Errno| ListenError::Io { path: path.to_owned(), source: error.into() };
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -73,6 +85,11 @@ impl Listener {
         let inode = symlink_metadata(path).map(|there| there.ino()).ok();
         let listener =
             Listener { socket: UnixListener::from(socket), path: path.to_owned(), inode };
+        if let Some(group) = group {
+            // Nobody can connect yet: nobody listens.
+            share(path, inode, group)
+                .map_err(|source| ListenError::Group { path: path.to_owned(), source })?;
+        }
         let backlog = Backlog::new(BACKLOG).map_err(failed)?;
         listen(&listener.socket, backlog).map_err(failed)?;
         Ok(listener)
@@ -108,6 +125,23 @@ impl Drop for Listener {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// Gives the socket of this inode to a group, which it had no part in before: the group first, then the mode. What
+/// somebody may have put there since is left alone.
+fn share(path: &Path, inode: Option<u64>, group: Gid) -> io::Result<()> {
+    let there = nix::fcntl::open(
+        path,
+        OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
+    if inode != Some(fstat(&there)?.st_ino) {
+        return Err(io::Error::other("something else is there now"));
+    }
+    fchownat(&there, "", None, Some(group), AtFlags::AT_EMPTY_PATH)?;
+    let by_descriptor = format!("/proc/self/fd/{}", there.as_raw_fd());
+    let mode = Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IRGRP | Mode::S_IWGRP;
+    Ok(fchmodat(AT_FDCWD, by_descriptor.as_str(), mode, FchmodatFlags::FollowSymlink)?)
 }
 
 pub(super) fn address(path: &Path) -> Result<UnixAddr, ListenError> {
@@ -154,7 +188,7 @@ mod tests {
     #[test]
     fn it_is_its_owners_alone_and_goes_with_its_listener() {
         let (_dir, path) = place();
-        let listener = Listener::bind(&path).unwrap();
+        let listener = Listener::bind(&path, None).unwrap();
         let there = symlink_metadata(&path).unwrap();
         assert_eq!(there.permissions().mode() & 0o777, 0o600);
         assert!(there.file_type().is_socket());
@@ -163,12 +197,28 @@ mod tests {
     }
 
     #[test]
+    fn a_group_gets_it_and_what_somebody_put_in_its_place_is_not_touched() {
+        let (dir, path) = place();
+        let own = Gid::current();
+        let _listener = Listener::bind(&path, Some(own)).unwrap();
+        let there = symlink_metadata(&path).unwrap();
+        assert_eq!((there.permissions().mode() & 0o777, there.gid()), (0o660, own.as_raw()));
+        let precious = dir.path().join("precious");
+        std::fs::write(&precious, "").unwrap();
+        std::fs::set_permissions(&precious, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let link = dir.path().join("link.sock");
+        std::os::unix::fs::symlink(&precious, &link).unwrap();
+        assert!(share(&link, Some(there.ino()), own).is_err());
+        assert_eq!(symlink_metadata(&precious).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
     fn what_a_dead_daemon_left_is_replaced_and_a_living_ones_is_not() {
         let (_dir, path) = place();
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "nobody took it away");
-        let living = Listener::bind(&path).unwrap();
-        assert!(matches!(Listener::bind(&path), Err(ListenError::Living(_))));
+        let living = Listener::bind(&path, None).unwrap();
+        assert!(matches!(Listener::bind(&path, None), Err(ListenError::Living(_))));
         // Even one that is too busy to accept.
         let mut waiting = Vec::new();
         loop {
@@ -179,7 +229,7 @@ mod tests {
                 Err(error) => break assert_eq!(error, Errno::EAGAIN),
             }
         }
-        assert!(matches!(Listener::bind(&path), Err(ListenError::Living(_))));
+        assert!(matches!(Listener::bind(&path, None), Err(ListenError::Living(_))));
         drop(living);
     }
 
@@ -187,17 +237,17 @@ mod tests {
     fn what_is_no_socket_stays() {
         let (dir, path) = place();
         std::fs::write(&path, "precious").unwrap();
-        assert!(matches!(Listener::bind(&path), Err(ListenError::NoSocket(_))));
+        assert!(matches!(Listener::bind(&path, None), Err(ListenError::NoSocket(_))));
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
         let link = dir.path().join("link.sock");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(matches!(Listener::bind(&link), Err(ListenError::NoSocket(_))));
+        assert!(matches!(Listener::bind(&link, None), Err(ListenError::NoSocket(_))));
     }
 
     #[test]
     fn somebody_elses_socket_at_the_same_place_stays() {
         let (_dir, path) = place();
-        let first = Listener::bind(&path).unwrap();
+        let first = Listener::bind(&path, None).unwrap();
         std::fs::remove_file(&path).unwrap();
         // Held, or its number would be given to the next.
         let _second = UnixListener::bind(&path).unwrap();
@@ -209,8 +259,8 @@ mod tests {
     fn a_path_that_is_too_long_says_what_to_do() {
         let (dir, _) = place();
         let path = dir.path().join("x".repeat(PATH_BYTES_MAX));
-        let error = Listener::bind(&path).unwrap_err().to_string();
+        let error = Listener::bind(&path, None).unwrap_err().to_string();
         assert!(error.contains("may have 107: choose a shorter --state-dir"), "{error}");
-        assert!(Listener::bind(&dir.path().join("nowhere/control.sock")).is_err());
+        assert!(Listener::bind(&dir.path().join("nowhere/control.sock"), None).is_err());
     }
 }

@@ -5,8 +5,13 @@
 //! < {"v":1,"answer":{...}}          or  {"v":1,"error":{"kind":"unknown-question","message":"..."}}
 //! ```
 //!
-//! The socket is its owner's alone from the moment it is there. One thread serves everybody in turns and waits for
-//! nobody: whoever sends half a question, or does not read the answer, is let go after [`PATIENCE`].
+//! The socket is its owner's, or its owner's and one group's, and never anybody else's, from the moment it is there. Whoever
+//! the kernel lets in may ask; what changes something is for root and the daemon's own user, as the kernel knows them.
+//! One thread serves everybody in turns and waits for nobody: whoever sends half a question, or does not read the answer,
+//! is let go after [`PATIENCE`].
+//!
+//! `events` has lines behind its answer, as the event log has them: as many as the answer's `recent` says, and with
+//! `"follow":true` all that come, until the client leaves. The daemon ends them with a line that has an `error`.
 
 mod answer;
 mod client;
@@ -15,6 +20,7 @@ mod glance;
 mod listen;
 mod protocol;
 mod registry;
+mod said;
 mod serve;
 mod when;
 
@@ -28,16 +34,21 @@ pub use glance::{
 };
 pub use listen::{ListenError, Listener};
 pub use protocol::{
-    ANSWER_BYTES_MAX, Fault, FaultKind, QUESTION_BYTES_MAX, Question, VERSION, parse,
+    ANSWER_BYTES_MAX, EventsAsked, Fault, FaultKind, QUESTION_BYTES_MAX, Question, VERSION, parse,
 };
 pub use registry::{
     Forgotten, Imported, LookedUp, RegistryAddress, RegistryAsker, RegistryDisk, RegistryName,
     RegistryStats,
 };
-pub use serve::{CONNECTIONS_MAX, Server};
+pub use said::{Bell, Lines, Said};
+pub use serve::{CONNECTIONS_MAX, FOLLOWERS_MAX, Server};
 pub use when::show;
 
 use std::time::Duration;
 
 /// How long a client may take for a question, or to read an answer. On a socket both are there at once.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an answer may be in the making: some changes that wait for each other, of three seconds each.
+pub const LATER_PATIENCE: Duration = Duration::from_secs(20);
+/// About how many bytes of lines a follower gets at once.
+pub const LINES_BYTES: usize = 64 << 10;

@@ -58,10 +58,108 @@ pub enum Question {
         /// An export with some of its addresses.
         registry: Value,
     },
+    /// What happened lately, and what happens from now on.
+    Events(EventsAsked),
+    /// Refuse entries, or everything from a container.
+    Block {
+        /// Addresses, networks, ranges and domains, as lists write them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        entries: Vec<String>,
+        /// In place of entries, the container to put into quarantine: its name, its id or one of its addresses.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container: Option<String>,
+        /// Only for this long, as `1h` or `30d`.
+        #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+        time: Option<String>,
+        /// The comment of the line; none keeps the one that is there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+        /// Even if this host is cut off by it.
+        #[serde(default, skip_serializing_if = "is_false")]
+        force: bool,
+    },
+    /// Take entries out of what the user and synhold itself block, or a container out of quarantine.
+    Unblock {
+        /// Entries, as they stand in the list.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        entries: Vec<String>,
+        /// In place of entries, the container to let out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container: Option<String>,
+    },
+    /// Accept entries, whatever else is said about them.
+    Allow {
+        /// Addresses, networks, ranges and domains, as lists write them.
+        entries: Vec<String>,
+        /// Only for this long, as `1h` or `30d`.
+        #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+        time: Option<String>,
+        /// The comment of the line; none keeps the one that is there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+    /// Take entries out of what the user allows.
+    Unallow {
+        /// Entries, as they stand in the list.
+        entries: Vec<String>,
+    },
+}
+
+/// Which events somebody wants to read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventsAsked {
+    /// At most so many of the recent ones; none means all that are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<u64>,
+    /// After those, every event as it happens, until the client leaves.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub follow: bool,
+    /// Only these kinds, by the word of their field `event`; empty means all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
+    /// Only what is about this container: its name, its id or one of its addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Of verdicts only refusals, and nothing else but what the kernel's sets refused.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub refused: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl Question {
+    /// Whether its answer goes on until the client leaves.
+    pub fn follows(&self) -> bool {
+        matches!(self, Question::Events(EventsAsked { follow: true, .. }))
+    }
+
+    /// Whether it changes anything, so that only root and the daemon's own user may ask it.
+    pub fn changes(&self) -> bool {
+        match self {
+            Question::Daemon {}
+            | Question::Status {}
+            | Question::Explain { .. }
+            | Question::Containers { .. }
+            | Question::RegistryStats {}
+            | Question::RegistryLookup { .. }
+            | Question::Events(_) => false,
+            Question::RegistryFlush {}
+            | Question::RegistryForget { .. }
+            | Question::RegistryImport { .. }
+            | Question::Block { .. }
+            | Question::Unblock { .. }
+            | Question::Allow { .. }
+            | Question::Unallow { .. } => true,
+        }
+    }
 }
 
 /// Every word that a question may begin with.
-const WORDS: [&str; 9] = [
+const WORDS: [&str; 14] = [
     "daemon",
     "status",
     "explain",
@@ -71,6 +169,11 @@ const WORDS: [&str; 9] = [
     "registry-flush",
     "registry-forget",
     "registry-import",
+    "events",
+    "block",
+    "unblock",
+    "allow",
+    "unallow",
 ];
 
 /// Why there is no answer.
@@ -103,6 +206,10 @@ pub enum FaultKind {
     NotFound,
     /// The daemon cannot tell.
     Failed,
+    /// Whoever follows reads too slowly.
+    Behind,
+    /// The daemon stops.
+    Stopping,
 }
 
 impl Fault {
@@ -203,107 +310,5 @@ fn line(value: &impl Serialize) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn kind(line: &str) -> FaultKind {
-        parse(line.as_bytes()).unwrap_err().kind
-    }
-
-    #[test]
-    fn every_question_is_read_as_it_is_written() {
-        let container = Some("web".to_owned());
-        for question in [
-            Question::Daemon {},
-            Question::Status {},
-            Question::Explain { address: "192.0.2.1".parse().unwrap(), container: None },
-            Question::Explain {
-                address: "2001:db8::1".parse().unwrap(),
-                container: container.clone(),
-            },
-            Question::Containers { container: container.clone() },
-            Question::RegistryStats {},
-            Question::RegistryLookup { what: "a.example".to_owned(), container },
-            Question::RegistryFlush {},
-            Question::RegistryForget { what: "192.0.2.1".to_owned() },
-            Question::RegistryImport { registry: serde_json::json!({ "192.0.2.1": ["a"] }) },
-        ] {
-            let line = question_line(&question);
-            assert!(line.ends_with(b"}\n"));
-            assert_eq!(parse(&line), Ok(question));
-        }
-        assert_eq!(parse(br#"{"v":1,"ask":"status"}"#), Ok(Question::Status {}));
-    }
-
-    #[test]
-    fn what_is_no_question_is_told_apart() {
-        assert_eq!(kind(""), FaultKind::Malformed);
-        assert_eq!(kind("[]"), FaultKind::Malformed);
-        assert_eq!(kind("{}"), FaultKind::Malformed);
-        assert_eq!(kind(r#"{"v":1}"#), FaultKind::Malformed);
-        assert_eq!(kind(r#"{"v":2,"ask":"status"}"#), FaultKind::UnknownVersion);
-        assert_eq!(kind(r#"{"v":"1","ask":"status"}"#), FaultKind::UnknownVersion);
-        assert_eq!(kind(r#"{"v":1,"ask":"block"}"#), FaultKind::UnknownQuestion);
-        assert_eq!(kind(r#"{"v":1,"ask":7}"#), FaultKind::UnknownQuestion);
-        assert_eq!(kind(r#"{"v":1,"ask":"explain"}"#), FaultKind::Malformed);
-        assert_eq!(kind(r#"{"v":1,"ask":"explain","address":"x"}"#), FaultKind::Malformed);
-        let fault = parse(br#"{"v":1,"ask":"block"}"#).unwrap_err();
-        assert!(fault.message.contains("daemon, status, explain, containers"), "{fault}");
-    }
-
-    #[test]
-    fn a_field_that_does_not_belong_to_the_question_is_named() {
-        for question in
-            [r#""daemon""#, r#""status""#, r#""containers""#, r#""explain","address":"192.0.2.1""#]
-        {
-            let line = format!(r#"{{"v":1,"ask":{question},"contaner":"web"}}"#);
-            let fault = parse(line.as_bytes()).unwrap_err();
-            assert_eq!(fault.kind, FaultKind::Malformed, "{question}");
-            assert!(fault.message.starts_with("unknown field `contaner`, "), "{fault}");
-        }
-    }
-
-    #[test]
-    fn a_fault_repeats_little_and_nesting_overflows_nothing() {
-        let long = format!(r#"{{"v":1,"ask":"{}"}}"#, "x".repeat(60_000));
-        assert!(parse(long.as_bytes()).unwrap_err().message.len() < 200);
-        assert_eq!(kind(&"[".repeat(QUESTION_BYTES_MAX)), FaultKind::Malformed);
-        let deep = format!(r#"{{"v":1,"ask":{}"#, "{\"a\":".repeat(10_000));
-        assert_eq!(kind(&deep), FaultKind::Malformed);
-    }
-
-    #[test]
-    fn an_answer_that_is_too_long_is_a_fault() {
-        let reply = answer_line(Ok(Value::String("x".repeat(ANSWER_BYTES_MAX))));
-        let reply: Reply = serde_json::from_slice(&reply).unwrap();
-        assert_eq!(reply.error.unwrap().kind, FaultKind::Failed);
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_a_question_or_a_fault_of_a_few_bytes(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
-            if let Err(fault) = parse(&bytes) {
-                prop_assert!(fault.message.len() < 1000);
-                prop_assert!(!answer_line(Err(fault)).strip_suffix(b"\n").unwrap().contains(&b'\n'));
-            }
-        }
-
-        #[test]
-        fn a_question_with_bytes_changed_is_a_question_or_a_fault(
-            place in 0_usize..70, byte in any::<u8>(), cut in 0_usize..70,
-        ) {
-            let container = Some("web-1".to_owned());
-            let address = "203.0.113.9".parse().unwrap();
-            let mut line = question_line(&Question::Explain { address, container });
-            if let Some(old) = line.get_mut(place) {
-                *old = byte;
-            }
-            line.truncate(line.len().saturating_sub(cut));
-            if let Ok(question) = parse(&line) {
-                // Whatever was understood is understood again.
-                prop_assert_eq!(parse(&question_line(&question)), Ok(question));
-            }
-        }
-    }
-}
+#[path = "protocol_test.rs"]
+mod tests;

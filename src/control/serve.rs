@@ -3,21 +3,23 @@
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use serde_json::Value;
 
 use super::connection::{Answerer, Connection, Turn};
 use super::listen::Listener;
 use super::protocol::{Fault, FaultKind, Question};
+use super::said::{Bell, Said};
 
 /// Clients at once: some people and a few programs that watch.
 pub const CONNECTIONS_MAX: usize = 16;
+/// Room for those who may change things, however many others ask.
+const MASTERS_MIN: usize = 4;
+/// How many of them may follow, so that there is always room for a question.
+pub const FOLLOWERS_MAX: usize = 8;
 /// Those beyond that are told so, as long as this many of them listen.
 const REFUSED_MAX: usize = 16;
 /// Pause where the system gives no descriptor for one more client.
@@ -26,24 +28,24 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The running thread. Dropping it ends it and takes the socket away.
 #[derive(Debug)]
 pub struct Server {
-    stop: Arc<EventFd>,
+    bell: Bell,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Answers what is asked on `listener`. `answerer` is never asked twice at once.
+    /// Answers what is asked on `listener`. `answerer` is never asked twice at once, and rings `bell` for what comes later.
     ///
     /// # Errors
-    /// If the system gives no thread or descriptor.
+    /// If the system gives no thread.
     pub fn start(
         listener: Listener,
-        mut answerer: impl FnMut(Question) -> Result<Value, Fault> + Send + 'static,
+        bell: Bell,
+        mut answerer: impl FnMut(Question) -> Result<Said, Fault> + Send + 'static,
     ) -> io::Result<Server> {
-        let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
-        let ear = Arc::clone(&stop);
+        let ear = bell.clone();
         let serve = move || serve(&listener, &ear, &mut answerer);
         let thread = std::thread::Builder::new().name("control".to_owned()).spawn(serve)?;
-        Ok(Server { stop, thread: Some(thread) })
+        Ok(Server { bell, thread: Some(thread) })
     }
 
     /// True if it ended although nobody told it to.
@@ -54,21 +56,20 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Fails only when the counter is full, and then the thread is awake anyway.
-        let _ = self.stop.write(1);
+        self.bell.stop();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread that answers questions panicked");
         }
     }
 }
 
-fn serve(listener: &Listener, stop: &EventFd, answerer: &mut Answerer<'_>) {
+fn serve(listener: &Listener, bell: &Bell, answerer: &mut Answerer<'_>) {
     let mut clients: Vec<Connection> = Vec::new();
     // A client with more to do is not waited for.
     let mut busy = false;
     loop {
         let mut descriptors = vec![
-            PollFd::new(stop.as_fd(), PollFlags::POLLIN),
+            PollFd::new(bell.descriptor().as_fd(), PollFlags::POLLIN),
             PollFd::new(listener.as_fd(), PollFlags::POLLIN),
         ];
         descriptors.extend(clients.iter().map(|c| PollFd::new(c.as_fd(), c.waits_for())));
@@ -77,27 +78,54 @@ fn serve(listener: &Listener, stop: &EventFd, answerer: &mut Answerer<'_>) {
         let _ = poll(&mut descriptors, nap);
         let ready: Vec<bool> =
             descriptors.iter().map(|one| one.any().unwrap_or_default()).collect();
-        if ready.first() == Some(&true) {
-            return;
-        }
-        busy = false;
         let now = Instant::now();
-        clients.retain_mut(|client| match client.turn(answerer, now) {
-            Turn::Over => false,
-            Turn::Wait => client.deadline() > now,
-            Turn::More => {
-                busy = true;
-                client.deadline() > now
-            }
-        });
+        if bell.is_stopped() {
+            return clients.iter_mut().for_each(|client| client.farewell(now));
+        }
+        // Before the clients look for what it was rung for: what is rung meanwhile counts again.
+        bell.hush();
+        busy = serve_clients(&mut clients, answerer, now);
         if ready.get(1) == Some(&true) {
             accept(listener, &mut clients, now);
         }
     }
 }
 
+/// Gives every client its turn; true if one has more to do at once.
+fn serve_clients(clients: &mut Vec<Connection>, answerer: &mut Answerer<'_>, now: Instant) -> bool {
+    let mut busy = false;
+    let mut followers = clients.iter().filter(|client| client.follows()).count();
+    clients.retain_mut(|client| {
+        let before = client.follows();
+        let turn = client.turn(
+            &mut |question: Question| match question.follows() && followers >= FOLLOWERS_MAX {
+                true => Err(too_many_follow()),
+                false => answerer(question),
+            },
+            now,
+        );
+        followers += usize::from(client.follows() && !before);
+        let in_time = client.deadline().is_none_or(|deadline| deadline > now);
+        if turn != Turn::Over
+            && !in_time
+            && let Some(told) = client.obituary()
+        {
+            tracing::warn!("{told}");
+        }
+        busy |= turn == Turn::More;
+        turn != Turn::Over && in_time
+    });
+    busy
+}
+
+fn too_many_follow() -> Fault {
+    let text =
+        format!("{FOLLOWERS_MAX} others follow already: ask without \"follow\", or try again");
+    Fault::new(FaultKind::Busy, text)
+}
+
 fn nap(clients: &[Connection]) -> PollTimeout {
-    let Some(first) = clients.iter().map(Connection::deadline).min() else {
+    let Some(first) = clients.iter().filter_map(Connection::deadline).min() else {
         return PollTimeout::NONE;
     };
     let left = first.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
@@ -115,27 +143,27 @@ fn accept(listener: &Listener, clients: &mut Vec<Connection>, now: Instant) {
                 return;
             }
         };
-        clients.push(match admission(&stream, clients.len()) {
-            Ok(()) => Connection::new(stream, now),
-            Err(fault) => Connection::refused(stream, fault, now),
+        let may_change = may_change(&stream);
+        let most = if may_change { CONNECTIONS_MAX } else { CONNECTIONS_MAX - MASTERS_MIN };
+        clients.push(match clients.len() < most {
+            true => Connection::new(stream, may_change, now),
+            false => Connection::refused(stream, too_many(most), now),
         });
     }
 }
 
-fn admission(stream: &UnixStream, clients: usize) -> Result<(), Fault> {
-    let uid = getsockopt(stream, PeerCredentials).map(|peer| peer.uid());
-    if !uid.is_ok_and(|uid| is_welcome(uid, nix::unistd::geteuid().as_raw())) {
-        let text = "only root and the daemon's own user may ask";
-        return Err(Fault::new(FaultKind::NotAllowed, text));
-    }
-    if clients >= CONNECTIONS_MAX {
-        let text = format!("{CONNECTIONS_MAX} others ask already: try again");
-        return Err(Fault::new(FaultKind::Busy, text));
-    }
-    Ok(())
+fn too_many(most: usize) -> Fault {
+    let text = format!("{most} others ask already: try again");
+    Fault::new(FaultKind::Busy, text)
 }
 
-fn is_welcome(uid: u32, own: u32) -> bool {
+/// Root and the daemon's own user may change things. Whoever else could connect was let in by the mode of the socket.
+fn may_change(stream: &UnixStream) -> bool {
+    let uid = getsockopt(stream, PeerCredentials).map(|peer| peer.uid());
+    uid.is_ok_and(|uid| is_master(uid, nix::unistd::geteuid().as_raw()))
+}
+
+fn is_master(uid: u32, own: u32) -> bool {
     uid == 0 || uid == own
 }
 

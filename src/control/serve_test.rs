@@ -2,7 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::Value;
 
 use super::*;
 use crate::control::{ClientError, Line, PATIENCE, QUESTION_BYTES_MAX};
@@ -23,11 +26,12 @@ fn bench() -> Bench {
     let answerer = move |question| {
         let asked = count.fetch_add(1, Ordering::SeqCst) + 1;
         Ok(match question {
-            Question::Status {} => Value::String("x".repeat(4 << 20)),
-            _ => Value::from(asked),
+            Question::Status {} => Said::Value(Value::String("x".repeat(4 << 20))),
+            _ => Said::Value(Value::from(asked)),
         })
     };
-    let server = Server::start(Listener::bind(&path).unwrap(), answerer).unwrap();
+    let listener = Listener::bind(&path, None).unwrap();
+    let server = Server::start(listener, Bell::new().unwrap(), answerer).unwrap();
     Bench { _dir: dir, path, server: Some(server), asked }
 }
 
@@ -139,7 +143,143 @@ fn a_server_that_ends_takes_its_socket_along() {
 }
 
 #[test]
-fn root_and_the_daemons_user_are_welcome() {
-    assert!(is_welcome(0, 0) && is_welcome(0, 997) && is_welcome(997, 997));
-    assert!(!is_welcome(1000, 0) && !is_welcome(1000, 997));
+fn root_and_the_daemons_user_may_change_things() {
+    assert!(is_master(0, 0) && is_master(0, 997) && is_master(997, 997));
+    assert!(!is_master(1000, 0) && !is_master(1000, 997));
+}
+
+/// Lines of a kilobyte each: so many at once, or without end.
+struct Tape {
+    left: usize,
+    missed: u64,
+}
+
+impl crate::control::Lines for Tape {
+    fn take(&mut self, into: &mut Vec<u8>) {
+        while self.left > 0 && into.len() < crate::control::LINES_BYTES {
+            self.left -= 1;
+            into.extend_from_slice(&[b'x'; 1023]);
+            into.push(b'\n');
+        }
+    }
+
+    fn missed(&mut self) -> u64 {
+        std::mem::take(&mut self.missed)
+    }
+}
+
+/// Followers get `tape()`, and whoever asks for the status waits until the returned sender says so.
+fn live(tape: fn() -> Tape) -> (Bench, Bell, std::sync::mpsc::Sender<Result<Value, Fault>>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let bell = Bell::new().unwrap();
+    let (done, made) = std::sync::mpsc::channel();
+    let mut made = Some(made);
+    let answerer = move |question: Question| {
+        Ok(match question {
+            Question::Events(_) => Said::Lines {
+                answer: Value::from(1),
+                lines: b"{\"first\":1}\n".to_vec(),
+                more: Some(Box::new(tape())),
+            },
+            Question::Status {} => Said::Later(made.take().unwrap()),
+            _ => Said::Value(Value::from("at once")),
+        })
+    };
+    let listener = Listener::bind(&path, None).unwrap();
+    let server = Server::start(listener, bell.clone(), answerer).unwrap();
+    let asked = Arc::default();
+    (Bench { _dir: dir, path, server: Some(server), asked }, bell, done)
+}
+
+const FOLLOW: &[u8] = b"{\"v\":1,\"ask\":\"events\",\"follow\":true}\n";
+
+#[test]
+fn an_answer_in_the_making_keeps_nobody_else_waiting() {
+    let (bench, bell, done) = live(|| Tape { left: 0, missed: 0 });
+    let mut slow = bench.raw();
+    slow.write_all(b"{\"v\":1,\"ask\":\"status\"}\n{\"v\":1,\"ask\":\"daemon\"}\n").unwrap();
+    assert_eq!(bench.line().ask::<String>(&Question::Daemon {}).unwrap(), "at once");
+    done.send(Ok(Value::from("made"))).unwrap();
+    bell.ring();
+    slow.shutdown(std::net::Shutdown::Write).unwrap();
+    let text = rest(&slow);
+    assert_eq!(text, "{\"v\":1,\"answer\":\"made\"}\n{\"v\":1,\"answer\":\"at once\"}\n");
+}
+
+#[test]
+fn a_follower_gets_everything_and_is_told_when_the_server_ends() {
+    let (mut bench, _, _done) = live(|| Tape { left: 1000, missed: 0 });
+    let mut follower = bench.raw();
+    follower.write_all(FOLLOW).unwrap();
+    let head = b"{\"v\":1,\"answer\":1}\n{\"first\":1}\n";
+    let mut begun = vec![0; head.len() + 1000 * 1024];
+    follower.read_exact(&mut begun).unwrap();
+    assert!(begun.starts_with(head));
+    bench.server = None;
+    let end = rest(&follower);
+    assert!(end.lines().last().unwrap().contains(r#""kind":"stopping""#), "{end:?}");
+}
+
+#[test]
+fn a_follower_that_is_behind_gets_what_is_left_and_the_number_it_missed() {
+    let (bench, _, _done) = live(|| Tape { left: 3, missed: 17 });
+    let mut follower = bench.raw();
+    follower.write_all(FOLLOW).unwrap();
+    let text = rest(&follower);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 1 + 1 + 3 + 1);
+    assert!(lines[5].contains(r#""kind":"behind""#) && lines[5].contains("17 events"), "{text}");
+}
+
+#[test]
+fn followers_that_do_not_read_are_let_go_and_leave_room_for_questions() {
+    let (bench, _, _done) = live(|| Tape { left: usize::MAX, missed: 0 });
+    let begun = Instant::now();
+    let mut deaf: Vec<UnixStream> = (0..=FOLLOWERS_MAX).map(|_| bench.raw()).collect();
+    for follower in &mut deaf {
+        follower.write_all(FOLLOW).unwrap();
+    }
+    assert_eq!(bench.line().ask::<String>(&Question::Daemon {}).unwrap(), "at once");
+    assert!(begun.elapsed() < PATIENCE, "answered while all of them stall");
+    // One of them was too many, and was told so; to the others no more is sent than a socket holds.
+    let said: Vec<String> = deaf.iter().map(stalled).collect();
+    let busy = said.iter().filter(|text| text.contains(r#""kind":"busy""#)).count();
+    assert_eq!(busy, 1);
+    assert!(begun.elapsed() >= PATIENCE);
+}
+
+/// What was sent to a follower until it was let go, which it reads only then.
+fn stalled(stream: &UnixStream) -> String {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut hung_up = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+    let patience = PollTimeout::try_from(4 * PATIENCE).unwrap();
+    assert_eq!(poll(&mut hung_up, patience), Ok(1), "it is let go");
+    rest(stream)
+}
+
+#[test]
+fn whoever_may_not_change_anything_is_told_what_to_do() {
+    let (near, far) = UnixStream::pair().unwrap();
+    far.set_nonblocking(true).unwrap();
+    let mut asked = 0;
+    let now = Instant::now();
+    let mut member = Connection::new(far, false, now);
+    let mut near_end = &near;
+    near_end
+        .write_all(b"{\"v\":1,\"ask\":\"block\",\"entries\":[\"192.0.2.1\"]}\n{\"v\":1,\"ask\":\"daemon\"}\n")
+        .unwrap();
+    near.shutdown(std::net::Shutdown::Write).unwrap();
+    let turn = member.turn(
+        &mut |question| {
+            asked += 1;
+            assert!(!question.changes());
+            Ok(Said::Value(Value::Null))
+        },
+        now,
+    );
+    assert_eq!((turn, asked), (Turn::Over, 1));
+    drop(member);
+    let text = rest(&near);
+    assert!(text.contains(r#""kind":"not-allowed""#) && text.contains("sudo"), "{text}");
 }

@@ -45,6 +45,16 @@ impl Books {
         let refuse_doh = config.refuse_doh || status.as_ref().is_some_and(told);
         // One that writes nothing locks nothing, but answers.
         let running = lock::is_state_in_use(&config.state_dir) || is_asked(&config.state_dir);
+        Books::with(config, status, refuse_doh, running)
+    }
+
+    /// The same for the daemon itself, which knows how it is.
+    pub(super) fn of_daemon(config: &ListConfig, status: Option<Status>) -> Books {
+        Books::with(config, status, config.refuse_doh, true)
+    }
+
+    fn with(config: &ListConfig, status: Option<Status>, refuse_doh: bool, running: bool) -> Books {
+        let folder = Folder::new(&config.state_dir);
         let mut protected = protected::all(&config.host, &config.upstreams);
         // Likewise what only its command line names is not to be blocked.
         let named = status.iter().filter(|_| running).flat_map(|status| &status.protected);

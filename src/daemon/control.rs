@@ -2,6 +2,9 @@
 
 mod answers;
 mod ask;
+mod changes;
+mod follow;
+mod group;
 mod registry;
 
 use std::path::{Path, PathBuf};
@@ -12,20 +15,21 @@ use anyhow::Result;
 use super::lock;
 use super::shared::Shared;
 use crate::config::Config;
-use crate::control::{DockerState, ListenError, Listener, Server};
+use crate::control::{Bell, DockerState, ListenError, Listener, Server};
 use answers::Answers;
 pub use ask::{Asker, is_asked, names_here};
+pub use group::Members;
 
 /// The socket's file in the state directory.
 const FILE: &str = "control.sock";
 
 /// Answers questions from now on. Judging does not depend on it: if it cannot be, that is told and nothing else.
-pub fn start(config: &Config, shared: &Arc<Shared>) -> Option<Server> {
+pub fn start(config: &Config, members: &Members, shared: &Arc<Shared>) -> Option<Server> {
     if config.docker.is_none() {
         let mut docker = shared.docker.lock().unwrap_or_else(PoisonError::into_inner);
         docker.state = DockerState::Off;
     }
-    listen(config, shared)
+    listen(config, members, shared)
         .inspect_err(|error| {
             let message = format!("nobody can ask this daemon: {error:#}");
             shared.report_health("control", false, message);
@@ -33,17 +37,36 @@ pub fn start(config: &Config, shared: &Arc<Shared>) -> Option<Server> {
         .ok()
 }
 
-fn listen(config: &Config, shared: &Arc<Shared>) -> Result<Server> {
+fn listen(config: &Config, members: &Members, shared: &Arc<Shared>) -> Result<Server> {
+    let at = |path: &Path| bind(path, members, shared);
     let listener = match config.memory_only {
-        true => Listener::bind(&runtime_path()?)?,
+        true => at(&runtime_path()?)?,
         // Where nothing can be written, it listens as one that may not.
-        false => match Listener::bind(&state_path(&config.state_dir)) {
-            Err(ListenError::Io { .. }) => Listener::bind(&runtime_path()?)?,
+        false => match at(&state_path(&config.state_dir)) {
+            Err(ListenError::Io { .. }) => at(&runtime_path()?)?,
             other => other?,
         },
     };
-    let mut answers = Answers::new(config, shared)?;
-    Ok(Server::start(listener, move |question| answers.to(question))?)
+    let bell = Bell::new()?;
+    let mut answers = Answers::new(config, shared, &bell)?;
+    Ok(Server::start(listener, bell, move |question| answers.to(question))?)
+}
+
+/// Listens for the group's members too. If they cannot be let in, that is told, and root can ask all the same.
+fn bind(path: &Path, members: &Members, shared: &Shared) -> Result<Listener, ListenError> {
+    let Some(group) = members.gid() else { return Listener::bind(path, None) };
+    let folder = path.parent().unwrap_or(path);
+    let let_in = members.let_into(folder).and_then(|()| {
+        Listener::bind(path, Some(group)).map(Ok).or_else(|error| match error {
+            error @ ListenError::Group { .. } => Err(error.to_string()),
+            other => Ok(Err(other)),
+        })
+    });
+    let_in.unwrap_or_else(|why| {
+        let listener = Listener::bind(path, None)?;
+        shared.report_health("control", false, format!("only root can ask this daemon: {why}"));
+        Ok(listener)
+    })
 }
 
 fn state_path(state_dir: &Path) -> PathBuf {

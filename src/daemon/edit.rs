@@ -3,17 +3,22 @@
 mod confirm;
 mod local;
 
-use anyhow::{Error, Result, anyhow, bail};
+use std::io::ErrorKind;
+
+use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::books::Books;
 use super::clock;
+use super::told::Told;
 use crate::engine::Wall;
 use crate::lists::{
     self, Added, Addition, EditError, Entry, Found, Kind, Own, Query, Removal, serde_time,
 };
 
 pub use confirm::Daemon;
+
+const MICROS: u64 = 1_000_000;
 
 /// What is to be done to entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +108,35 @@ pub struct RemovedLine {
 /// # Errors
 /// In one line: a dangerous entry without `force`, or a file that cannot be changed.
 pub fn edit(books: &Books, request: &Request) -> Result<Edited> {
+    edit_and(books, request, |changed_at| confirm::wait(books, changed_at))
+}
+
+/// The same within the daemon, which knows by itself what is in force.
+///
+/// # Errors
+/// As [`edit`].
+pub(super) fn edit_live(books: &Books, request: &Request, told: &Told) -> Result<Edited> {
+    edit_and(books, request, |changed_at| confirm::wait_live(books, changed_at, told))
+}
+
+/// When something ends that holds for `text` (`1h`, `30d`) from now on. Whole seconds are easier to read, and nobody means
+/// less.
+///
+/// # Errors
+/// In one line: it is no time, or none at all.
+pub fn end_of(now: Wall, text: &str) -> Result<Wall> {
+    let time = humantime::parse_duration(text)
+        .with_context(|| format!("{text}: write a time as 1h or 30d"))?;
+    ensure!(!time.is_zero(), "{text}: that is over at once");
+    let end = now + time;
+    Ok(Wall(end.0.div_ceil(MICROS).saturating_mul(MICROS)))
+}
+
+fn edit_and(
+    books: &Books,
+    request: &Request,
+    confirm: impl FnOnce(Wall) -> Daemon,
+) -> Result<Edited> {
     let added = match add_to(request.action) {
         Some(own) => add(books, own, request)?,
         None => vec![None; request.entries.len()],
@@ -125,7 +159,7 @@ pub fn edit(books: &Books, request: &Request) -> Result<Edited> {
     };
     let changed = entries.iter().any(is_changed);
     find_others(books, request, &mut entries);
-    let daemon = changed.then(|| confirm::wait(books, changed_at));
+    let daemon = changed.then(|| confirm(changed_at));
     Ok(Edited { action: request.action, entries, daemon })
 }
 
@@ -175,7 +209,12 @@ fn add(books: &Books, own: Own, request: &Request) -> Result<Vec<Option<AddedAs>
 /// Its text names its cause already.
 #[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
 fn told(error: EditError) -> Error {
-    anyhow!("{error}")
+    match &error {
+        EditError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+            anyhow!("{error}: changing lists needs root, for instance with sudo")
+        }
+        _ => anyhow!("{error}"),
+    }
 }
 
 fn remove(books: &Books, action: Action, entry: &Entry) -> Result<Vec<RemovedLine>> {

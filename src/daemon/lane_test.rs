@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use etherparse::PacketBuilder;
+use tracing::level_filters::LevelFilter;
 
 use super::*;
 use crate::engine::health::{Batch, SourceHealth};
@@ -48,7 +49,7 @@ struct Bench {
 impl Bench {
     /// A lane in `mode` over sockets that play these scripts, one after the other.
     fn start(mode: Mode, unanswered: Verdict, hold_ms: u64, scripts: Vec<Script>) -> Bench {
-        let outputs = Outputs { stdout: None, records: false, file: None };
+        let outputs = Outputs { stdout: None, level: LevelFilter::OFF, file: None };
         let writer = EventWriter::start(outputs).unwrap();
         let source = Arc::new(SourceHealth::new("test"));
         source.mark_up(crate::engine::Mono(0));

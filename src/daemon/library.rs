@@ -145,7 +145,7 @@ impl Library {
             feeds,
             fetching: Some(fetching),
             changed_feeds: None,
-            reporter: Reporter::new(&folder, writes, &protected),
+            reporter: Reporter::new(&folder, writes, &protected, &shared.told),
             folder,
             shared: Arc::clone(shared),
             notes,

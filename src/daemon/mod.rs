@@ -39,6 +39,7 @@ mod tell;
 mod tenants;
 #[cfg(test)]
 mod testing;
+mod told;
 mod truth;
 mod wants;
 mod warm;
@@ -93,6 +94,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     let _entered = runtime.enter();
     // 1. Signals first, so that none ends us half-way.
     let mut signals = Signals::new()?;
+    let members = control::Members::find(&config.desk.control_group)?;
     // 2. One instance.
     let _lock = Lock::acquire()?;
     // 3. The event log.
@@ -122,7 +124,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
         .context("cannot install the rules, so nothing is protected")?;
     let ready = ready(config, &wanted, &shared, &rules);
     let background = background.start(rules)?;
-    let control = control::start(config, &shared);
+    let control = control::start(config, &members, &shared);
     if let Err(error) = on_ready(&ready) {
         tracing::warn!("{error:#}");
     }
@@ -246,8 +248,8 @@ impl Signals {
 }
 
 fn outputs(config: &Config) -> Outputs {
-    let records = tracing::enabled!(tracing::Level::TRACE);
-    Outputs { stdout: Some(config.log_format), records, file: config.events.clone() }
+    let level = crate::events::level();
+    Outputs { stdout: Some(config.log_format), level, file: config.events.clone() }
 }
 
 fn sources(config: &Config) -> Vec<(dns::Spec, Arc<SourceHealth>)> {

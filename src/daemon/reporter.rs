@@ -1,11 +1,13 @@
 //! What is told about the lists: what is wrong with them once, what was loaded in a file for the command line.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::clock;
 use super::feeds::FeedNews;
 use super::glance;
 use super::shared::Shared;
+use super::told::Told;
 use super::truth::Held;
 use crate::engine::Wall;
 use crate::engine::event::ListsReload;
@@ -22,16 +24,23 @@ pub struct Reporter {
     /// Feeds whose last fetching failed.
     failed: HashSet<String>,
     status: Status,
+    told: Arc<Told>,
     auto_full: bool,
 }
 
 impl Reporter {
     /// Nothing told yet.
-    pub fn new(folder: &Folder, writes: bool, protected: &[Protected]) -> Reporter {
+    pub fn new(
+        folder: &Folder,
+        writes: bool,
+        protected: &[Protected],
+        told: &Arc<Told>,
+    ) -> Reporter {
         let (pid, protected) = (std::process::id(), protected.to_vec());
         let status = Status { pid, protected, ..Status::default() };
         let (said, failed, auto_full) = Default::default();
-        Reporter { folder: folder.clone(), writes, said, failed, status, auto_full }
+        let (folder, told) = (folder.clone(), Arc::clone(told));
+        Reporter { folder, writes, said, failed, status, told, auto_full }
     }
 
     /// The lists were read, from `began` on; `news` is true if they say something the kernel was not told before.
@@ -151,6 +160,7 @@ impl Reporter {
 
     fn write(&mut self) {
         self.status.written = Some(clock::wall());
+        self.told.put(&self.status);
         if self.writes
             && let Err(error) = self.status.save(&self.folder)
         {

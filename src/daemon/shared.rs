@@ -16,6 +16,7 @@ use super::persist::DiskState;
 use super::roster::{Note, Notes, Unnamed};
 use super::saver;
 use super::tenants::TenantBook;
+use super::told::Told;
 use super::truth::Orders;
 use crate::control::{Canary, Docker, DockerState};
 use crate::engine::event::{Body, Event, Health, Totals, VerdictBody};
@@ -76,6 +77,8 @@ pub struct Shared {
     registry_disk: Mutex<DiskState>,
     /// The way to the thread that saves the registry, once there is one.
     pub saver: OnceLock<saver::Notes>,
+    /// What is known about the lists, once they were read.
+    pub told: Arc<Told>,
     /// Answers that were no evidence, as far as they were told.
     pub alerts: Alerts,
     /// Counters since start.
@@ -191,7 +194,7 @@ impl Shared {
         refuse: Disposition,
         queue_num: u16,
     ) -> Shared {
-        let (alerts, tally, measures, canary, queue_stats) = Default::default();
+        let (told, alerts, tally, measures, canary, queue_stats) = Default::default();
         let phase = AtomicU8::new(Phase::Serve as u8);
         let desk = Desk::default();
         desk.listen(&events);
@@ -209,6 +212,7 @@ impl Shared {
             docker: Mutex::new(unheard()),
             registry_disk: Mutex::new(DiskState::new()),
             saver: OnceLock::new(),
+            told,
             alerts,
             tally,
             measures,

@@ -3,6 +3,8 @@
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use tracing::level_filters::LevelFilter;
+
 use super::*;
 use crate::daemon::denied::{Hooks, Pair, Server, Sets};
 use crate::daemon::truth::Truth;
@@ -57,7 +59,8 @@ fn refusal(owner: Option<Arc<Owner>>) -> Decision {
 
 /// Whether a refusal to `judged` is noted while `present` has its address.
 fn is_noted(judged: Option<&str>, present: Option<&str>) -> bool {
-    let writer = EventWriter::start(Outputs { stdout: None, records: false, file: None }).unwrap();
+    let writer =
+        EventWriter::start(Outputs { stdout: None, level: LevelFilter::OFF, file: None }).unwrap();
     let (denied, ear) = Denied::new();
     let denied = Arc::new(denied);
     let settings = Settings::default();

@@ -271,8 +271,9 @@ impl Keeper {
         match self.sets.admit(address) {
             Ok(added) => self.load(added, added.into()),
             Err(error) => {
+                tracing::debug!("not let through yet: {address}");
                 tracing::warn!(
-                    "{address} is let through late, though an allowed domain names it: {error:#}"
+                    "an address is let through late, though an allowed domain names it: {error:#}"
                 );
                 self.load(false, 0);
             }

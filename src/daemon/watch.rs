@@ -1,17 +1,32 @@
-//! Once a second: are our queues still there, and what do the kernel's counters say about packets lost?
+//! Once a second: are our queues still there, and what do the kernel's counters say about packets lost? And the sums of a minute.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use super::shared::Shared;
 use super::{alerts, clock};
+use crate::engine::Mono;
+use crate::engine::event::Totals;
+use crate::events::Counts;
 use crate::nfq::counters::{self, Counters};
+
+/// What became of packets is summed up so often.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Compares the kernel's counters with those of a second ago.
 #[derive(Default)]
 pub struct Watch {
     last: HashMap<u16, Counters>,
     registry_full: bool,
+    minute: Minute,
+}
+
+/// The counts as they were when they were summed up last.
+#[derive(Default)]
+struct Minute {
+    began: Option<Mono>,
+    totals: Totals,
 }
 
 impl Watch {
@@ -19,6 +34,7 @@ impl Watch {
     pub fn look(&mut self, shared: &Shared, queues: u16) {
         alerts::tell_waiting(shared);
         shared.desk.tick(shared.totals(), clock::mono());
+        self.minute.look(shared, clock::mono());
         let ours = shared.queue_num..=shared.queue_num.saturating_add(queues - 1);
         let now = match counters::read() {
             Ok(now) => now,
@@ -39,6 +55,34 @@ impl Watch {
                 if full { "is full: what resolves now is left out" } else { "has room again" };
             shared.report_health("registry", !full, format!("the registry {message}"));
         }
+    }
+}
+
+impl Minute {
+    /// Tells the sums.
+    fn look(&mut self, shared: &Shared, now: Mono) {
+        if let Some([accepted, refused, held, released]) = self.sums(|| shared.totals(), now) {
+            let (time, mode) = (clock::wall(), shared.present_mode());
+            shared.events.sum_up(Counts { time, mode, accepted, refused, held, released });
+        }
+    }
+
+    /// What was accepted, refused, held and released; nothing unless a minute is over and something happened in it.
+    fn sums(&mut self, totals: impl FnOnce() -> Totals, now: Mono) -> Option<[u64; 4]> {
+        if now.since(*self.began.get_or_insert(now)) < MINUTE {
+            return None;
+        }
+        self.began = Some(now);
+        let totals = totals();
+        let before = std::mem::replace(&mut self.totals, totals);
+        let sums = [
+            (before.accepted, totals.accepted),
+            (before.refused, totals.refused),
+            (before.held, totals.held),
+            (before.released, totals.released),
+        ]
+        .map(|(before, now)| now.saturating_sub(before));
+        (sums != [0; 4]).then_some(sums)
     }
 }
 
@@ -68,6 +112,18 @@ fn losses(before: &Counters, now: &Counters) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_minute_in_which_something_happened_is_summed_up() {
+        let mut minute = Minute::default();
+        let at = |seconds| Mono(0) + Duration::from_secs(seconds);
+        let totals = |accepted, refused| Totals { accepted, refused, ..Totals::default() };
+        assert_eq!(minute.sums(|| totals(0, 0), at(7)), None);
+        assert_eq!(minute.sums(|| totals(5, 1), at(66)), None, "not over yet");
+        assert_eq!(minute.sums(|| totals(6, 1), at(67)), Some([6, 1, 0, 0]));
+        assert_eq!(minute.sums(|| totals(6, 1), at(127)), None, "nothing happened");
+        assert_eq!(minute.sums(|| totals(6, 3), at(188)), Some([0, 2, 0, 0]));
+    }
 
     #[test]
     fn losses_are_told_apart_and_a_new_socket_starts_over() {

@@ -56,6 +56,38 @@ pub enum Body {
     Stop(Stop),
 }
 
+impl Body {
+    /// Every word that [`Body::kind`] may be.
+    pub const KINDS: [&'static str; 10] = [
+        "ready",
+        "verdict",
+        "block",
+        "record",
+        "container",
+        "alert",
+        "learn",
+        "health",
+        "reload",
+        "stop",
+    ];
+
+    /// The word of the field `event`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Body::Ready(_) => "ready",
+            Body::Verdict(_) => "verdict",
+            Body::Block(_) => "block",
+            Body::Record(_) => "record",
+            Body::Container(_) => "container",
+            Body::Alert(_) => "alert",
+            Body::Learn(_) => "learn",
+            Body::Health(_) => "health",
+            Body::Reload(_) => "reload",
+            Body::Stop(_) => "stop",
+        }
+    }
+}
+
 /// See [`Body::Block`]: one container and one destination, told at once and then from time to time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BlockBody {

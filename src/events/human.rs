@@ -3,39 +3,88 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use super::timestamp;
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
+
+use super::sign::Sign;
+use super::{Counts, timestamp};
 use crate::engine::event::{
     BlockBody, Body, ContainerBody, Event, LearnBody, Ready, RecordBody, Reload, Stop, VerdictBody,
 };
 use crate::engine::inventory::What;
-use crate::engine::{Grade, Mode, Reason, Verdict};
+use crate::engine::{Grade, Mode, Reason, Verdict, Wall};
 
-/// Appends an event as one line for a person, without the newline.
-pub fn append_human(line: &mut Vec<u8>, event: &Event) {
+/// Appends an event as lines for a person, as far as `most` lets them through; false if none. Lines are parted by
+/// newlines, and there is none after the last.
+pub fn append_human(line: &mut Vec<u8>, event: &Event, most: LevelFilter) -> bool {
     let mut text = String::new();
-    append_text(&mut text, event);
+    let (level, sign) = kind(&event.body);
+    if level <= most {
+        begin(&mut text, event.time, level, sign);
+        append_text(&mut text, &event.body);
+    }
+    if Level::DEBUG <= most
+        && let Body::Verdict(verdict) = &event.body
+        && verdict.names.len() > 1
+    {
+        text.push('\n');
+        begin(&mut text, event.time, Level::DEBUG, Sign::Names);
+        append_all_names(&mut text, verdict);
+    }
+    line.extend_from_slice(text.as_bytes());
+    !text.is_empty()
+}
+
+/// Appends counts as one line for a person, without the newline.
+pub(super) fn append_counts(line: &mut Vec<u8>, counts: &Counts) {
+    let mut text = String::new();
+    begin(&mut text, counts.time, Level::INFO, Sign::Stats);
+    let would = if counts.mode == Mode::Enforce { "" } else { "would have been " };
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        "in the last minute {} accepted, {} {would}refused, {} {would}held of which {} released",
+        counts.accepted, counts.refused, counts.held, counts.released,
+    );
     line.extend_from_slice(text.as_bytes());
 }
 
-fn append_text(out: &mut String, event: &Event) {
-    let (level, emoji) = match &event.body {
-        Body::Ready(_) => ("INFO", "✅"),
-        Body::Verdict(verdict) if verdict.verdict == Verdict::Accept => ("INFO", "✅"),
-        Body::Verdict(_) => ("WARN", "🚨"),
-        Body::Block(_) => ("WARN", "⛔"),
-        Body::Record(_) => ("TRACE", "🍯"),
-        Body::Container(container) if container.faults.is_empty() => ("INFO", "📦"),
-        Body::Container(_) => ("WARN", "📦"),
-        Body::Alert(_) => ("WARN", "🚩"),
-        Body::Learn(_) => ("INFO", "🎓"),
-        Body::Health(health) if health.healthy => ("INFO", "✅"),
-        Body::Health(_) => ("WARN", "⚠️"),
-        Body::Reload(_) => ("INFO", "🔄"),
-        Body::Stop(_) => ("INFO", "📋"),
-    };
+/// How loud an event is, and what stands before it. What names traffic that is in order is for whoever asks for it.
+fn kind(body: &Body) -> (Level, Sign) {
+    match body {
+        Body::Ready(_) => (Level::INFO, Sign::Fine),
+        Body::Verdict(verdict) => verdict_kind(verdict),
+        Body::Block(_) => (Level::WARN, Sign::Blocked),
+        Body::Record(_) => (Level::TRACE, Sign::Dns),
+        Body::Container(container) if container.faults.is_empty() => (Level::INFO, Sign::Container),
+        Body::Container(_) => (Level::WARN, Sign::Container),
+        Body::Alert(_) => (Level::WARN, Sign::Review),
+        Body::Learn(learn) if learn.would_refuse.is_empty() => (Level::INFO, Sign::Stats),
+        Body::Learn(_) => (Level::WARN, Sign::Stats),
+        Body::Health(health) if health.healthy => (Level::INFO, Sign::Fine),
+        Body::Health(_) => (Level::WARN, Sign::Review),
+        Body::Reload(_) => (Level::INFO, Sign::Reload),
+        Body::Stop(_) => (Level::INFO, Sign::Info),
+    }
+}
+
+fn verdict_kind(verdict: &VerdictBody) -> (Level, Sign) {
+    match (verdict.verdict, verdict.reason) {
+        (Verdict::Accept, Reason::Exempt) => (Level::DEBUG, Sign::Skipped),
+        (Verdict::Accept, _) => (Level::DEBUG, Sign::Connection),
+        (Verdict::Drop, Reason::NeverResolved) => (Level::WARN, Sign::Hardcoded),
+        (Verdict::Drop, Reason::Blocklisted) => (Level::WARN, Sign::Blocked),
+        (Verdict::Drop, _) => (Level::WARN, Sign::Review),
+    }
+}
+
+fn begin(out: &mut String, time: Wall, level: Level, sign: Sign) {
     // Writing to a String cannot fail.
-    let _ = write!(out, "[{}] {level}: {emoji} ", timestamp(event.time));
-    match &event.body {
+    let _ = write!(out, "[{}] {level}: {sign} ", timestamp(time));
+}
+
+fn append_text(out: &mut String, body: &Body) {
+    match body {
         Body::Ready(ready) => out.push_str(&ready_text(ready)),
         Body::Verdict(verdict) => append_verdict(out, verdict),
         Body::Record(record) => out.push_str(&record_text(record)),
@@ -119,6 +168,19 @@ fn append_names(out: &mut String, verdict: &VerdictBody) {
     let more = verdict.names.len() - 1 + usize::try_from(verdict.more_names).unwrap_or(0);
     if more > 0 {
         let _ = write!(out, " +{more} more");
+    }
+}
+
+fn append_all_names(out: &mut String, verdict: &VerdictBody) {
+    append_end(out, verdict.dst, None);
+    out.push_str(" is ");
+    for (n, name) in verdict.names.iter().enumerate() {
+        out.push_str(if n > 0 { ", " } else { "" });
+        out.push_str(name.as_str());
+    }
+    if verdict.more_names > 0 {
+        // Writing to a String cannot fail.
+        let _ = write!(out, ", and {} more", verdict.more_names);
     }
 }
 
@@ -294,83 +356,5 @@ fn duration(us: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::tests::verdict;
-    use super::*;
-
-    fn line(event: &Event) -> String {
-        let mut line = Vec::new();
-        append_human(&mut line, event);
-        String::from_utf8(line).unwrap()
-    }
-
-    #[test]
-    fn an_accepted_flow_names_its_destination() {
-        assert_eq!(
-            line(&verdict(
-                Verdict::Accept,
-                Reason::Resolved,
-                Mode::Enforce,
-                &["a.example", "b.example"]
-            )),
-            "[2026-01-02T03:04:05.678901Z] INFO: ✅ tcp 172.25.0.2:40112 → 203.0.113.9:443 accepted: a.example +1 more"
-        );
-    }
-
-    #[test]
-    fn a_refusal_carries_its_proof() {
-        assert_eq!(
-            line(&verdict(Verdict::Drop, Reason::NeverResolved, Mode::Enforce, &[])),
-            "[2026-01-02T03:04:05.678901Z] WARN: 🚨 tcp 172.25.0.2:40112 → 203.0.113.9:443 refused (never-resolved): \
-             nobody resolved this address; held 750 ms; evidence healthy, 1234 addresses known"
-        );
-    }
-
-    #[test]
-    fn a_dry_run_speaks_of_what_would_be() {
-        let line = line(&verdict(Verdict::Drop, Reason::NeverResolved, Mode::DryRun, &[]));
-        assert!(line.contains("443 would be refused (never-resolved)"), "{line}");
-    }
-
-    #[test]
-    fn a_set_hit_names_list_entry_and_comment() {
-        let block = BlockBody {
-            mode: Mode::Enforce,
-            enforced: true,
-            set: "block4".to_owned(),
-            container: None,
-            container_id: None,
-            src: "172.25.0.2".parse().unwrap(),
-            dst: "203.0.113.9".parse().unwrap(),
-            count: 3,
-            list: Some("drop".to_owned()),
-            entry: Some("203.0.113.0/24".to_owned()),
-            note: Some("SBL1".to_owned()),
-            names: Vec::new(),
-        };
-        let text = |block: &BlockBody| {
-            line(&Event { time: crate::engine::Wall(0), body: Body::Block(block.clone()) })
-        };
-        let told = text(&block);
-        assert!(told.ends_with(
-            "WARN: ⛔ 172.25.0.2 → 203.0.113.9 refused by the kernel, 3 packets: list drop has 203.0.113.0/24 (SBL1)"
-        ), "{told}");
-        let forged =
-            BlockBody { set: "spoofs4".to_owned(), list: None, note: None, ..block.clone() };
-        let told = text(&forged);
-        assert!(
-            told.ends_with("3 packets: forged source, none that belongs on its bridge"),
-            "{told}"
-        );
-        let told = text(&BlockBody { list: None, note: None, enforced: false, count: 1, ..block });
-        assert!(
-            told.ends_with("would be refused by the kernel, 1 packet: set block4 has it"),
-            "{told}"
-        );
-    }
-
-    #[test]
-    fn durations_read_well() {
-        assert_eq!([80, 1_290, 750_113].map(duration), ["80 us", "1.2 ms", "750 ms"]);
-    }
-}
+#[path = "human_test.rs"]
+mod tests;

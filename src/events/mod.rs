@@ -1,23 +1,75 @@
 //! The event log: product output, written off the packet path, apart from diagnostics.
 
 mod human;
+mod pick;
+mod recent;
+mod sign;
 mod tap;
 mod writer;
 
 pub use human::append_human;
+pub use pick::{Pick, Whose};
+pub use recent::{RECENT_BYTES_MAX, RECENT_MAX};
+pub use sign::Sign;
 pub use tap::{Tapped, Wants};
 pub use writer::{Error, EventSender, EventWriter, LogFormat, Outputs};
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
 
-use crate::engine::Wall;
 use crate::engine::event::{Body, Event};
+use crate::engine::{Mode, Wall};
 
 /// A time as events show it: RFC 3339, UTC, microseconds.
 pub fn timestamp(time: Wall) -> impl std::fmt::Display {
     humantime::format_rfc3339_micros(UNIX_EPOCH + Duration::from_micros(time.0))
+}
+
+/// What people are shown, as the diagnostics' filter says of this module (`RUST_LOG`, target `synhold::events`).
+pub fn level() -> LevelFilter {
+    let all = [
+        (LevelFilter::TRACE, tracing::enabled!(Level::TRACE)),
+        (LevelFilter::DEBUG, tracing::enabled!(Level::DEBUG)),
+        (LevelFilter::INFO, tracing::enabled!(Level::INFO)),
+        (LevelFilter::WARN, tracing::enabled!(Level::WARN)),
+        (LevelFilter::ERROR, tracing::enabled!(Level::ERROR)),
+    ];
+    all.into_iter().find(|(_, enabled)| *enabled).map_or(LevelFilter::OFF, |(level, _)| level)
+}
+
+/// What became of the packets of a minute, for people who are not told of each accepted one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// When it was over.
+    pub time: Wall,
+    /// Whether refusals were carried out.
+    pub mode: Mode,
+    /// Packets accepted.
+    pub accepted: u64,
+    /// Packets refused.
+    pub refused: u64,
+    /// Packets that were held.
+    pub held: u64,
+    /// Held packets that a record released.
+    pub released: u64,
+}
+
+/// A time as [`timestamp`] writes it, or as RFC 3339 has it otherwise.
+pub fn read_timestamp(text: &str) -> Option<Wall> {
+    let since = humantime::parse_rfc3339(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(Wall(u64::try_from(since.as_micros()).ok()?))
+}
+
+/// Reads a line of the event log; nothing if it is none.
+pub fn read_json(line: &[u8]) -> Option<Event> {
+    let mut value: Map<_, _> = serde_json::from_slice(line).ok()?;
+    let time = read_timestamp(value.remove("ts")?.as_str()?)?;
+    let body = serde_json::from_value(Value::Object(value)).ok()?;
+    Some(Event { time, body })
 }
 
 /// Appends an event as one line of JSON, without the newline.
@@ -118,6 +170,7 @@ mod tests {
     fn events_read_back_as_they_were_written() {
         let event = verdict(Verdict::Accept, Reason::Resolved, Mode::Enforce, &["a.example"]);
         assert_eq!(serde_json::from_str::<Body>(&json(&event)).unwrap(), event.body);
+        assert_eq!(read_json(json(&event).as_bytes()).unwrap(), event);
         let totals = Totals { accepted: 3, ..Totals::default() };
         let stop = Event { time: Wall(0), body: Body::Stop(Stop { totals, ..Stop::default() }) };
         assert!(json(&stop).starts_with(

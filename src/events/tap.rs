@@ -1,9 +1,13 @@
-//! Who reads along: a bounded queue of the events somebody wants, filled by the writer thread, which waits for nobody.
+//! Who reads along: bounded queues of the events somebody wants, and the events of late, filled by the writer thread,
+//! which waits for nobody.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nix::sys::eventfd::EventFd;
+
+use super::recent::{Recent, is_kept};
 use crate::engine::event::{Body, Event};
 
 /// What somebody wants to read.
@@ -13,18 +17,34 @@ pub type Wants = Box<dyn Fn(&Body) -> bool + Send>;
 #[derive(Debug, Default)]
 pub(super) struct Taps {
     any: AtomicBool,
-    all: Mutex<Vec<Tap>>,
+    along: Mutex<Along>,
+}
+
+/// One lock for both, so that whoever begins to read misses nothing between what was and what comes.
+#[derive(Debug, Default)]
+struct Along {
+    taps: Vec<Tap>,
+    recent: Recent,
 }
 
 struct Tap {
     wants: Wants,
     queue: SyncSender<Arc<Event>>,
-    missed: Arc<AtomicU64>,
+    state: Arc<State>,
+    bell: Option<Arc<EventFd>>,
+}
+
+/// What both ends of a tap know.
+#[derive(Debug, Default)]
+struct State {
+    missed: AtomicU64,
+    /// The bell was rung since the reader looked last.
+    rung: AtomicBool,
 }
 
 impl std::fmt::Debug for Tap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tap").field("missed", &self.missed).finish_non_exhaustive()
+        f.debug_struct("Tap").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
@@ -32,43 +52,72 @@ impl std::fmt::Debug for Tap {
 #[derive(Debug)]
 pub struct Tapped {
     queue: Receiver<Arc<Event>>,
-    missed: Arc<AtomicU64>,
+    state: Arc<State>,
 }
 
 impl Taps {
-    /// A new reader with room for so many events that it has not read yet.
-    pub(super) fn add(&self, room: usize, wants: Wants) -> Tapped {
+    /// A new reader with room for so many events that it has not read yet. Whoever waits for descriptors has a bell rung.
+    /// Beside it what was kept until this moment.
+    pub(super) fn add(
+        &self,
+        room: usize,
+        wants: Wants,
+        bell: Option<Arc<EventFd>>,
+    ) -> (Vec<Arc<Event>>, Tapped) {
         let (queue, events) = sync_channel(room);
-        let missed = Arc::new(AtomicU64::new(0));
-        let tap = Tap { wants, queue, missed: Arc::clone(&missed) };
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.push(tap);
+        let state = Arc::new(State::default());
+        let tap = Tap { wants, queue, state: Arc::clone(&state), bell };
+        let mut along = self.along();
+        along.taps.push(tap);
         self.any.store(true, Relaxed);
-        Tapped { queue: events, missed }
+        (along.recent.all(), Tapped { queue: events, state })
+    }
+
+    /// What was kept of late, the oldest first.
+    pub(super) fn recent(&self) -> Vec<Arc<Event>> {
+        self.along().recent.all()
     }
 
     /// Hands an event to everybody who wants it and has room.
-    pub(super) fn offer(&self, event: &Event) {
-        if !self.any.load(Relaxed) {
+    pub(super) fn offer(&self, event: Event) {
+        let is_kept = is_kept(&event.body);
+        if !is_kept && !self.any.load(Relaxed) {
             return;
         }
-        let mut shared: Option<Arc<Event>> = None;
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|tap| {
-            if !(tap.wants)(&event.body) {
-                return true;
+        let event = Arc::new(event);
+        let mut along = self.along();
+        along.taps.retain(|tap| tap.take(&event));
+        self.any.store(!along.taps.is_empty(), Relaxed);
+        if is_kept {
+            along.recent.push(event);
+        }
+    }
+
+    fn along(&self) -> MutexGuard<'_, Along> {
+        self.along.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tap {
+    /// False if the reader is gone.
+    fn take(&self, event: &Arc<Event>) -> bool {
+        if !(self.wants)(&event.body) {
+            return true;
+        }
+        match self.queue.try_send(Arc::clone(event)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                self.state.missed.fetch_add(1, Relaxed);
             }
-            let copy = shared.get_or_insert_with(|| Arc::new(event.clone()));
-            match tap.queue.try_send(Arc::clone(copy)) {
-                Ok(()) => true,
-                Err(TrySendError::Full(_)) => {
-                    tap.missed.fetch_add(1, Relaxed);
-                    true
-                }
-                Err(TrySendError::Disconnected(_)) => false,
-            }
-        });
-        self.any.store(!all.is_empty(), Relaxed);
+            Err(TrySendError::Disconnected(_)) => return false,
+        }
+        if let Some(bell) = &self.bell
+            && !self.state.rung.swap(true, Relaxed)
+        {
+            // Fails only when the counter is full, and then the reader is awake anyway.
+            let _ = bell.write(1);
+        }
+        true
     }
 }
 
@@ -78,9 +127,14 @@ impl Tapped {
         &self.queue
     }
 
+    /// Has the bell rung for the next event again. To be said before events are taken.
+    pub fn listen(&self) {
+        self.state.rung.store(false, Relaxed);
+    }
+
     /// Events that did not fit since this was asked last.
     pub fn missed(&self) -> u64 {
-        self.missed.swap(0, Relaxed)
+        self.state.missed.swap(0, Relaxed)
     }
 }
 
@@ -95,14 +149,18 @@ mod tests {
         Event { time: Wall(0), body: Body::Health(Health { what, healthy: true, message }) }
     }
 
+    fn tap(taps: &Taps, room: usize, wants: Wants) -> Tapped {
+        taps.add(room, wants, None).1
+    }
+
     #[test]
     fn a_reader_gets_what_it_wants_and_is_told_what_did_not_fit() {
         let taps = Taps::default();
-        taps.offer(&health("nobody listens"));
-        let tapped = taps.add(2, Box::new(|body| matches!(body, Body::Health(_))));
-        taps.offer(&Event { time: Wall(0), body: Body::Stop(Stop::default()) });
+        taps.offer(health("nobody listens"));
+        let tapped = tap(&taps, 2, Box::new(|body| matches!(body, Body::Health(_))));
+        taps.offer(Event { time: Wall(0), body: Body::Stop(Stop::default()) });
         for what in ["one", "two", "three"] {
-            taps.offer(&health(what));
+            taps.offer(health(what));
         }
         let got: Vec<Arc<Event>> = tapped.events().try_iter().collect();
         assert_eq!(
@@ -115,8 +173,25 @@ mod tests {
     #[test]
     fn whoever_is_gone_is_forgotten() {
         let taps = Taps::default();
-        drop(taps.add(1, Box::new(|_| true)));
-        taps.offer(&health("one"));
+        drop(tap(&taps, 1, Box::new(|_| true)));
+        taps.offer(health("one"));
         assert!(!taps.any.load(Relaxed));
+    }
+
+    #[test]
+    fn a_reader_begins_with_what_was_and_a_bell_rings_once_until_it_looks() {
+        let taps = Taps::default();
+        taps.offer(health("before"));
+        let bell = Arc::new(EventFd::new().unwrap());
+        let (before, tapped) = taps.add(9, Box::new(|_| true), Some(Arc::clone(&bell)));
+        assert_eq!(*before[0], health("before"));
+        taps.offer(health("one"));
+        taps.offer(health("two"));
+        assert_eq!(bell.read().unwrap(), 1, "one wake-up for both");
+        tapped.listen();
+        assert_eq!(tapped.events().try_iter().count(), 2);
+        taps.offer(health("three"));
+        assert_eq!(bell.read().unwrap(), 1);
+        assert_eq!(taps.recent().len(), 4);
     }
 }

@@ -8,11 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
+use nix::sys::eventfd::EventFd;
 use serde::{Deserialize, Serialize};
+use tracing::level_filters::LevelFilter;
 
+use super::human::append_counts;
 use super::tap::{Tapped, Taps, Wants};
-use super::{append_human, append_json};
-use crate::engine::event::{Body, Event};
+use super::{Counts, append_human, append_json};
+use crate::engine::event::Event;
 use crate::engine::limits::{EVENTS_NAP, EVENTS_QUEUED_MAX};
 
 /// Bytes gathered for one write: a nap's worth of events under load.
@@ -36,8 +39,8 @@ pub enum LogFormat {
 pub struct Outputs {
     /// What standard output gets, if anything.
     pub stdout: Option<LogFormat>,
-    /// True to show people every DNS record too.
-    pub records: bool,
+    /// What people are shown of it, by the level of each event.
+    pub level: LevelFilter,
     /// The event file, JSON Lines, if any.
     pub file: Option<PathBuf>,
 }
@@ -52,6 +55,7 @@ pub struct Error {
 
 enum Message {
     Event(Box<Event>),
+    Counts(Counts),
     Finish,
 }
 
@@ -88,7 +92,30 @@ impl EventSender {
 
     /// Reads along: every event that `wants` says yes to, as long as no more than `room` of them wait to be read.
     pub fn tap(&self, room: usize, wants: Wants) -> Tapped {
-        self.flags.taps.add(room, wants)
+        self.flags.taps.add(room, wants, None).1
+    }
+
+    /// The same for whoever waits for descriptors: `bell` is rung when there is something. Beside it the events of late, so
+    /// that none is missed or told twice.
+    pub fn follow(
+        &self,
+        room: usize,
+        wants: Wants,
+        bell: &Arc<EventFd>,
+    ) -> (Vec<Arc<Event>>, Tapped) {
+        self.flags.taps.add(room, wants, Some(Arc::clone(bell)))
+    }
+
+    /// The events of late, the oldest first: as many as there is room for ([`super::RECENT_MAX`]), and neither records nor
+    /// accepted flows.
+    pub fn recent(&self) -> Vec<Arc<Event>> {
+        self.flags.taps.recent()
+    }
+
+    /// Tells people what became of a minute's packets, if they are not told of each.
+    pub fn sum_up(&self, counts: Counts) {
+        // What a full queue loses here is in the next totals.
+        let _ = self.queue.try_send(Message::Counts(counts));
     }
 
     /// Events not written since start.
@@ -161,7 +188,8 @@ impl Sink {
             let mut next = Some(message);
             while let Some(message) = next {
                 match message {
-                    Message::Event(event) => self.write(&event),
+                    Message::Event(event) => self.write(*event),
+                    Message::Counts(counts) => self.sum_up(&counts),
                     Message::Finish => {}
                 }
                 next = incoming.try_recv().ok();
@@ -176,37 +204,47 @@ impl Sink {
         }
     }
 
-    fn write(&mut self, event: &Event) {
-        self.flags.taps.offer(event);
+    fn write(&mut self, event: Event) {
         if self.flags.reopen.swap(false, Relaxed) {
             self.reopen();
         }
         if let Some(file) = &mut self.file {
-            append_json(&mut file.batch, event);
+            append_json(&mut file.batch, &event);
             file.end_line();
         }
-        let hidden = matches!(event.body, Body::Record(_)) && !self.outputs.records;
         match (&mut self.stdout, self.outputs.stdout) {
             (Some(stdout), Some(LogFormat::Json)) => {
-                append_json(&mut stdout.batch, event);
+                append_json(&mut stdout.batch, &event);
                 stdout.end_line();
             }
-            (Some(stdout), Some(LogFormat::Human)) if !hidden => {
-                append_human(&mut stdout.batch, event);
-                stdout.end_line();
+            (Some(stdout), Some(LogFormat::Human)) => {
+                if append_human(&mut stdout.batch, &event, self.outputs.level) {
+                    stdout.end_line();
+                }
             }
-            (Some(_), _) => {}
+            (Some(_), None) => {}
             // Whoever read us is gone, and there is no file: nobody learns of this event.
             (None, _) if self.file.is_none() => {
                 self.flags.shed.fetch_add(1, Relaxed);
             }
             (None, _) => {}
         }
+        self.flags.taps.offer(event);
         let full = |length: usize| length >= BATCH_BYTES;
         if self.file.as_ref().is_some_and(|file| full(file.batch.len()))
             || self.stdout.as_ref().is_some_and(|stdout| full(stdout.batch.len()))
         {
             self.flush();
+        }
+    }
+
+    /// Whoever is told of every accepted flow, or of refusals alone, needs no sum.
+    fn sum_up(&mut self, counts: &Counts) {
+        if let (Some(stdout), Some(LogFormat::Human), LevelFilter::INFO) =
+            (&mut self.stdout, self.outputs.stdout, self.outputs.level)
+        {
+            append_counts(&mut stdout.batch, counts);
+            stdout.end_line();
         }
     }
 

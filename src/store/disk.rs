@@ -221,7 +221,10 @@ impl Disk {
 /// Puts one frame there. One address that fits none is no reason to keep the others off the disk.
 fn put(buffer: &mut Vec<u8>, address: IpAddr, saved: Option<&Saved>) -> Option<[u8; 8]> {
     wire::put(buffer, address, saved)
-        .inspect_err(|error| tracing::error!("{address} cannot be saved: {error}"))
+        .inspect_err(|error| {
+            tracing::error!("an address cannot be saved: {error}");
+            tracing::debug!("not saved: {address}");
+        })
         .ok()
 }
 

@@ -54,6 +54,10 @@ impl Stage {
             .args(["run", "--no-docker", "--evidence-grace", "0s", "--state-dir"])
             .arg(lab.dir().join("state"));
         command.args(["--dns-upstream", &DNS4.to_string()]);
+        // What is in order is shown, too.
+        command
+            .args(["--metrics", "off", "--canary", "off"])
+            .env("RUST_LOG", "synhold::events=debug");
         command.args(CONTAINER_NETS.iter().flat_map(|net| ["--container-net", net]));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let (pipes, firewall) = lab.gw.start(command);

@@ -60,6 +60,7 @@ fn help_and_version_are_there_for_every_command() {
         &["rules", "--help"],
         &["rules", "check", "--help"],
         &["status", "--help"],
+        &["events", "--help"],
         &["explain", "--help"],
         &["sets", "--help"],
         &["sets", "list", "--help"],
@@ -94,4 +95,19 @@ fn a_reader_that_goes_away_is_no_error() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn a_log_filter_that_is_not_understood_is_told_once_and_stops_nothing() {
+    let output = Command::new(BIN)
+        .args(["status", "--state-dir", "/nonexistent/state"])
+        .env("RUST_LOG", "synhold=loudly")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = text(&output.stderr);
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    let (stamp, told) = stderr.split_once("] WARN: ⚠️ ").expect("the shape of the log");
+    assert!(stamp.starts_with("[20") && stamp.ends_with('Z'), "{stderr}");
+    assert!(told.contains("RUST_LOG") && told.contains("the defaults hold"), "{stderr}");
 }

@@ -1,8 +1,9 @@
 //! What the documents say is what the program does.
 
 use synhold::engine::Reason;
+use synhold::events::Sign;
 
-use super::support::{read, synhold, text};
+use super::support::{read, rust_files, synhold, text};
 
 /// The long flags in the help of `run`.
 fn flags() -> Vec<String> {
@@ -58,6 +59,22 @@ fn the_readme_explains_every_reason_flag_and_make_target() {
     for target in ["run", "test", "demo", "bench", "install-rules", "remove-rules", "install"] {
         assert!(makefile.contains(&format!("\n{target}:")), "{target}");
         assert!(readme.contains(&format!("make {target}")), "{target}");
+    }
+}
+
+#[test]
+fn the_readme_explains_every_sign_of_the_log_and_the_code_uses_no_other() {
+    let readme = read("README.md");
+    for sign in Sign::ALL {
+        assert!(readme.contains(&format!("\n| {sign} | ")), "{sign} is not in the table");
+    }
+    let known: String = Sign::ALL.map(Sign::as_str).concat();
+    // Arrows and boxes are punctuation.
+    let is_sign = |c: &char| matches!(u32::from(*c), 0x2600..=0x27bf | 0x1_f000..=0x1_faff);
+    for file in rust_files("src") {
+        let strange =
+            read(file.to_str().unwrap()).chars().filter(is_sign).find(|c| !known.contains(*c));
+        assert_eq!(strange, None, "{}", file.display());
     }
 }
 

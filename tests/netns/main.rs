@@ -14,7 +14,7 @@ mod bypass;
 mod conntrack;
 mod control;
 mod denied;
-
+mod desk;
 mod dns;
 mod docker_boot;
 mod docker_commands;

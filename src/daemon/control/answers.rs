@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::ask::absolute;
+use super::changes::{Asked, Changes};
 use crate::config::Config;
 use crate::control::{
-    Client, Container, Containers, Daemon, Explained, Fault, FaultKind, LearningState, Named,
-    Policy, Question, Refusal, Status,
+    Bell, Client, Container, Containers, Daemon, Explained, Fault, FaultKind, LearningState, Named,
+    Policy, Question, Refusal, Said, Status,
 };
+use crate::daemon::edit::Action;
 use crate::daemon::inspect::RulesState;
 use crate::daemon::learn::Learning;
 use crate::daemon::roster::books;
@@ -39,6 +40,8 @@ const SECOND: u64 = 1_000_000;
 pub struct Answers {
     pub(super) shared: Arc<Shared>,
     pub(super) daemon: Daemon,
+    pub(super) bell: Bell,
+    changes: Changes,
     posture: &'static str,
     refuse: RefusedBy,
     rules: Option<(Instant, Option<RulesState>)>,
@@ -54,8 +57,8 @@ impl Answers {
     /// For this daemon.
     ///
     /// # Errors
-    /// If the system does not tell our network namespace.
-    pub fn new(config: &Config, shared: &Arc<Shared>) -> Result<Answers> {
+    /// If the system does not tell our network namespace, or gives no thread.
+    pub fn new(config: &Config, shared: &Arc<Shared>, bell: &Bell) -> Result<Answers> {
         let netns = std::fs::metadata("/proc/thread-self/ns/net")
             .context("cannot tell the network namespace")?;
         let daemon = Daemon {
@@ -74,14 +77,16 @@ impl Answers {
             Refuse::Reset => RefusedBy::Reset,
             Refuse::Drop => RefusedBy::Drop,
         };
-        Ok(Answers { shared: Arc::clone(shared), daemon, posture, refuse, rules: None })
+        let changes = Changes::start(config, shared, bell)?;
+        let (shared, bell) = (Arc::clone(shared), bell.clone());
+        Ok(Answers { shared, daemon, bell, changes, posture, refuse, rules: None })
     }
 
     /// The answer to a question.
     ///
     /// # Errors
     /// [`Fault`], for whoever asked.
-    pub fn to(&mut self, question: Question) -> Result<Value, Fault> {
+    pub fn to(&mut self, question: Question) -> Result<Said, Fault> {
         match question {
             Question::Daemon {} => value(&self.daemon),
             Question::Status {} => value(&self.status()),
@@ -96,6 +101,23 @@ impl Answers {
             Question::RegistryFlush {} => value(&self.registry_flush()),
             Question::RegistryForget { what } => value(&self.registry_forget(&what)?),
             Question::RegistryImport { registry } => value(&self.registry_import(&registry)?),
+            Question::Events(asked) => self.events(&asked),
+            Question::Block { entries, container, time, note, force } => {
+                let asked = Asked { entries, container, time, note, force };
+                self.changes.ask(Action::Block, asked, &self.shared)
+            }
+            Question::Unblock { entries, container } => {
+                let asked = Asked { entries, container, ..Asked::default() };
+                self.changes.ask(Action::Unblock, asked, &self.shared)
+            }
+            Question::Allow { entries, time, note } => {
+                let asked = Asked { entries, time, note, ..Asked::default() };
+                self.changes.ask(Action::Allow, asked, &self.shared)
+            }
+            Question::Unallow { entries } => {
+                let asked = Asked { entries, ..Asked::default() };
+                self.changes.ask(Action::Unallow, asked, &self.shared)
+            }
         }
     }
 
@@ -288,9 +310,9 @@ pub(super) fn unknown(text: &str) -> String {
     format!("no container is known as {text:?}: `synhold status` lists those that run")
 }
 
-fn value(answer: &impl Serialize) -> Result<Value, Fault> {
+fn value(answer: &impl Serialize) -> Result<Said, Fault> {
     let failed = |error: serde_json::Error| Fault::new(FaultKind::Failed, error.to_string());
-    serde_json::to_value(answer).map_err(failed)
+    serde_json::to_value(answer).map(Said::Value).map_err(failed)
 }
 
 fn container(owner: &Owner, place: Place, lists: &Lists) -> Container {

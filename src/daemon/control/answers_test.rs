@@ -1,5 +1,8 @@
 //! Answers about containers that are known.
 
+use serde_json::Value;
+use tracing::level_filters::LevelFilter;
+
 use super::*;
 use crate::control::{DockerState, parse};
 use crate::engine::container::{Change, Container as Told, Dated, Endpoint, Network, NetworkMode};
@@ -13,12 +16,14 @@ use crate::nfq::Disposition;
 
 struct Bench {
     answers: Answers,
+    lists: tempfile::TempDir,
     _writer: EventWriter,
 }
 
 /// A daemon that knows `web` with two addresses, and `db` on a network that is not judged.
 fn bench() -> Bench {
-    let writer = EventWriter::start(Outputs { stdout: None, records: false, file: None }).unwrap();
+    let writer =
+        EventWriter::start(Outputs { stdout: None, level: LevelFilter::OFF, file: None }).unwrap();
     let engine = Engine::new(Settings::default(), Vec::new());
     let books = Inventory::new(Policies::new(engine.settings(), RefusedBy::Reset));
     let shared = Shared::new(
@@ -44,8 +49,18 @@ fn bench() -> Bench {
     let (posture, refuse) = ("closed", RefusedBy::Reset);
     // The kernel is not asked here.
     let rules = Some((Instant::now() + Duration::from_secs(3600), Some(RulesState::Absent)));
-    let bench =
-        Bench { answers: Answers { shared, daemon, posture, refuse, rules }, _writer: writer };
+    let bell = Bell::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let lists = crate::config::ListConfig {
+        state_dir: folder.path().into(),
+        refuse_doh: false,
+        feeds: Vec::new(),
+        host: Vec::new(),
+        upstreams: Vec::new(),
+    };
+    let changes = Changes::of(lists, &shared, &bell).unwrap();
+    let answers = Answers { shared, daemon, bell, changes, posture, refuse, rules };
+    let bench = Bench { answers, lists: folder, _writer: writer };
     for (id, driver) in [("net1", "bridge"), ("net2", "macvlan")] {
         bench.apply(Change::Network(Network {
             id: id.into(),
@@ -83,7 +98,11 @@ impl Bench {
     }
 
     fn ask(&mut self, line: &str) -> Result<Value, Fault> {
-        self.answers.to(parse(line.as_bytes()).unwrap())
+        match self.answers.to(parse(line.as_bytes()).unwrap())? {
+            Said::Value(value) => Ok(value),
+            Said::Later(answer) => answer.recv().unwrap(),
+            Said::Lines { answer, .. } => Ok(answer),
+        }
     }
 
     fn explain(&mut self, address: &str, container: &str) -> Result<Explained, Fault> {
@@ -173,4 +192,30 @@ fn containers_are_found_by_any_of_their_names() {
         assert_eq!(found(Some(text)).unwrap().containers["web"].len(), 2, "{text}");
     }
     assert_eq!(found(Some("172.18.0.77")).unwrap_err().kind, FaultKind::NotFound);
+}
+
+#[test]
+fn a_container_by_any_of_its_names_is_put_into_quarantine_and_let_out() {
+    let mut bench = bench();
+    let mut ask = |what: &str, container: &str| {
+        bench.ask(&format!(r#"{{"v":1,"ask":"{what}","container":"{container}"}}"#))
+    };
+    let fault = ask("block", "nobody").unwrap_err();
+    assert_eq!(fault.kind, FaultKind::NotFound);
+    let edited = ask("block", "a1b2c3").unwrap();
+    assert_eq!(edited["action"], "quarantine");
+    assert_eq!(edited["entries"][0]["entry"], "container:web");
+    assert_eq!(edited["daemon"]["state"], "unconfirmed", "nobody reads lists here");
+    let text = || std::fs::read_to_string(bench.lists.path().join("lists/quarantine.txt")).unwrap();
+    assert!(text().contains("\ncontainer:web\n"), "{}", text());
+}
+
+#[test]
+fn events_are_picked_by_words_that_are_known() {
+    let mut bench = bench();
+    let fault = bench.ask(r#"{"v":1,"ask":"events","only":["verdicts"]}"#).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Malformed);
+    assert!(fault.message.contains("ready, verdict, block"), "{fault}");
+    let told = bench.ask(r#"{"v":1,"ask":"events","only":["verdict"],"container":"web"}"#);
+    assert_eq!(told.unwrap()["recent"], 0);
 }

@@ -21,15 +21,17 @@ impl Asker {
     /// # Errors
     /// In one line: there may be one, and it cannot be asked.
     pub fn find(state_dir: &Path) -> Result<Option<Asker>> {
-        if let Some(line) = open(&state_path(state_dir))? {
-            return Ok(Some(Asker(line)));
+        let closed = match Line::open(&state_path(state_dir)) {
+            Ok(line) => return Ok(Some(Asker(line))),
+            Err(ClientError::Nobody(_)) => None,
+            // One that writes nothing may be asked although its state directory may not be entered.
+            Err(error @ ClientError::Closed(_)) => Some(error),
+            Err(error) => return Err(anyhow!("{error}")),
+        };
+        match elsewhere(state_dir)? {
+            Some(asker) => Ok(Some(asker)),
+            None => closed.map_or(Ok(None), |error| Err(anyhow!("{error}"))),
         }
-        // One that writes nothing listens elsewhere, one in each network namespace.
-        let Ok(path) = runtime_path() else { return Ok(None) };
-        let Some(line) = open(&path)? else { return Ok(None) };
-        let mut asker = Asker(line);
-        let daemon: Daemon = asker.ask(&Question::Daemon {})?;
-        Ok((daemon.state_dir == absolute(state_dir)).then_some(asker))
     }
 
     /// Asks; a fault of the daemon's is an error.
@@ -52,6 +54,19 @@ impl Asker {
             Ok(answer) => Ok(Ok(answer)),
             Err(ClientError::Fault(fault)) => Ok(Err(fault)),
             // Its text names its cause already.
+            Err(error) => Err(anyhow!("{error}")),
+        }
+    }
+
+    /// The next line behind an answer, however long that takes; nothing if the daemon has closed. What the daemon has to say
+    /// instead, as that it stops, is kept apart.
+    ///
+    /// # Errors
+    /// In one line.
+    pub fn next_line(&mut self) -> Result<Result<Option<Vec<u8>>, Fault>> {
+        match self.0.next_line() {
+            Ok(line) => Ok(Ok(line)),
+            Err(ClientError::Fault(fault)) => Ok(Err(fault)),
             Err(error) => Err(anyhow!("{error}")),
         }
     }
@@ -79,6 +94,15 @@ pub fn names_here(state_dir: &Path) -> BTreeMap<IpAddr, String> {
     });
     let known = known.unwrap_or_default();
     known.by_address().into_iter().map(|(ip, name)| (ip, name.to_owned())).collect()
+}
+
+/// One that writes nothing listens elsewhere, one in each network namespace.
+fn elsewhere(state_dir: &Path) -> Result<Option<Asker>> {
+    let Ok(path) = runtime_path() else { return Ok(None) };
+    let Some(line) = open(&path)? else { return Ok(None) };
+    let mut asker = Asker(line);
+    let daemon: Daemon = asker.ask(&Question::Daemon {})?;
+    Ok((daemon.state_dir == absolute(state_dir)).then_some(asker))
 }
 
 fn open(path: &Path) -> Result<Option<Line>> {

@@ -6,6 +6,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::books::Books;
+use crate::daemon::told::Told;
 use crate::engine::Wall;
 use crate::lists::{self, ListReport, Source, Status, Watch};
 
@@ -33,8 +34,7 @@ pub fn wait(books: &Books, changed_at: Wall) -> Daemon {
         return Daemon::NotRunning;
     }
     let Ok(mut watch) = Watch::new([books.folder.status()]) else { return Daemon::Unconfirmed };
-    let own =
-        lists::compile(&Source::all_own(&books.folder), &books.protected, changed_at).per_list;
+    let own = own_of(books, changed_at);
     let deadline = Instant::now() + PATIENCE;
     loop {
         // The watch was there before the file is read, so no change of it is missed.
@@ -52,6 +52,21 @@ pub fn wait(books: &Books, changed_at: Wall) -> Daemon {
         // Whatever it says, the file is read again.
         let _ = watch.changed();
     }
+}
+
+/// The same within the daemon.
+pub fn wait_live(books: &Books, changed_at: Wall, told: &Told) -> Daemon {
+    let own = own_of(books, changed_at);
+    match told.wait_for(PATIENCE, |status| covers(status, changed_at, &own)) {
+        Some(status) => {
+            Daemon::InForce { ended_flows: ended_since(books.status.as_ref(), &status) }
+        }
+        None => Daemon::Unconfirmed,
+    }
+}
+
+fn own_of(books: &Books, changed_at: Wall) -> Vec<ListReport> {
+    lists::compile(&Source::all_own(&books.folder), &books.protected, changed_at).per_list
 }
 
 /// True if the kernel has a reading of the lists that began after the edit and took our own for what they are: the

@@ -9,6 +9,7 @@ use super::Library;
 use crate::config::AutoBlock;
 use crate::daemon::clock;
 use crate::engine::Flow;
+use crate::events::Sign;
 use crate::lists::{self, Addition, Entry, Folder, Own, Removal, Source};
 
 /// Entries of `auto.txt`; a container that dials random addresses must not fill the disk.
@@ -67,10 +68,18 @@ impl Library {
         if accused.is_empty() {
             return;
         }
-        if let Err(error) = lists::add(&self.folder, Own::Auto, &accused) {
-            let message =
-                format!("{} refused destinations are not blocked further: {error}", accused.len());
-            self.shared.report_health("lists", false, message);
+        match lists::add(&self.folder, Own::Auto, &accused) {
+            Ok(_) => {
+                for accused in &accused {
+                    tracing::debug!("{} {} is in auto.txt", Sign::Added, accused.entry);
+                }
+            }
+            Err(error) => {
+                let count = accused.len();
+                let message =
+                    format!("{count} refused destinations are not blocked further: {error}");
+                self.shared.report_health("lists", false, message);
+            }
         }
         self.read_by(Instant::now());
     }

@@ -11,6 +11,7 @@ use crate::daemon::clock;
 use crate::daemon::marks::Marks;
 use crate::daemon::shared::Shared;
 use crate::engine::limits::SAVE_INTERVAL;
+use crate::events::Sign;
 
 impl Keeper {
     /// Does what is due.
@@ -104,7 +105,16 @@ impl Keeper {
             return;
         }
         match disk.append(registry, &dirty.addresses) {
-            Ok(()) => self.beside = Some(beside),
+            Ok(()) => {
+                if !dirty.addresses.is_empty() {
+                    tracing::debug!(
+                        "{} registry saved: {} addresses",
+                        Sign::Saved,
+                        dirty.addresses.len()
+                    );
+                }
+                self.beside = Some(beside);
+            }
             Err(error) => self.degrade(&error, shared),
         }
     }

@@ -4,15 +4,15 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::timeline::{Item, Packet, Timeline};
 use crate::dns::stamp::Stamps;
-use crate::engine::event::{Body, RecordBody};
+use crate::engine::event::{Body, Event, RecordBody};
 use crate::engine::{Flow, Proto, Record, Wall};
+use crate::events::{read_json, read_timestamp};
 
 /// Bytes of a line that is read; an event of ours has a few kilobytes.
 const LINE_BYTES_MAX: u64 = 1 << 20;
@@ -69,15 +69,8 @@ pub fn events(path: &Path, into: &mut Timeline) -> Result<()> {
 }
 
 fn event(line: &[u8]) -> Option<(Wall, Body)> {
-    let mut value: serde_json::Map<_, _> = serde_json::from_slice(line).ok()?;
-    let ts = value.remove("ts")?;
-    let body = serde_json::from_value(serde_json::Value::Object(value)).ok()?;
-    Some((time(ts.as_str()?)?, body))
-}
-
-fn time(text: &str) -> Option<Wall> {
-    let since = humantime::parse_rfc3339(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
-    Some(Wall(u64::try_from(since.as_micros()).ok()?))
+    let Event { time, body } = read_json(line)?;
+    Some((time, body))
 }
 
 fn take(at: Wall, body: Body, into: &mut Timeline) {
@@ -143,7 +136,7 @@ fn json(line: &[u8]) -> Option<(Wall, Packet)> {
     let logged: LoggedFlow = serde_json::from_slice(line).ok()?;
     let LoggedFlow { ts, proto, src, sport, dst, dport, container } = logged;
     let flow = Flow::new(proto, (src, sport), (dst, dport));
-    Some((time(&ts)?, Packet { flow, container, said: None }))
+    Some((read_timestamp(&ts)?, Packet { flow, container, said: None }))
 }
 
 /// `[1700000000.123456]     [NEW] tcp      6 120 SYN_SENT src=172.17.0.2 dst=203.0.113.9 sport=40000 dport=443 [UNREPLIED] src=..`

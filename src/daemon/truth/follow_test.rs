@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use tracing::level_filters::LevelFilter;
+
 use crate::daemon::hits::Hit;
 use crate::daemon::policies::{Networks, Policies};
 use crate::daemon::testing::{in_netns, rules};
@@ -56,7 +58,7 @@ struct Bench {
 
 impl Bench {
     fn start() -> Bench {
-        let outputs = Outputs { stdout: None, records: false, file: None };
+        let outputs = Outputs { stdout: None, level: LevelFilter::OFF, file: None };
         let writer = EventWriter::start(outputs).unwrap();
         let denied = Arc::new(crate::daemon::denied::Denied::new().0);
         let shared = Arc::new(Shared::new(

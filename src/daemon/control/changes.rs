@@ -1,0 +1,163 @@
+//! Changes of the lists by question: the same code as the commands', on a thread of its own, one after the other.
+
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::{Arc, mpsc};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::answers::unknown;
+use crate::config::{Config, ListConfig};
+use crate::control::{Bell, Fault, FaultKind, Said};
+use crate::daemon::books::Books;
+use crate::daemon::clock;
+use crate::daemon::edit::{self, Action, Request, end_of};
+use crate::daemon::roster::books;
+use crate::daemon::shared::Shared;
+use crate::events::Sign;
+use crate::host;
+use crate::lists::Entry;
+
+/// Changes that wait for one that is carried out: a person asks for one, and a program should put many into one.
+const WAITING_MAX: usize = 4;
+
+/// A change as it was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// Entries as lists write them.
+    pub entries: Vec<String>,
+    /// In their place, a container.
+    pub container: Option<String>,
+    /// For how long.
+    pub time: Option<String>,
+    /// The comment.
+    pub note: Option<String>,
+    /// Even if this host is cut off by it.
+    pub force: bool,
+}
+
+type Answer = Result<Value, Fault>;
+
+/// The way to the thread. It ends when this is dropped, and nobody waits for it.
+#[derive(Debug)]
+pub struct Changes(SyncSender<(Request, mpsc::Sender<Answer>)>);
+
+impl Changes {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If the system gives none.
+    pub fn start(config: &Config, shared: &Arc<Shared>, bell: &Bell) -> Result<Changes> {
+        Changes::of(lists_of(config), shared, bell)
+    }
+
+    pub(super) fn of(lists: ListConfig, shared: &Arc<Shared>, bell: &Bell) -> Result<Changes> {
+        let (asked, work) = sync_channel(WAITING_MAX);
+        let (shared, bell) = (Arc::clone(shared), bell.clone());
+        std::thread::Builder::new()
+            .name("changes".to_owned())
+            .spawn(move || serve(&work, &lists, &shared, &bell))
+            .context("cannot start the thread that changes lists")?;
+        Ok(Changes(asked))
+    }
+
+    /// Has it carried out; the answer is an [`edit::Edited`].
+    ///
+    /// # Errors
+    /// What is wrong with what was asked, or that too many changes wait.
+    pub fn ask(&self, action: Action, asked: Asked, shared: &Shared) -> Result<Said, Fault> {
+        let request = request(action, asked, shared)?;
+        let (answer, answered) = channel();
+        match self.0.try_send((request, answer)) {
+            Ok(()) => Ok(Said::Later(answered)),
+            Err(TrySendError::Full(_)) => {
+                let text = format!("{WAITING_MAX} changes wait already: try again");
+                Err(Fault::new(FaultKind::Busy, text))
+            }
+            Err(TrySendError::Disconnected(_)) => {
+                Err(Fault::new(FaultKind::Failed, "the thread that changes lists has ended"))
+            }
+        }
+    }
+}
+
+fn lists_of(config: &Config) -> ListConfig {
+    ListConfig {
+        state_dir: config.state_dir.clone(),
+        refuse_doh: config.refuse_doh,
+        feeds: config.feeds.clone(),
+        host: Vec::new(),
+        upstreams: config.dnsmasq.upstreams.clone(),
+    }
+}
+
+fn serve(
+    work: &Receiver<(Request, mpsc::Sender<Answer>)>,
+    lists: &ListConfig,
+    shared: &Shared,
+    bell: &Bell,
+) {
+    while let Ok((request, answer)) = work.recv() {
+        let done = carry_out(lists, shared, &request);
+        // Whoever asked may have gone.
+        let _ = answer.send(done);
+        bell.ring();
+    }
+}
+
+fn carry_out(lists: &ListConfig, shared: &Shared, request: &Request) -> Answer {
+    let failed = |error: anyhow::Error| Fault::new(FaultKind::Failed, format!("{error:#}"));
+    // What this host has now is not to be blocked.
+    let host = host::addresses().context("cannot list this host's addresses").map_err(failed)?;
+    let config = ListConfig { host, ..lists.clone() };
+    let books = Books::of_daemon(&config, shared.told.now().map(|status| (*status).clone()));
+    let edited = edit::edit_live(&books, request, &shared.told).map_err(failed)?;
+    tracing::info!("{} lists were changed by question: {:?}", Sign::Added, request.action);
+    tracing::debug!("{} {:?}: {}", Sign::Added, request.action, shown(&request.entries));
+    serde_json::to_value(&edited).map_err(|error| failed(error.into()))
+}
+
+fn shown(entries: &[Entry]) -> String {
+    entries.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn request(action: Action, asked: Asked, shared: &Shared) -> Result<Request, Fault> {
+    let malformed = |why: String| Fault::new(FaultKind::Malformed, why);
+    let (action, entries) = match (&asked.container, asked.entries.is_empty()) {
+        (Some(_), false) => {
+            return Err(malformed("name entries or a container, not both".to_owned()));
+        }
+        (None, true) => return Err(malformed("name at least one entry".to_owned())),
+        (Some(text), true) => of_container(action, text, shared)?,
+        (None, false) => {
+            let parse = |text: &String| text.parse::<Entry>().map_err(|e| malformed(e.to_string()));
+            (action, asked.entries.iter().map(parse).collect::<Result<_, _>>()?)
+        }
+    };
+    let until = asked.time.as_deref().map(|text| end_of(clock::wall(), text)).transpose();
+    let until = until.map_err(|error| malformed(format!("\"for\": {error:#}")))?;
+    Ok(Request { action, entries, until, note: asked.note, force: asked.force })
+}
+
+/// Quarantine in place of blocking, and its end in place of unblocking. Whom nobody knows can only be let out.
+fn of_container(
+    action: Action,
+    text: &str,
+    shared: &Shared,
+) -> Result<(Action, Vec<Entry>), Fault> {
+    let action = match action {
+        Action::Block => Action::Quarantine,
+        _ => Action::Release,
+    };
+    if let Ok(address) = text.parse::<std::net::IpAddr>() {
+        return Ok((action, vec![Entry::from(address)]));
+    }
+    let name = match (books(shared).find(text), action) {
+        (Some((owner, _)), _) => owner.name.to_string(),
+        (None, Action::Release) => text.to_owned(),
+        (None, _) => return Err(Fault::new(FaultKind::NotFound, unknown(text))),
+    };
+    let entry = format!("container:{name}").parse::<Entry>();
+    let entry = entry.map_err(|error| Fault::new(FaultKind::Malformed, error.to_string()))?;
+    Ok((action, vec![entry]))
+}
