@@ -161,22 +161,12 @@ fn edit(
     Ok(if is_no(&edited) { Answer::No } else { Answer::Fine })
 }
 
-/// Does one thing about one entry for good, with a note, and returns what there is to tell.
-pub(super) fn edit_one(
-    place: &Place,
-    action: Action,
-    entry: Entry,
-    note: &str,
+/// What there is to tell of a change, line by line.
+pub(super) fn told(
+    edited: &Edited,
     about: &[String],
-) -> Result<Vec<String>> {
-    let (books, state_dir) = place.books()?;
-    let note = Some(note.to_owned());
-    let request = Request { action, entries: vec![entry], until: None, note, force: false };
-    let edited = edit::edit(&books, &request)?;
-    Ok(told(&edited, about, &state_dir.display()))
-}
-
-fn told(edited: &Edited, about: &[String], state_dir: &impl std::fmt::Display) -> Vec<String> {
+    state_dir: &impl std::fmt::Display,
+) -> Vec<String> {
     let entries = edited.entries.iter().flat_map(|entry| tell(edited.action, entry));
     let mut lines: Vec<String> = entries.chain(about.iter().cloned()).collect();
     lines.extend(edited.daemon.map(|daemon| tell_daemon(daemon, state_dir)));

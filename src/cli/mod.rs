@@ -68,10 +68,10 @@ enum Command {
     },
     /// Show how the daemon does, and every container with its addresses and counts; exit 1 if none runs
     Status(status::StatusArgs),
-    /// Show what happened lately, and follow what happens; exit 1 if no daemon runs
-    Events(events::EventsArgs),
     /// Watch all that live in the terminal; explain, allow and block what is selected
     Top(top::TopArgs),
+    /// Show what happened lately, and follow what happens; exit 1 if no daemon runs
+    Events(events::EventsArgs),
     /// Tell what would become of a first packet to an address or a name, why, and what to do about it; exit 1 if it would be refused in the end
     Explain(explain::ExplainArgs),
     /// Look up, carry elsewhere, merge and forget what is known from DNS
@@ -114,8 +114,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Rules { action, config } => rules::run(&action, config.as_deref()),
         Command::Status(args) => status::run(&args),
-        Command::Events(args) => events::run(&args),
         Command::Top(args) => top::run(&args),
+        Command::Events(args) => events::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Registry(args) => registry::run(&args),
         Command::Replay(args) => replay::run(&args),

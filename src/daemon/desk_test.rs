@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tracing::level_filters::LevelFilter;
-
 use super::*;
 use crate::engine::health::Evidence;
 use crate::engine::{Flow, Mode, Now, Proto};
@@ -84,8 +82,12 @@ fn rates_are_differences_over_the_time_that_there_is() {
 
 #[test]
 fn what_is_told_comes_by_way_of_the_writer() {
-    let writer =
-        EventWriter::start(Outputs { stdout: None, level: LevelFilter::OFF, file: None }).unwrap();
+    let writer = EventWriter::start(Outputs {
+        stdout: None,
+        level: tracing::level_filters::LevelFilter::OFF,
+        file: None,
+    })
+    .unwrap();
     let (desk, sender) = (Desk::default(), writer.sender());
     desk.listen(&sender);
     let rules = Health { what: "rules".into(), healthy: false, message: "somebody".into() };

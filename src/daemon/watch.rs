@@ -33,8 +33,8 @@ impl Watch {
     /// Reads the counters of our `queues` queues and reports losses.
     pub fn look(&mut self, shared: &Shared, queues: u16) {
         alerts::tell_waiting(shared);
-        self.minute.look(shared, clock::mono());
         shared.desk.tick(shared.totals(), clock::mono());
+        self.minute.look(shared, clock::mono());
         let ours = shared.queue_num..=shared.queue_num.saturating_add(queues - 1);
         let now = match counters::read() {
             Ok(now) => now,

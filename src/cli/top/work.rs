@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use super::keys::{Change, Job};
-use crate::cli::lists::{Place, edit_one};
-use crate::cli::{containers, explain};
+use crate::cli::explain;
+use crate::cli::lists::{Place, told};
 use crate::control::{Question, Status};
 use crate::daemon::clock;
 use crate::daemon::control::Asker;
-use crate::daemon::edit::Action;
-use crate::lists::Entry;
+use crate::daemon::edit::Edited;
 
 /// How often the status is asked for.
 const EVERY: Duration = Duration::from_secs(1);
@@ -132,15 +131,25 @@ impl Daemon {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    fn change(&self, change: &Change) -> Result<Vec<String>> {
-        let place = &self.place;
-        match change {
-            Change::Allow(to) => edit_one(place, Action::Allow, Entry::from(*to), NOTE, &[]),
-            Change::Block(to) => edit_one(place, Action::Block, Entry::from(*to), NOTE, &[]),
-            Change::Quarantine(container) => {
-                let named = containers::to_confine(place, container)?;
-                edit_one(place, Action::Quarantine, named.entry, NOTE, &named.about)
-            }
+    fn change(&mut self, change: &Change) -> Result<Vec<String>> {
+        let state_dir = self.place.state_dir()?;
+        let edited: Edited = self.asker()?.ask(&question(change))?;
+        Ok(told(&edited, &[], &state_dir.display()))
+    }
+}
+
+/// The change as the daemon is asked for it.
+fn question(change: &Change) -> Question {
+    let note = Some(NOTE.to_owned());
+    match change {
+        Change::Allow(to) => Question::Allow { entries: vec![to.to_string()], time: None, note },
+        Change::Block(to) => {
+            let (container, time) = Default::default();
+            Question::Block { entries: vec![to.to_string()], container, time, note, force: false }
+        }
+        Change::Quarantine(who) => {
+            let (entries, time) = Default::default();
+            Question::Block { entries, container: Some(who.clone()), time, note, force: false }
         }
     }
 }
