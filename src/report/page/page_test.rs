@@ -29,17 +29,17 @@ fn what_strangers_write_is_text_and_nothing_is_fetched() {
         ..Page::default()
     };
     let html = render(&page);
-    for word in ["<script", "<img", "<link", "<iframe", "url(", "@import", "</style><"] {
+    for word in ["<script", "<img", "<link", "<iframe", "url(", "@import", "</style><b>"] {
         assert!(!html.contains(word), "{word}");
     }
     // What would be fetched, opened or run.
-    for attribute in [" src=", " href=", " onmouseover=alert(1)\"", " style="] {
+    for attribute in [" src=", " href=", " style="] {
         let outside: String = html.replace("&lt;img src=//evil.example/x&gt;", "");
         assert!(!outside.contains(attribute), "{attribute}");
     }
     assert!(html.contains("title=\"&quot; onmouseover=alert(1)\""), "{html}");
     assert!(html.contains("default-src 'none'") && html.matches("<svg").count() == 3, "{html}");
-    assert!(html.contains("never-resolved</title>") || html.contains("5 never-resolved"), "{html}");
+    assert!(html.contains(": 5 never-resolved</title>"), "{html}");
 }
 
 #[test]
