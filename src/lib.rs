@@ -30,6 +30,8 @@
 //! | [`dns`] | adapter: dnsmasq's log from a file, a FIFO, standard input, a container or a dnsmasq of our own; parser and correlator |
 //! | [`docker`] | adapter: the container engine: who is who, from its events and lists; a container's log |
 //! | [`events`] | adapter: the event log, as JSON Lines and as lines for people |
+//! | [`metrics`] | adapter: OpenMetrics, health and readiness over HTTP |
+//! | [`alert`] | adapter: alerts to commands, webhooks, mail and syslog |
 //! | [`control`] | adapter: the control socket: questions to a running daemon, and its answers |
 //! | [`store`] | adapter: the registry on disk |
 //! | [`host`] | adapter: this host's own interfaces, gateways and resolvers |
@@ -113,6 +115,7 @@
 //! - **Every capacity is a named constant with a reason**: what decides in [`engine::limits`], what only one adapter
 //!   knows beside its use.
 
+pub mod alert;
 pub mod cli;
 pub mod config;
 pub mod conntrack;
@@ -124,6 +127,7 @@ pub mod engine;
 pub mod events;
 pub mod host;
 pub mod lists;
+pub mod metrics;
 mod netlink;
 pub mod nfq;
 pub mod nftables;
