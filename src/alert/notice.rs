@@ -176,9 +176,10 @@ impl Notice {
 
     /// The sentence, and how often.
     fn told(&self) -> String {
+        let message = plain(&self.message, SENTENCE_CHARS_MAX);
         match self.count {
-            1 => self.message.clone(),
-            count => format!("{} ({count} times)", self.message),
+            1 => message,
+            count => format!("{message} ({count} times)"),
         }
     }
 

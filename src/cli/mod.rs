@@ -1,5 +1,6 @@
 //! The command line: parses, calls, prints.
 
+mod alert;
 mod containers;
 mod explain;
 mod lists;
@@ -67,6 +68,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Show what the kernel's sets hold, and ask what would become of an address
     Sets(sets::SetsArgs),
+    /// Send a test through every sink that alerts go to; exit 1 if one takes none
+    Alert(alert::AlertArgs),
     /// Refuse addresses, networks or domains, or a container
     Block(lists::BlockArgs),
     /// Take entries out of block.txt and auto.txt, as they stand there, or a container out of quarantine
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Registry(args) => registry::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Sets(args) => sets::run(&args),
+        Command::Alert(args) => alert::run(&args),
         Command::Block(args) => lists::block(&args),
         Command::Unblock(args) => lists::unblock(&args),
         Command::Allow(args) => lists::allow(&args),

@@ -19,7 +19,7 @@ mod when;
 
 pub use answer::{
     Canary, CanaryState, Container, Containers, Daemon, Docker, DockerState, Explained,
-    LearningState, Named, Policy, Refusal, Status,
+    LearningState, Named, Policy, Refusal, SinkState, Status,
 };
 pub use client::{ClientError, Line};
 pub use listen::{ListenError, Listener};

@@ -6,6 +6,7 @@ pub mod books;
 pub mod clock;
 pub mod control;
 mod denied;
+pub mod desk;
 pub mod edit;
 mod evidence;
 mod feeds;
@@ -20,6 +21,8 @@ mod library;
 mod lock;
 mod marks;
 pub mod measures;
+mod metrics;
+pub mod notices;
 mod parts;
 mod persist;
 pub mod policies;
@@ -43,6 +46,7 @@ mod warm;
 mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -121,6 +125,8 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     let ready = ready(config, &wanted, &shared, &rules);
     let background = background.start(rules)?;
     let control = control::start(config, &shared);
+    let notices = notices::start(config, &shared);
+    let metrics = metrics::start(config, &shared);
     if let Err(error) = on_ready(&ready) {
         tracing::warn!("{error:#}");
     }
@@ -128,6 +134,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     if let Some(learning) = shared.learning.get().filter(|learning| learning.lasts()) {
         shared.event(Body::Learn(learning.body(false, clock::now())));
     }
+    shared.desk.serving.store(true, Relaxed);
     notify(&[sd_notify::NotifyState::Ready]);
 
     let served = runtime.block_on(serve(
@@ -142,9 +149,12 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
 
     // The reverse: nothing held, no rules, no queues, no evidence, everything saved, everything said.
     notify(&[sd_notify::NotifyState::Stopping]);
+    shared.desk.serving.store(false, Relaxed);
     drop(control);
     lanes.drain();
     let restored = background.stop(config.keep_rules);
+    drop(metrics);
+    drop(notices);
     drop(lanes);
     drop(readers);
     drop(roster);

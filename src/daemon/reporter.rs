@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::clock;
+use super::desk::Lists;
 use super::feeds::FeedNews;
 use super::shared::Shared;
 use super::truth::Held;
@@ -56,11 +57,11 @@ impl Reporter {
         self.status.read = Some(began);
         self.status.in_force &= !news;
         self.status.lists = compiled.per_list.iter().map(plain).collect();
-        self.describe(feeds);
+        self.describe(feeds, shared);
     }
 
     /// What is known about the feeds beyond their content.
-    pub fn describe(&mut self, feeds: &[FeedReport]) {
+    pub fn describe(&mut self, feeds: &[FeedReport], shared: &Shared) {
         for feed in feeds {
             let Some(list) =
                 self.status.lists.iter_mut().find(|list| list.report.name == feed.name)
@@ -71,7 +72,7 @@ impl Reporter {
             (list.fetched, list.next_fetch) = (feed.fetched, Some(feed.next_fetch));
             list.last_error = feed.last_error.clone().or(list.report.error.clone());
         }
-        self.write();
+        self.write(shared);
     }
 
     /// A feed was looked at.
@@ -99,7 +100,13 @@ impl Reporter {
     }
 
     /// The kernel has some reading of them; `newest` if it is the last one. True the first time.
-    pub fn loaded(&mut self, reload: ListsReload, held: Held, newest: bool) -> bool {
+    pub fn loaded(
+        &mut self,
+        reload: ListsReload,
+        held: Held,
+        newest: bool,
+        shared: &Shared,
+    ) -> bool {
         let loaded = Some(clock::wall());
         let set = |(name, wanted): &(&'static str, u64)| SetStatus {
             name: (*name).to_owned(),
@@ -115,7 +122,7 @@ impl Reporter {
         self.status.ended_flows = reload.ended_flows;
         self.status.ended_in_all += reload.ended_flows;
         self.status.in_force = newest;
-        self.write();
+        self.write(shared);
         self.status.loads == 1
     }
 
@@ -147,7 +154,9 @@ impl Reporter {
         }
     }
 
-    fn write(&mut self) {
+    fn write(&mut self, shared: &Shared) {
+        let (lists, sets) = (self.status.lists.clone(), self.status.sets.clone());
+        *shared.desk.lists() = Lists { lists, sets };
         self.status.written = Some(clock::wall());
         if self.writes
             && let Err(error) = self.status.save(&self.folder)

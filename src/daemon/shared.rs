@@ -8,6 +8,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::alerts::Alerts;
 use super::clock;
 use super::denied::Denied;
+use super::desk::Desk;
 use super::learn::Learning;
 use super::library;
 use super::measures::Measures;
@@ -81,6 +82,8 @@ pub struct Shared {
     pub tally: Tally,
     /// Verdicts by reason, and their times.
     pub measures: Measures,
+    /// What threads leave for whoever asks.
+    pub desk: Desk,
     /// What our own packet found last. See [`Shared::canary`].
     canary: Mutex<Canary>,
     /// Losses seen on the queue sockets.
@@ -188,7 +191,7 @@ impl Shared {
         refuse: Disposition,
         queue_num: u16,
     ) -> Shared {
-        let (alerts, tally, measures, canary, queue_stats) = Default::default();
+        let (alerts, tally, measures, desk, canary, queue_stats) = Default::default();
         let phase = AtomicU8::new(Phase::Serve as u8);
         Shared {
             engine,
@@ -207,6 +210,7 @@ impl Shared {
             alerts,
             tally,
             measures,
+            desk,
             canary,
             queue_stats,
             unanswered,

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, anyhow};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::clock;
+use super::desk::Beat;
 use super::hits::Hits;
 use super::inbox::Inbox;
 use super::policies::{Freedom, Networks, Policies};
@@ -175,6 +176,7 @@ impl Keeper {
         self.load_policies();
         loop {
             self.wait(Instant::now() + LOOK_EVERY);
+            self.shared.desk.beat(Beat::Rules);
             if let Some(keep) = self.take_orders() {
                 return self.stop(keep);
             }

@@ -11,7 +11,8 @@ use super::time::Mono;
 
 /// Things remembered as told, for one sink. A thousand destinations of a thousand containers are a flood, and told as one.
 const TOLD_MAX: usize = 1024;
-/// What one container may have of what a sink takes in an hour: a third, so that none drowns the others.
+/// What one container may have of what a sink takes in an hour, or one topic about synhold itself: a third, so that none
+/// drowns the others.
 const SHARES: u32 = 3;
 /// How often what was held back is told.
 const SUMMARY_EVERY: Duration = Duration::from_secs(10 * 60);
@@ -107,7 +108,7 @@ impl Topic {
 pub struct Key {
     /// What they are about.
     pub topic: Topic,
-    /// The container's name, or its address where it has none.
+    /// The container's name, or its address where it has none, or part of synhold.
     pub who: Option<Arc<str>>,
     /// The destination.
     pub address: Option<IpAddr>,
@@ -130,12 +131,26 @@ pub struct Gate<T> {
     pace: Pace,
     told: HashMap<Key, Told<T>>,
     /// When what went through in the last hour: of containers and of synhold itself.
-    traffic: VecDeque<(Mono, Option<Arc<str>>)>,
-    own: VecDeque<(Mono, Option<Arc<str>>)>,
+    traffic: Passed,
+    own: Passed,
     held: BTreeMap<Topic, Held<T>>,
     /// When what was held back is told.
     summary_at: Option<Mono>,
 }
+
+/// What becomes of something that happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offered {
+    /// It is to be told now.
+    Now,
+    /// It was told, and is counted.
+    Counted,
+    /// There is too much of it, or of everything.
+    Held,
+}
+
+/// When something went through, and about whom.
+type Passed = VecDeque<(Mono, Option<Arc<str>>)>;
 
 #[derive(Debug)]
 struct Told<T> {
@@ -161,24 +176,31 @@ impl<T: Clone> Gate<T> {
         Gate { pace, told, traffic, own, held, summary_at }
     }
 
-    /// Something happened `count` times. With how often it is to be told now, if it is.
-    pub fn offer(&mut self, key: Key, item: T, count: u64, now: Mono) -> Option<(T, u64)> {
+    /// Something happened `count` times.
+    pub fn offer(&mut self, key: Key, item: T, count: u64, now: Mono) -> Offered {
         if let Some(told) = self.told.get_mut(&key) {
             // What is due is told by `due`, in its turn.
             told.waiting += count;
             told.last = item;
-            return None;
+            return Offered::Counted;
         }
         let room = !key.repeats || self.told.len() < TOLD_MAX;
         if !room || !self.admits(&key, now) {
             self.hold(key.topic, item, count, now);
-            return None;
+            return Offered::Held;
         }
         if key.repeats {
             let due = now + self.pace.repeat;
-            self.told.insert(key, Told { due, waiting: 0, last: item.clone() });
+            self.told.insert(key, Told { due, waiting: 0, last: item });
         }
-        Some((item, count))
+        Offered::Now
+    }
+
+    /// Something that was told happened again, `count` times, without anything new to say about it.
+    pub fn again(&mut self, key: &Key, count: u64) {
+        if let Some(told) = self.told.get_mut(key) {
+            told.waiting += count;
+        }
     }
 
     /// What has happened again and is to be told now, with how often.
@@ -226,15 +248,12 @@ impl<T: Clone> Gate<T> {
     /// Takes room for one alert, if there is.
     fn admits(&mut self, key: &Key, now: Mono) -> bool {
         let limit = self.pace.per_hour;
-        let (passed, share) = match key.topic.is_traffic() {
-            true => (&mut self.traffic, (limit / SHARES).max(1)),
-            false => (&mut self.own, limit),
-        };
+        let passed = if key.topic.is_traffic() { &mut self.traffic } else { &mut self.own };
         while passed.front().is_some_and(|(at, _)| now.since(*at) >= HOUR) {
             passed.pop_front();
         }
         let theirs = passed.iter().filter(|(_, who)| *who == key.who).count();
-        let admits = passed.len() < count(limit) && theirs < count(share);
+        let admits = passed.len() < count(limit) && theirs < count((limit / SHARES).max(1));
         if admits {
             passed.push_back((now, key.who.clone()));
         }

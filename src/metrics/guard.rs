@@ -8,7 +8,7 @@ pub fn is_expected(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => {
             let Some((address, port)) = rest.split_once(']') else { return false };
-            let port = port.strip_prefix(':').is_none_or(is_port);
+            let port = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
             return port && matches!(address.parse(), Ok(IpAddr::V6(_)));
         }
         None => match host.rsplit_once(':') {

@@ -51,12 +51,18 @@ fn write(family: &Family, encoder: &mut DescriptorEncoder) -> fmt::Result {
     };
     let mut to = encoder.encode_descriptor(family.name, family.help, unit.as_ref(), kind)?;
     match &family.samples {
-        Samples::Counter(samples) => samples.iter().try_for_each(|(labels, value)| {
-            ConstCounter::new(*value).encode(to.encode_family(labels)?)
-        }),
-        Samples::Gauge(samples) => samples.iter().try_for_each(|(labels, value)| {
-            ConstGauge::new(*value).encode(to.encode_family(labels)?)
-        }),
+        Samples::Counter(samples) => {
+            samples.iter().try_for_each(|(labels, value)| match labels.is_empty() {
+                true => to.encode_counter::<NoLabelSet, _, u64>(value, None),
+                false => ConstCounter::new(*value).encode(to.encode_family(labels)?),
+            })
+        }
+        Samples::Gauge(samples) => {
+            samples.iter().try_for_each(|(labels, value)| match labels.is_empty() {
+                true => to.encode_gauge(value),
+                false => ConstGauge::new(*value).encode(to.encode_family(labels)?),
+            })
+        }
         Samples::Histogram(spread) => {
             let count = spread.buckets.iter().map(|(_, count)| count).sum();
             to.encode_histogram::<NoLabelSet>(spread.sum, count, &spread.buckets, None)
