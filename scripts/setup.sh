@@ -14,6 +14,8 @@ if [ "${1:-}" = tests ]; then
     command -v busybox >/dev/null || packages="$packages busybox-static"
     PATH="$PATH:/usr/sbin:/sbin" command -v dockerd >/dev/null || engine="docker.io"
     packages="$packages $engine"
+    # The reference parser of OpenMetrics.
+    packages="$packages python3-prometheus-client"
     # For journald, which runs in namespaces of the tests too.
     command -v journalctl >/dev/null || packages="$packages systemd"
 fi

@@ -8,6 +8,7 @@
     reason = "a test that meets the unexpected is to fail"
 )]
 
+mod alerts;
 mod blocked;
 mod bulk;
 mod bypass;
@@ -44,6 +45,7 @@ mod lab_test;
 mod learning;
 mod lifecycle;
 mod lists;
+mod metrics;
 mod modes;
 mod policies;
 mod quarantine;
