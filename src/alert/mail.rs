@@ -8,7 +8,7 @@ use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsPar
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{Message, SmtpTransport, Transport as _};
 
-use super::notice::{Notice, Severity};
+use super::notice::Notice;
 use super::secret::SecretFile;
 use super::sink::{Patience, SendError};
 use super::trust::certificates;
@@ -64,10 +64,8 @@ impl Mail {
         for to in &self.to {
             message = message.to(to.clone());
         }
-        let urgent = notice.severity == Severity::Critical;
-        let note = if urgent { "This is urgent.\n\n" } else { "" };
         message
-            .body(format!("{note}{}", notice.text()))
+            .body(notice.text())
             .map_err(|error| SendError::lasting(format!("the mail cannot be written: {error}")))
     }
 

@@ -95,6 +95,7 @@ fn transport(error: &ureq::Error) -> SendError {
     match error {
         ureq::Error::Timeout(_) => SendError::passing("the server has not answered in time"),
         ureq::Error::HostNotFound => SendError::passing("there is no such host"),
+        ureq::Error::Io(error) => SendError::passing(error.to_string()),
         ureq::Error::BadUri(_) => SendError::lasting("the url is none"),
         error => SendError::passing(error.to_string()),
     }

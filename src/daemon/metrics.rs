@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::clock;
 use super::inspect::RulesState;
@@ -19,14 +20,18 @@ use crate::metrics::{Family, Labels, Server, Source, State};
 use crate::nftables;
 use containers::Series;
 
+/// How long a look at the rules in the kernel holds: whoever asks in a loop is not to keep it busy.
+const RULES_FRESH: Duration = Duration::from_millis(500);
+
 /// Serves from now on, if that is wanted. Judging does not depend on it.
 pub fn start(config: &Config, shared: &Arc<Shared>) -> Option<Server> {
     let at = config.desk.metrics?;
-    let source = Desk {
+    let source = Meters {
         shared: Arc::clone(shared),
         since: clock::wall(),
         queues: config.rules.queues,
         series: Mutex::default(),
+        rules: Mutex::default(),
     };
     Server::start(at, Arc::new(source))
         .inspect_err(|error| {
@@ -36,15 +41,17 @@ pub fn start(config: &Config, shared: &Arc<Shared>) -> Option<Server> {
         .ok()
 }
 
-struct Desk {
+struct Meters {
     shared: Arc<Shared>,
     since: Wall,
     queues: u16,
     /// Which containers have series of their own.
     series: Mutex<Series>,
+    /// What the rules in the kernel do, and when they were looked at.
+    rules: Mutex<Option<(Instant, Option<RulesState>)>>,
 }
 
-impl Source for Desk {
+impl Source for Meters {
     fn families(&self) -> Vec<Family> {
         let shared = &self.shared;
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
@@ -70,7 +77,7 @@ impl Source for Desk {
         if !shared.desk.serving.load(Relaxed) {
             wrong.push("no verdicts are given".to_owned());
         }
-        match rules() {
+        match self.rules() {
             Some(rules) if rules.is_active() => {}
             Some(rules) => wrong.push(format!("the rules in the kernel are {}", rules.as_str())),
             None => wrong.push("the kernel does not tell its rules".to_owned()),
@@ -102,7 +109,20 @@ impl Source for Desk {
     }
 }
 
-impl Desk {
+impl Meters {
+    /// What the rules in the kernel do, as of a moment ago; nothing if it does not tell.
+    fn rules(&self) -> Option<RulesState> {
+        let mut kept = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        match *kept {
+            Some((at, rules)) if at.elapsed() < RULES_FRESH => rules,
+            _ => {
+                let rules = nftables::read().ok().map(|rules| RulesState::of(rules.as_ref()));
+                *kept = Some((Instant::now(), rules));
+                rules
+            }
+        }
+    }
+
     /// What it is and whether it does its work.
     fn own(&self) -> Vec<Family> {
         let present = self.shared.present_mode();
@@ -111,7 +131,7 @@ impl Desk {
         };
         let modes = [(Mode::Enforce, "enforce"), (Mode::DryRun, "dry-run"), (Mode::Learn, "learn")]
             .map(mode);
-        let enforcing = present == Mode::Enforce && rules() == Some(RulesState::Enforcing);
+        let enforcing = present == Mode::Enforce && self.rules() == Some(RulesState::Enforcing);
         let version = label("version", env!("CARGO_PKG_VERSION"));
         vec![
             Family::info("build", "Which synhold this is", version),
@@ -132,11 +152,6 @@ impl Desk {
 fn state(wrong: &[String], well: &str) -> State {
     let ok = wrong.is_empty();
     State { ok, message: if ok { well.to_owned() } else { wrong.join("; ") } }
-}
-
-/// What the rules in the kernel do; nothing if it does not tell.
-fn rules() -> Option<RulesState> {
-    nftables::read().ok().map(|rules| RulesState::of(rules.as_ref()))
 }
 
 fn label(key: &'static str, value: impl Into<std::borrow::Cow<'static, str>>) -> Labels {

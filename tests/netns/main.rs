@@ -16,6 +16,7 @@ mod conntrack;
 mod control;
 mod denied;
 mod dns;
+mod docker_alerts;
 mod docker_boot;
 mod docker_commands;
 mod docker_dns;

@@ -37,7 +37,7 @@ impl Outlet {
             withheld: 0,
             last: None,
         });
-        let mut book = Book { name: sink.name.clone(), shared: Arc::clone(shared) };
+        let mut book = Book { name: sink.name.clone(), shared: Arc::clone(shared), delays: 0 };
         if let Err(error) = sink.check() {
             book.fails(&error);
         }
@@ -120,6 +120,8 @@ fn change(shared: &Shared, name: &str, change: impl FnOnce(&mut SinkState)) {
 struct Book {
     name: String,
     shared: Arc<Shared>,
+    /// Tries of the present alert that failed.
+    delays: u32,
 }
 
 impl Book {
@@ -139,6 +141,7 @@ impl Book {
 
 impl Books for Book {
     fn sent(&mut self) {
+        self.delays = 0;
         let mut news = false;
         change(&self.shared, &self.name, |state| {
             news = !std::mem::replace(&mut state.ok, true);
@@ -153,11 +156,18 @@ impl Books for Book {
     }
 
     fn failed(&mut self, error: &SendError) {
+        self.delays = 0;
         change(&self.shared, &self.name, |state| state.failed += 1);
         self.fails(error);
     }
 
     fn delayed(&mut self, error: &SendError) {
-        self.fails(error);
+        // What goes out at the second try is no news.
+        let tries = self.delays;
+        self.delays += 1;
+        match tries {
+            0 => change(&self.shared, &self.name, |state| state.message.clone_from(&error.message)),
+            _ => self.fails(error),
+        }
     }
 }

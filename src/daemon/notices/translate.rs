@@ -62,24 +62,24 @@ fn topic_of_health(what: &str) -> Option<Topic> {
 pub fn test_notice(sink: &str) -> Notice {
     let message = format!("this is a test of the alert sink {sink}: nothing happened");
     let notice = Notice::new(Topic::Test, Severity::Info, message);
-    Desk::new().sign(notice, clock::wall())
+    Letterhead::new().sign(notice, clock::wall())
 }
 
 /// What is on every alert.
-struct Desk {
+struct Letterhead {
     host: Arc<str>,
     /// Before every id: no other run of ours has it.
     run: u64,
     count: AtomicU64,
 }
 
-impl Desk {
-    fn new() -> Desk {
+impl Letterhead {
+    fn new() -> Letterhead {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host = host.trim();
         let run = clock::wall().0 ^ (u64::from(std::process::id()) << 44);
         let host = if host.is_empty() { "localhost" } else { host }.into();
-        Desk { host, run, count: AtomicU64::new(0) }
+        Letterhead { host, run, count: AtomicU64::new(0) }
     }
 
     fn sign(&self, notice: Notice, time: Wall) -> Notice {
@@ -96,7 +96,7 @@ impl Desk {
 /// Writes alerts.
 pub struct Scribe {
     shared: Arc<Shared>,
-    desk: Desk,
+    head: Letterhead,
     /// When something of ours was last told to be wrong.
     wrong: Vec<(String, Instant)>,
 }
@@ -104,12 +104,12 @@ pub struct Scribe {
 impl Scribe {
     /// For this daemon.
     pub fn new(shared: Arc<Shared>) -> Scribe {
-        Scribe { shared, desk: Desk::new(), wrong: Vec::new() }
+        Scribe { shared, head: Letterhead::new(), wrong: Vec::new() }
     }
 
     /// Puts on what is on every alert.
     pub fn sign(&self, notice: Notice, time: Wall) -> Notice {
-        self.desk.sign(notice, time)
+        self.head.sign(notice, time)
     }
 
     /// The alert that an event is, if it is one.
@@ -123,7 +123,8 @@ impl Scribe {
         };
         notice.names.truncate(NAMES_MAX);
         let notice = self.sign(notice, event.time);
-        let repeats = notice.kind.is_traffic() || notice.kind == Topic::Queue;
+        let lost = notice.kind == Topic::Queue && notice.severity != Severity::Info;
+        let repeats = notice.kind.is_traffic() || lost;
         let key = Key { topic: notice.kind, who, address: notice.address, repeats };
         Some(Draft { key, notice: Arc::new(notice), only_counts })
     }
