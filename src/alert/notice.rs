@@ -108,7 +108,7 @@ impl Severity {
 
 impl Notice {
     /// An alert that says no more than its sentence.
-    pub fn new(kind: Topic, severity: Severity, message: String) -> Notice {
+    pub fn new(kind: Topic, severity: Severity, message: &str) -> Notice {
         Notice {
             version: VERSION,
             id: String::new(),
@@ -130,7 +130,7 @@ impl Notice {
             held_us: None,
             evidence: None,
             enforced: None,
-            message: plain(&message, SENTENCE_CHARS_MAX),
+            message: plain(message, SENTENCE_CHARS_MAX),
             advice: None,
         }
     }

@@ -41,11 +41,7 @@ pub(super) fn notice() -> Notice {
         evidence: Some(Evidence { why, records: 12, ..Evidence::default() }),
         enforced: Some(true),
         advice: Some("synhold explain 203.0.113.9 --container web-1".to_owned()),
-        ..Notice::new(
-            Topic::NeverResolved,
-            Severity::Warning,
-            "web-1 dialled 203.0.113.9".to_owned(),
-        )
+        ..Notice::new(Topic::NeverResolved, Severity::Warning, "web-1 dialled 203.0.113.9")
     }
 }
 

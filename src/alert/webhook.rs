@@ -122,7 +122,7 @@ mod tests {
         let (at, told) = https(&authority, &["204 No Content"]);
         let file = SecretFile(secret(folder.path(), "k3y\n"));
         let ca = authority.save(folder.path());
-        let webhook = Webhook { secret: Some(file.clone()), ..hook(at, Some(ca)) };
+        let webhook = Webhook { secret: Some(file), ..hook(at, Some(ca)) };
         webhook.check().unwrap();
         webhook.send(&notice(), &patience(LONG)).unwrap();
         let request = told.recv_timeout(LONG).unwrap();

@@ -141,7 +141,7 @@ impl Teller {
     /// What no event tells, and what is due.
     fn look(&mut self) {
         for (severity, topic, what, message) in self.states.look(&self.shared, clock::now()) {
-            let draft = self.scribe.state(severity, topic, &what, message);
+            let draft = self.scribe.state(severity, topic, &what, &message);
             self.tell(&draft);
         }
         let missed = self.tapped.missed();

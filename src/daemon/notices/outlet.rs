@@ -57,7 +57,7 @@ impl Outlet {
             return self.gate.again(key, notice.count);
         }
         match self.gate.offer(key.clone(), Arc::clone(notice), notice.count, now) {
-            Offered::Now => self.send(Arc::clone(notice), now),
+            Offered::Now => self.send(notice, now),
             Offered::Counted => {}
             Offered::Held => self.withheld(notice.count),
         }
@@ -66,22 +66,22 @@ impl Outlet {
     /// Tells what is due.
     pub fn due(&mut self, scribe: &Scribe, now: Mono) {
         for (notice, count) in self.gate.due(now) {
-            self.send(Arc::new(Notice { count, ..(*notice).clone() }), now);
+            self.send(&Arc::new(Notice { count, ..(*notice).clone() }), now);
         }
         if let Some(held) = self.gate.summary(now) {
             let parts: Vec<String> = held.iter().map(part).collect();
             let message = format!("too much happened to tell it all: {}", parts.join("; "));
             let count = held.values().map(|held| held.count).sum();
-            let notice = Notice::new(Topic::Withheld, Severity::Warning, message);
+            let notice = Notice::new(Topic::Withheld, Severity::Warning, &message);
             let notice = scribe.sign(Notice { count, ..notice }, clock::wall());
-            self.send(Arc::new(notice), now);
+            self.send(&Arc::new(notice), now);
         }
     }
 
     /// Events went by that nobody had time to read.
     pub fn missed(&mut self, count: u64, scribe: &Scribe, now: Mono) {
         if count > 0 {
-            let message = "events went by unread".to_owned();
+            let message = "events went by unread";
             let notice = Notice::new(Topic::Withheld, Severity::Warning, message);
             let notice = Arc::new(scribe.sign(notice, clock::wall()));
             self.gate.hold(Topic::Withheld, notice, count, now);
@@ -94,10 +94,10 @@ impl Outlet {
         self.worker.close()
     }
 
-    fn send(&mut self, notice: Arc<Notice>, now: Mono) {
-        if !self.worker.put(Arc::clone(&notice)) {
+    fn send(&mut self, notice: &Arc<Notice>, now: Mono) {
+        if !self.worker.put(Arc::clone(notice)) {
             change(&self.shared, &self.sink.name, |state| state.dropped += 1);
-            self.gate.hold(notice.kind, Arc::clone(&notice), notice.count, now);
+            self.gate.hold(notice.kind, Arc::clone(notice), notice.count, now);
         }
     }
 

@@ -61,7 +61,7 @@ fn topic_of_health(what: &str) -> Option<Topic> {
 /// The alert that says whether alerts arrive.
 pub fn test_notice(sink: &str) -> Notice {
     let message = format!("this is a test of the alert sink {sink}: nothing happened");
-    let notice = Notice::new(Topic::Test, Severity::Info, message);
+    let notice = Notice::new(Topic::Test, Severity::Info, &message);
     Letterhead::new().sign(notice, clock::wall())
 }
 
@@ -130,7 +130,7 @@ impl Scribe {
     }
 
     /// The alert that a change of state is.
-    pub fn state(&self, severity: Severity, topic: Topic, who: &str, message: String) -> Draft {
+    pub fn state(&self, severity: Severity, topic: Topic, who: &str, message: &str) -> Draft {
         let mut notice = self.sign(Notice::new(topic, severity, message), clock::wall());
         if topic == Topic::Quarantined {
             match who.parse() {
@@ -180,7 +180,7 @@ impl Scribe {
             evidence: Some(verdict.evidence.clone()),
             enforced: Some(verdict.enforced),
             advice: Some(advice(dst, who.as_deref())),
-            ..Notice::new(topic, Severity::Warning, message)
+            ..Notice::new(topic, Severity::Warning, &message)
         };
         Some((who, notice, false))
     }
@@ -218,7 +218,7 @@ impl Scribe {
             reason: Some(Reason::Blocklisted),
             enforced: Some(block.enforced),
             advice: Some(advice(dst, who.as_deref())),
-            ..Notice::new(topic, Severity::Warning, message)
+            ..Notice::new(topic, Severity::Warning, &message)
         };
         Some((who, notice, only_counts))
     }
@@ -238,7 +238,7 @@ impl Scribe {
             names: alert.name.iter().cloned().collect(),
             count: alert.count,
             advice: alert.address.map(|address| advice(address, who.as_deref())),
-            ..Notice::new(topic, Severity::Warning, alert.message.clone())
+            ..Notice::new(topic, Severity::Warning, &alert.message)
         };
         (who, notice, false)
     }
@@ -264,7 +264,7 @@ impl Scribe {
             (false, _) => Severity::Warning,
         };
         let who = health.what.strip_prefix(SINK).unwrap_or(&health.what);
-        Some((Some(who.into()), Notice::new(topic, severity, health.message.clone()), false))
+        Some((Some(who.into()), Notice::new(topic, severity, &health.message), false))
     }
 
     /// The image of the container that has the address, if it is that container.
