@@ -110,6 +110,8 @@
 //!   on the machine loads.
 //! - **Base chains are never re-created.** Deleting one drops every packet waiting in any queue of the namespace;
 //!   rules are changed in place, in one transaction, and no table but ours is touched.
+//! - **Nobody waits for an alert or a scrape.** Alerts read along with the events, and each sink has a queue and a thread of
+//!   its own; metrics are gathered from what is counted anyway, when somebody asks.
 //! - **No packet waits for the container engine.** It is asked on a thread of its own; verdict threads look into a table.
 //! - **A label loosens only where labels are trusted**, and nothing a container says about itself ends its quarantine.
 //! - **Every capacity is a named constant with a reason**: what decides in [`engine::limits`], what only one adapter

@@ -4,13 +4,13 @@
 //! that waits for it. Whatever hangs, hangs there alone.
 
 mod outlet;
+mod sluice;
 mod state;
 mod translate;
 mod worker;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::engine::event::Event;
 use crate::events::Tapped;
 use outlet::Outlet;
+use sluice::Sluice;
 use state::States;
 pub use translate::test_notice;
 use translate::{Draft, Scribe};
@@ -49,7 +50,8 @@ pub fn start(config: &Config, shared: &Arc<Shared>) -> Option<Notices> {
     if config.alerts.is_empty() {
         return None;
     }
-    let tapped = shared.events.tap(EVENTS_MAX, Box::new(translate::wants));
+    let (sluice, kept_back) = Sluice::new();
+    let tapped = shared.events.tap(EVENTS_MAX, Box::new(move |body| sluice.passes(body)));
     let (ending, stop) = (Ending::default(), Arc::new(AtomicBool::new(false)));
     let outlets: Vec<Outlet> = config
         .alerts
@@ -69,6 +71,7 @@ pub fn start(config: &Config, shared: &Arc<Shared>) -> Option<Notices> {
         states: States::new(shared),
         shared: Arc::clone(shared),
         tapped,
+        kept_back,
         outlets,
         ending,
         stop: Arc::clone(&stop),
@@ -103,6 +106,8 @@ impl Drop for Notices {
 struct Teller {
     shared: Arc<Shared>,
     tapped: Tapped,
+    /// Events that were too many of one source.
+    kept_back: Arc<AtomicU64>,
     outlets: Vec<Outlet>,
     scribe: Scribe,
     states: States,
@@ -144,7 +149,7 @@ impl Teller {
             let draft = self.scribe.state(severity, topic, &what, &message);
             self.tell(&draft);
         }
-        let missed = self.tapped.missed();
+        let missed = self.tapped.missed() + self.kept_back.swap(0, Relaxed);
         let now = clock::mono();
         for outlet in &mut self.outlets {
             outlet.missed(missed, &self.scribe, now);

@@ -81,7 +81,7 @@ impl Outlet {
     /// Events went by that nobody had time to read.
     pub fn missed(&mut self, count: u64, scribe: &Scribe, now: Mono) {
         if count > 0 {
-            let message = "events went by unread";
+            let message = "events of whoever makes too many went by unread";
             let notice = Notice::new(Topic::Withheld, Severity::Warning, message);
             let notice = Arc::new(scribe.sign(notice, clock::wall()));
             self.gate.hold(Topic::Withheld, notice, count, now);

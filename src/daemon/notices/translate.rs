@@ -97,14 +97,31 @@ impl Letterhead {
 pub struct Scribe {
     shared: Arc<Shared>,
     head: Letterhead,
-    /// When something of ours was last told to be wrong.
-    wrong: Vec<(String, Instant)>,
+    wrong: Wrong,
+}
+
+/// When something of ours was last told to be wrong.
+#[derive(Default)]
+struct Wrong(Vec<(String, Instant)>);
+
+impl Wrong {
+    /// Whether it is worth a word that something is well, or is not.
+    fn is_news(&mut self, what: &str, healthy: bool, now: Instant) -> bool {
+        let place = self.0.iter().position(|(wrong, _)| wrong == what);
+        let since = place.map(|place| self.0.swap_remove(place).1);
+        if !healthy {
+            self.0.push((what.to_owned(), now));
+            return true;
+        }
+        // If nobody was told that it was wrong, or it was put right at once, all has been said.
+        since.is_some_and(|since| now.duration_since(since) >= MENDED_AT_ONCE)
+    }
 }
 
 impl Scribe {
     /// For this daemon.
     pub fn new(shared: Arc<Shared>) -> Scribe {
-        Scribe { shared, head: Letterhead::new(), wrong: Vec::new() }
+        Scribe { shared, head: Letterhead::new(), wrong: Wrong::default() }
     }
 
     /// Puts on what is on every alert.
@@ -245,18 +262,8 @@ impl Scribe {
 
     fn health(&mut self, health: &Health) -> Option<(Option<Arc<str>>, Notice, bool)> {
         let topic = topic_of_health(&health.what)?;
-        let place = self.wrong.iter().position(|(what, _)| *what == health.what);
-        if health.healthy {
-            // Nobody was told that it was not.
-            let (_, at) = self.wrong.swap_remove(place?);
-            if at.elapsed() < MENDED_AT_ONCE {
-                return None;
-            }
-        } else {
-            if let Some(place) = place {
-                self.wrong.swap_remove(place);
-            }
-            self.wrong.push((health.what.clone(), Instant::now()));
+        if !self.wrong.is_news(&health.what, health.healthy, Instant::now()) {
+            return None;
         }
         let severity = match (health.healthy, topic) {
             (true, _) => Severity::Info,
@@ -287,5 +294,42 @@ fn advice(address: IpAddr, who: Option<&str>) -> String {
     match who {
         Some(who) => format!("synhold explain {address} --container {who}"),
         None => format!("synhold explain {address}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_right_at_once_is_told_once() {
+        let (mut wrong, now) = (Wrong::default(), Instant::now());
+        let later = |seconds| now + Duration::from_secs(seconds);
+        assert!(!wrong.is_news("rules", true, now), "nobody was told otherwise");
+        assert!(wrong.is_news("rules", false, now));
+        assert!(!wrong.is_news("rules", true, later(1)));
+        assert!(wrong.is_news("rules", false, later(2)) && wrong.is_news("queue", false, later(2)));
+        assert!(wrong.is_news("rules", true, later(60)));
+        assert!(!wrong.is_news("rules", true, later(61)));
+        assert_eq!(wrong.0.len(), 1);
+    }
+
+    #[test]
+    fn every_alert_has_an_id_of_its_own() {
+        let head = Letterhead::new();
+        let sign = || head.sign(Notice::new(Topic::Test, Severity::Info, "x"), clock::wall()).id;
+        assert_ne!(sign(), sign());
+        assert!(!head.host.is_empty() && !head.host.contains('\n'));
+        assert_eq!(advice([203, 0, 113, 9].into(), None), "synhold explain 203.0.113.9");
+    }
+
+    #[test]
+    fn only_what_can_be_an_alert_is_read() {
+        let health = |what: &str| {
+            let (what, message) = (what.to_owned(), String::new());
+            wants(&Body::Health(Health { what, healthy: false, message }))
+        };
+        assert!(health("rules") && health("queue") && health("registry") && health("alert pager"));
+        assert!(!health("source") && !health("metrics") && !health("docker"));
     }
 }
