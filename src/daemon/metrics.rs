@@ -64,17 +64,14 @@ impl Source for Meters {
     }
 
     fn health(&self) -> State {
-        let mut wrong = self.shared.desk.silent(clock::mono());
-        if self.shared.desk.stuck.load(Relaxed) {
-            wrong.push("packets wait that no verdict thread takes".to_owned());
-        }
+        let wrong = self.shared.pulse.silent(clock::mono());
         state(&wrong, "alive, and its threads move")
     }
 
     fn readiness(&self) -> State {
         let shared = &self.shared;
         let mut wrong = Vec::new();
-        if !shared.desk.serving.load(Relaxed) {
+        if !shared.pulse.serving.load(Relaxed) {
             wrong.push("no verdicts are given".to_owned());
         }
         match self.rules() {

@@ -6,7 +6,7 @@ pub mod books;
 pub mod clock;
 pub mod control;
 mod denied;
-pub mod desk;
+pub mod pulse;
 pub mod edit;
 mod evidence;
 mod feeds;
@@ -134,7 +134,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     if let Some(learning) = shared.learning.get().filter(|learning| learning.lasts()) {
         shared.event(Body::Learn(learning.body(false, clock::now())));
     }
-    shared.desk.serving.store(true, Relaxed);
+    shared.pulse.serving.store(true, Relaxed);
     notify(&[sd_notify::NotifyState::Ready]);
 
     let served = runtime.block_on(serve(
@@ -149,7 +149,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
 
     // The reverse: nothing held, no rules, no queues, no evidence, everything saved, everything said.
     notify(&[sd_notify::NotifyState::Stopping]);
-    shared.desk.serving.store(false, Relaxed);
+    shared.pulse.serving.store(false, Relaxed);
     drop(control);
     lanes.drain();
     let restored = background.stop(config.keep_rules);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::clock;
-use super::desk::Lists;
+use super::pulse::Lists;
 use super::feeds::FeedNews;
 use super::shared::Shared;
 use super::truth::Held;
@@ -156,7 +156,7 @@ impl Reporter {
 
     fn write(&mut self, shared: &Shared) {
         let (lists, sets) = (self.status.lists.clone(), self.status.sets.clone());
-        *shared.desk.lists() = Lists { lists, sets };
+        *shared.pulse.lists() = Lists { lists, sets };
         self.status.written = Some(clock::wall());
         if self.writes
             && let Err(error) = self.status.save(&self.folder)

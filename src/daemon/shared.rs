@@ -8,7 +8,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::alerts::Alerts;
 use super::clock;
 use super::denied::Denied;
-use super::desk::Desk;
+use super::pulse::Pulse;
 use super::learn::Learning;
 use super::library;
 use super::measures::Measures;
@@ -83,7 +83,7 @@ pub struct Shared {
     /// Verdicts by reason, and their times.
     pub measures: Measures,
     /// What threads leave for whoever asks.
-    pub desk: Desk,
+    pub pulse: Pulse,
     /// What our own packet found last. See [`Shared::canary`].
     canary: Mutex<Canary>,
     /// Losses seen on the queue sockets.
@@ -191,7 +191,7 @@ impl Shared {
         refuse: Disposition,
         queue_num: u16,
     ) -> Shared {
-        let (alerts, tally, measures, desk, canary, queue_stats) = Default::default();
+        let (alerts, tally, measures, pulse, canary, queue_stats) = Default::default();
         let phase = AtomicU8::new(Phase::Serve as u8);
         Shared {
             engine,
@@ -210,7 +210,7 @@ impl Shared {
             alerts,
             tally,
             measures,
-            desk,
+            pulse,
             canary,
             queue_stats,
             unanswered,

@@ -15,7 +15,6 @@ use anyhow::{Context, Result, anyhow};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::clock;
-use super::desk::Beat;
 use super::hits::Hits;
 use super::inbox::Inbox;
 use super::policies::{Freedom, Networks, Policies};
@@ -176,7 +175,6 @@ impl Keeper {
         self.load_policies();
         loop {
             self.wait(Instant::now() + LOOK_EVERY);
-            self.shared.desk.beat(Beat::Rules);
             if let Some(keep) = self.take_orders() {
                 return self.stop(keep);
             }

@@ -3,28 +3,22 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::alerts;
-use super::desk::Beat;
+use super::{alerts, clock};
 use super::shared::Shared;
 use crate::nfq::counters::{self, Counters};
-
-/// Looks, a second apart, at which packets waited and no verdict was given, until the verdict threads are called stuck.
-const STALLED_LOOKS: u32 = 5;
 
 /// Compares the kernel's counters with those of a second ago.
 #[derive(Default)]
 pub struct Watch {
     last: HashMap<u16, Counters>,
     registry_full: bool,
-    /// Verdicts so far, and looks in a row at which packets waited and none was given.
-    stalled: (u64, u32),
 }
 
 impl Watch {
     /// Reads the counters of our `queues` queues and reports losses.
     pub fn look(&mut self, shared: &Shared, queues: u16) {
         alerts::tell_waiting(shared);
-        shared.desk.beat(Beat::Watch);
+        shared.pulse.tick(clock::mono());
         let ours = shared.queue_num..=shared.queue_num.saturating_add(queues - 1);
         let now = match counters::read() {
             Ok(now) => now,
@@ -35,8 +29,6 @@ impl Watch {
                 mailbox.report_queue_lost();
             }
         }
-        let waiting = now.iter().filter(|queue| ours.contains(&queue.queue));
-        self.look_for_stall(shared, waiting.map(|queue| queue.waiting).sum());
         for queue in now.into_iter().filter(|queue| ours.contains(&queue.queue)) {
             let before = self.last.insert(queue.queue, queue).unwrap_or_default();
             report(shared, &before, &queue);
@@ -47,16 +39,6 @@ impl Watch {
                 if full { "is full: what resolves now is left out" } else { "has room again" };
             shared.report_health("registry", !full, format!("the registry {message}"));
         }
-    }
-
-    /// Packets that wait and are not held are taken within microseconds.
-    fn look_for_stall(&mut self, shared: &Shared, waiting: u64) {
-        let held = u64::try_from(shared.engine.held()).unwrap_or(u64::MAX);
-        let verdicts = shared.measures.by_reason().map(|(.., count)| count).sum();
-        let (before, looks) = self.stalled;
-        let stalls = waiting > held && verdicts == before;
-        self.stalled = (verdicts, if stalls { looks.saturating_add(1) } else { 0 });
-        shared.desk.stuck.store(self.stalled.1 >= STALLED_LOOKS, Relaxed);
     }
 }
 

@@ -126,7 +126,7 @@ impl Answers {
             docker: shared.docker.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             containers,
             left_out,
-            alerts: shared.desk.sinks().clone(),
+            alerts: shared.pulse.sinks().clone(),
         }
     }
 

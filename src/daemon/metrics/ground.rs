@@ -5,28 +5,28 @@ use std::sync::PoisonError;
 use super::{label, real, seconds};
 use crate::control::{CanaryState, DockerState, SinkState};
 use crate::daemon::clock;
-use crate::daemon::desk::Lists;
+use crate::daemon::pulse::Lists;
 use crate::daemon::shared::Shared;
 use crate::lists::Kind;
 use crate::metrics::{Family, Labels, Unit};
 use crate::nftables::{Channel, names};
 
 pub fn families(shared: &Shared) -> Vec<Family> {
-    let desk = &shared.desk;
+    let pulse = &shared.pulse;
     let mut all = kernel(shared);
-    all.extend(lists(&desk.lists()));
+    all.extend(lists(&pulse.lists()));
     all.extend(neighbours(shared));
-    all.extend(sinks(&desk.sinks()));
+    all.extend(sinks(&pulse.sinks()));
     all
 }
 
 fn kernel(shared: &Shared) -> Vec<Family> {
-    let drift = shared.desk.drift();
+    let drift = shared.pulse.drift();
     vec![
         Family::gauges(
             "set_elements",
             "Elements of each set as the kernel counts them, a range being one; where it does not say, as they were put in",
-            sets(&shared.desk.lists()),
+            sets(&shared.pulse.lists()),
         ),
         Family::flag(
             "drift",

@@ -26,7 +26,7 @@ impl Outlet {
     /// If the system gives no thread.
     pub fn open(sink: &Sink, shared: &Arc<Shared>, ending: &Ending) -> std::io::Result<Outlet> {
         let sink = Arc::new(sink.clone());
-        shared.desk.sinks().push(SinkState {
+        shared.pulse.sinks().push(SinkState {
             name: sink.name.clone(),
             kind: sink.kind().to_owned(),
             ok: true,
@@ -111,7 +111,7 @@ fn part((topic, held): (&Topic, &Held<Arc<Notice>>)) -> String {
 }
 
 fn change(shared: &Shared, name: &str, change: impl FnOnce(&mut SinkState)) {
-    if let Some(state) = shared.desk.sinks().iter_mut().find(|state| state.name == name) {
+    if let Some(state) = shared.pulse.sinks().iter_mut().find(|state| state.name == name) {
         change(state);
     }
 }

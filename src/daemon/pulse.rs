@@ -1,4 +1,4 @@
-//! What threads leave at the operator's desk for whoever asks: signs of life, what the kernel was found to be, lists, sinks.
+//! What threads leave for whoever asks how we do: signs of life, how the kernel's rules were found, lists, sinks of alerts.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,31 +9,18 @@ use crate::control::SinkState;
 use crate::engine::{Mono, Wall};
 use crate::lists::{ListStatus, SetStatus};
 
-/// Threads that move all the time, with how long they may take for one turn: the one that looks at queues every second,
-/// and the one that keeps the kernel true, which may load millions of elements in one go.
-const BEATS: [(&str, Duration); 2] = [
-    ("the daemon's own", Duration::from_secs(15)),
-    ("the kernel's rules", Duration::from_secs(90)),
-];
+/// The daemon's own thread looks at everything once a second; this long it may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A thread that moves all the time.
-#[derive(Clone, Copy, Debug)]
-pub enum Beat {
-    /// The one that looks at the queues.
-    Watch = 0,
-    /// The one that keeps the kernel true.
-    Rules = 1,
-}
-
-/// The desk.
+/// All of it.
 #[derive(Debug, Default)]
-pub struct Desk {
+pub struct Pulse {
     /// Verdicts are being given.
     pub serving: AtomicBool,
-    /// Packets wait that nobody takes.
-    pub stuck: AtomicBool,
-    /// When each thread moved last; zero before it did.
-    beats: [AtomicU64; BEATS.len()],
+    /// When the daemon's own thread moved last; zero before it did.
+    ticked: AtomicU64,
+    /// Threads that stand still, as the watchdog found them.
+    still: Mutex<Vec<String>>,
     compared: AtomicU64,
     differs: AtomicBool,
     mends: AtomicU64,
@@ -61,24 +48,26 @@ pub struct Drift {
     pub mends: u64,
 }
 
-impl Desk {
-    /// A thread moves.
-    pub fn beat(&self, who: Beat) {
-        if let Some(beat) = self.beats.get(who as usize) {
-            beat.store(clock::mono().0.max(1), Relaxed);
-        }
+impl Pulse {
+    /// The daemon's own thread moves.
+    pub fn tick(&self, now: Mono) {
+        self.ticked.store(now.0.max(1), Relaxed);
     }
 
-    /// Who has not moved for too long.
+    /// These threads stand still.
+    pub fn set_still(&self, threads: Vec<String>) {
+        *self.still.lock().unwrap_or_else(PoisonError::into_inner) = threads;
+    }
+
+    /// Who does not move, in sentences.
     pub fn silent(&self, now: Mono) -> Vec<String> {
-        let late = |((name, patience), beat): (&(&str, Duration), &AtomicU64)| {
-            let last = beat.load(Relaxed);
-            let silence = now.since(Mono(last));
-            let seconds = silence.as_secs();
-            (last != 0 && silence > *patience)
-                .then(|| format!("{name} thread has not moved for {seconds} s"))
-        };
-        BEATS.iter().zip(&self.beats).filter_map(late).collect()
+        let last = self.ticked.load(Relaxed);
+        let silence = now.since(Mono(last));
+        let own = (last != 0 && silence > PATIENCE).then(|| {
+            format!("the daemon's own thread has not moved for {} s", silence.as_secs())
+        });
+        let still = self.still.lock().unwrap_or_else(PoisonError::into_inner);
+        own.into_iter().chain(still.iter().map(|name| format!("{name} stands still"))).collect()
     }
 
     /// The rules were compared with what is wanted.
@@ -119,24 +108,25 @@ mod tests {
 
     #[test]
     fn a_thread_that_stops_moving_is_named() {
-        let desk = Desk::default();
-        let later = |seconds| clock::mono() + Duration::from_secs(seconds);
-        assert!(desk.silent(later(1_000)).is_empty(), "it has not begun");
-        desk.beat(Beat::Watch);
-        assert!(desk.silent(later(10)).is_empty());
-        let [said] = &desk.silent(later(60))[..] else { panic!() };
-        assert!(said.starts_with("the daemon's own thread has not moved for "), "{said}");
-        desk.beat(Beat::Rules);
-        assert_eq!(desk.silent(later(100)).len(), 2);
+        let pulse = Pulse::default();
+        let at = |seconds| Mono(0) + Duration::from_secs(seconds);
+        assert!(pulse.silent(at(1_000)).is_empty(), "it has not begun");
+        pulse.tick(at(1_000));
+        assert!(pulse.silent(at(1_010)).is_empty());
+        let said = pulse.silent(at(1_060));
+        assert_eq!(said, ["the daemon's own thread has not moved for 60 s"]);
+        pulse.tick(at(1_060));
+        pulse.set_still(vec!["the verdict thread of queue 0".to_owned()]);
+        assert_eq!(pulse.silent(at(1_060)), ["the verdict thread of queue 0 stands still"]);
     }
 
     #[test]
     fn drift_is_as_it_was_found_last() {
-        let desk = Desk::default();
-        assert_eq!(desk.drift(), Drift { compared: None, differs: false, mends: 0 });
-        desk.compared(true);
-        desk.mended();
-        let drift = desk.drift();
+        let pulse = Pulse::default();
+        assert_eq!(pulse.drift(), Drift { compared: None, differs: false, mends: 0 });
+        pulse.compared(true);
+        pulse.mended();
+        let drift = pulse.drift();
         assert!(drift.compared.is_some() && drift.differs && drift.mends == 1);
     }
 }
