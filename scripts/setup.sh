@@ -26,6 +26,8 @@ if [ "${1:-}" = tests ]; then
     packages="$packages tmux"
     # A report's page is opened in a real browser.
     command -v chromium >/dev/null || packages="$packages chromium"
+    # The reference parser of OpenMetrics.
+    packages="$packages python3-prometheus-client"
     # For journald, and for a systemd in namespaces of the tests, on which our package is installed; D-Bus for what asks it.
     command -v journalctl >/dev/null || packages="$packages systemd"
     packages="$packages dbus mandoc"

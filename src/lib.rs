@@ -30,6 +30,8 @@
 //! | [`dns`] | adapter: dnsmasq's log from a file, a FIFO, standard input, a container or a dnsmasq of our own; parser and correlator |
 //! | [`docker`] | adapter: the container engine: who is who, from its events and lists; a container's log |
 //! | [`events`] | adapter: the event log, as JSON Lines and as lines for people |
+//! | [`metrics`] | adapter: OpenMetrics, health and readiness over HTTP |
+//! | [`alert`] | adapter: alerts to commands, webhooks, mail and syslog |
 //! | [`control`] | adapter: the control socket: questions to a running daemon, and its answers |
 //! | [`store`] | adapter: the registry on disk |
 //! | [`opensnitch`] | adapter: the database of another firewall on the same host, read and never written |
@@ -112,6 +114,8 @@
 //! - **A report asks nobody** about an address unless the person who wants it says so.
 //! - **Base chains are never re-created.** Deleting one drops every packet waiting in any queue of the namespace;
 //!   rules are changed in place, in one transaction, and no table but ours is touched.
+//! - **Nobody waits for an alert or a scrape.** Alerts read along with the events, and each sink has a queue and a thread of
+//!   its own; metrics are gathered from what is counted anyway, when somebody asks.
 //! - **No packet waits for the container engine.** It is asked on a thread of its own; verdict threads look into a table.
 //! - **A label loosens only where labels are trusted**, and nothing a container says about itself ends its quarantine.
 //! - **Whoever reads events keeps nobody waiting**: a reader has a bounded queue; what does not fit is counted and told, and a
@@ -122,6 +126,7 @@
 //! - **Every capacity is a named constant with a reason**: what decides in [`engine::limits`], what only one adapter
 //!   knows beside its use.
 
+pub mod alert;
 pub mod cli;
 pub mod config;
 pub mod conntrack;
@@ -133,6 +138,7 @@ pub mod engine;
 pub mod events;
 pub mod host;
 pub mod lists;
+pub mod metrics;
 mod netlink;
 pub mod nfq;
 pub mod nftables;

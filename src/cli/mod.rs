@@ -1,5 +1,6 @@
 //! The command line: parses, calls, prints.
 
+mod alert;
 mod check;
 mod containers;
 mod events;
@@ -84,6 +85,8 @@ enum Command {
     Report(report::ReportArgs),
     /// Show what the kernel's sets hold, and ask what would become of an address
     Sets(sets::SetsArgs),
+    /// Send a test through every sink that alerts go to; exit 1 if one takes none
+    Alert(alert::AlertArgs),
     /// Refuse addresses, networks or domains, or a container
     Block(lists::BlockArgs),
     /// Take entries out of block.txt and auto.txt, as they stand there, or a container out of quarantine
@@ -122,6 +125,7 @@ pub fn main() -> ExitCode {
         Command::Review(args) => review::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Sets(args) => sets::run(&args),
+        Command::Alert(args) => alert::run(&args),
         Command::Block(args) => lists::block(&args),
         Command::Unblock(args) => lists::unblock(&args),
         Command::Allow(args) => lists::allow(&args),

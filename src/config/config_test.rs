@@ -266,6 +266,17 @@ fn container_sections_are_read_in_order_and_checked() {
 }
 
 #[test]
+fn alert_sections_are_checked_without_a_look_at_their_files() {
+    let keys = "url = \"https://a.example/\"\nsecret-file = \"/nowhere\"";
+    let parsed = parse(&format!("[[alert]]\nkind = \"webhook\"\n{keys}"));
+    assert_eq!(parsed.unwrap().alerts[0].name, "webhook");
+    let error = format!("{:#}", parse("[[alert]]\nkind = \"pigeon\"").unwrap_err());
+    assert!(error.starts_with("[[alert]] number 1: there is no kind"), "{error}");
+    let error = parse("[alert]\nkind = \"syslog\"").unwrap_err().to_string();
+    assert!(error.contains("two brackets"), "{error}");
+}
+
+#[test]
 fn a_containers_log_is_a_source_and_needs_the_engine() {
     let config = resolved("dns-source = [\"docker:resolver\", \"stdin\", \"docker:two\"]").unwrap();
     assert_eq!(config.resolver_containers(), ["resolver", "two"]);

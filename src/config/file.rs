@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args as _;
 
 use super::{ContainerSection, DEFAULT_FILE, Options};
+use crate::alert;
 use crate::engine::limits::CONFIG_BYTES_MAX;
 use crate::lists::Feed;
 
@@ -34,13 +35,17 @@ pub(super) fn read(file: Option<&Path>) -> Result<Options> {
 /// Keys are the long flags of `run`, or parts of them in a table named by the part before a dash; anything else is an error, since a misspelt key would protect nobody.
 pub(super) fn parse(text: &str) -> Result<Options> {
     let table: toml::Table = text.parse().map_err(|error| one_line(&error, text))?;
-    let single =
-        ["feed", "container"].iter().any(|key| table.get(*key).is_some_and(toml::Value::is_table));
+    let single = ["feed", "container", "alert"]
+        .iter()
+        .any(|key| table.get(*key).is_some_and(toml::Value::is_table));
     let mut table = flat(table)?;
     let mut sections =
         |key: &str| table.remove(key).unwrap_or_else(|| toml::Value::Array(Vec::new()));
-    let (feeds, containers) = (sections("feed"), sections("container"));
-    ensure!(!single, "write [[container]] and [[feed]] with two brackets: there may be several");
+    let (feeds, containers, alerts) = (sections("feed"), sections("container"), sections("alert"));
+    ensure!(
+        !single,
+        "write [[container]], [[feed]] and [[alert]] with two brackets: there may be several"
+    );
     let command = Options::augment_args(clap::Command::new("run"));
     let known: BTreeSet<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
     if let Some(unknown) = table.keys().find(|key| !known.contains(key.as_str())) {
@@ -51,6 +56,7 @@ pub(super) fn parse(text: &str) -> Result<Options> {
     let into = |error: toml::de::Error| one_line(&error, text);
     Ok(Options {
         feeds: Feed::all(feeds.try_into().map_err(into).context("[[feed]]")?)?,
+        alerts: alert::all(alerts.try_into().map_err(into).context("[[alert]]")?)?,
         containers: ContainerSection::all(
             containers.try_into().map_err(into).context("[[container]]")?,
         )?,

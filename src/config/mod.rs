@@ -24,6 +24,7 @@ use file::read;
 pub use lists::{FindingConfig, ListConfig, load_findings, load_lists, load_state_dir};
 pub use options::{AutoBlock, DaemonOptions, Fail, LocalAs, Options, RefuseBy, RuleOptions};
 
+use crate::alert::Sink;
 use crate::dns::{self, SpawnConfig};
 use crate::docker;
 use crate::engine::limits::QUEUES_MAX;
@@ -111,6 +112,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Lists that somebody else keeps.
     pub feeds: Vec<Feed>,
+    /// Where alerts go.
+    pub alerts: Vec<Sink>,
     /// The container engine; none if it is not to be asked.
     pub docker: Option<docker::Address>,
     /// What holds for which container.
@@ -131,9 +134,18 @@ pub fn load(file: Option<&Path>, given: Options) -> Result<Config> {
     let desk = given.desk.or(from_file.desk).resolve()?;
     let mut config = resolve(daemon, rules, evidence, desk)?;
     config.feeds = from_file.feeds;
+    config.alerts = from_file.alerts;
     config.policies.sections = config.sections(from_file.containers);
     config.file = file.map(Path::to_owned);
     Ok(config)
+}
+
+/// Where alerts go, as `file` or the default file says, whatever else is in it.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_alerts(file: Option<&Path>) -> Result<Vec<Sink>> {
+    Ok(read(file)?.alerts)
 }
 
 /// The same for the options that decide what the rules look like.
@@ -256,6 +268,7 @@ fn resolve(
         events: options.events,
         log_format: options.log_format.unwrap_or_default(),
         feeds: Vec::new(),
+        alerts: Vec::new(),
         docker,
         policies,
         file: None,

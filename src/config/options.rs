@@ -113,6 +113,9 @@ pub struct Options {
     /// Feeds; only the file has them.
     #[arg(skip)]
     pub feeds: Vec<crate::lists::Feed>,
+    /// Where alerts go; only the file says.
+    #[arg(skip)]
+    pub alerts: Vec<crate::alert::Sink>,
     /// What holds for some containers; only the file has it.
     #[arg(skip)]
     pub containers: Vec<crate::engine::policy::Section>,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::glance::{
-    ListState, QueueState, Rates, Refused, RegistryState, Rejected, RulesNews, Timing,
+    ListState, QueueState, Rates, Refused, RegistryState, Rejected, RulesNews, SinkState, Timing,
 };
 use super::when;
 use crate::engine::event::Totals;
@@ -109,6 +109,9 @@ pub struct Status {
     /// How much the registry has.
     #[serde(default)]
     pub registry: RegistryState,
+    /// Where alerts go, and how that went.
+    #[serde(default)]
+    pub alerts: Vec<SinkState>,
 }
 
 /// The learning period.

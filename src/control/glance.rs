@@ -146,3 +146,27 @@ pub struct Rejected {
     /// One sentence for a person.
     pub message: String,
 }
+
+/// Where alerts go, and how that went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkState {
+    /// The sink.
+    pub name: String,
+    /// `command`, `webhook`, `mail` or `syslog`.
+    pub kind: String,
+    /// It took the last alert, or has had none and nothing is wrong with what it needs.
+    pub ok: bool,
+    /// Why it did not.
+    pub message: String,
+    /// Alerts it took.
+    pub sent: u64,
+    /// Alerts it did not take, however often they were tried.
+    pub failed: u64,
+    /// Alerts that were not tried, since too many waited for it.
+    pub dropped: u64,
+    /// Things that happened and were only counted, since it has an hourly limit.
+    pub withheld: u64,
+    /// When it took the last one.
+    #[serde(default, with = "when::maybe", skip_serializing_if = "Option::is_none")]
+    pub last: Option<Wall>,
+}

@@ -30,7 +30,8 @@ pub use answer::{
 };
 pub use client::{ClientError, Line};
 pub use glance::{
-    ListState, QueueState, Rate, Rates, Refused, RegistryState, Rejected, RulesNews, Timing,
+    ListState, QueueState, Rate, Rates, Refused, RegistryState, Rejected, RulesNews, SinkState,
+    Timing,
 };
 pub use listen::{ListenError, Listener};
 pub use protocol::{

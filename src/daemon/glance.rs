@@ -130,6 +130,9 @@ pub fn faults(status: &Status) -> Vec<String> {
     fault(lost > 0, format!("{lost} packets lost on a full queue since the start"));
     fault(totals.panics > 0, format!("{} panics caught since the start", totals.panics));
     fault(totals.events_shed > 0, format!("{} events not written", totals.events_shed));
+    for sink in status.alerts.iter().filter(|sink| !sink.ok) {
+        fault(true, format!("alerts to {} fail: {}", sink.name, sink.message));
+    }
     for list in &status.lists {
         let (name, error) = (&list.name, list.error.as_deref());
         let what = if list.feed { "feed" } else { "list" };

@@ -13,7 +13,8 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
 use super::clock;
-use super::shared::{Mailbox, Phase, Shared, Ticket};
+use super::mailbox::Mailbox;
+use super::shared::{Phase, Shared, Ticket};
 use crate::engine::judge::{Answer, Decision, Mode, Step};
 use crate::engine::limits::{PACKETS_PER_ROUND, QUEUE_LEN_MAX, REOPEN_PAUSE_MAX, REOPEN_PAUSE_MIN};
 use crate::engine::wish::Refusal;

@@ -326,7 +326,7 @@ impl Library {
 
     fn loaded(&mut self, lists: &Arc<Lists>, reload: ListsReload, held: Held) {
         let newest = Arc::ptr_eq(lists, &self.shared.engine.lists());
-        let is_first = self.reporter.loaded(reload, held, newest);
+        let is_first = self.reporter.loaded(reload, held, newest, &self.shared);
         // At the start there may be nothing to tell; after a change there always is.
         if !is_first || reload.added + reload.removed + reload.ended_flows > 0 {
             let what = "lists".to_owned();

@@ -23,12 +23,16 @@ mod learn;
 pub mod ledger;
 mod library;
 mod lock;
+mod mailbox;
 mod marks;
 pub mod measures;
+mod metrics;
+pub mod notices;
 mod parts;
 mod persist;
 pub mod policies;
 mod protected;
+pub mod pulse;
 mod records;
 pub mod replay;
 pub mod report;
@@ -52,6 +56,7 @@ mod watch;
 mod watchdog;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -78,12 +83,13 @@ use lanes::Lanes;
 use learn::Learning;
 use lock::Lock;
 pub use lock::{is_running, tell_rules_command};
+use mailbox::Mailbox;
 use marks::{Logs, Marks};
 use persist::Keeper;
 use roster::Roster;
 use rules::{Left, Rules};
 use saver::Saver;
-use shared::{Mailbox, Shared};
+use shared::Shared;
 use tenants::TenantBook;
 use truth::Truth;
 use watch::Watch;
@@ -133,6 +139,8 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     let ready = ready(config, &wanted, &shared, &rules);
     let background = background.start(rules)?;
     let control = control::start(config, &members, &shared);
+    let notices = notices::start(config, &shared);
+    let metrics = metrics::start(config, &shared);
     if let Err(error) = on_ready(&ready) {
         tracing::warn!("{error:#}");
     }
@@ -140,6 +148,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     if let Some(learning) = shared.learning.get().filter(|learning| learning.lasts()) {
         shared.event(Body::Learn(learning.body(false, clock::now())));
     }
+    shared.pulse.serving.store(true, Relaxed);
     notify(&[sd_notify::NotifyState::Ready]);
     let canary = canary::start(&wanted, &shared);
 
@@ -155,10 +164,13 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
 
     // The reverse: nothing held, no rules, no queues, no evidence, everything saved, everything said.
     notify(&[sd_notify::NotifyState::Stopping]);
+    shared.pulse.serving.store(false, Relaxed);
     drop(canary);
     drop(control);
     lanes.drain();
     let restored = background.stop(config.keep_rules);
+    drop(metrics);
+    drop(notices);
     drop(lanes);
     drop(readers);
     drop(roster);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::clock;
 use super::feeds::FeedNews;
 use super::glance;
+use super::pulse::Lists;
 use super::shared::Shared;
 use super::told::Told;
 use super::truth::Held;
@@ -82,7 +83,7 @@ impl Reporter {
             list.last_error = feed.last_error.clone().or(list.report.error.clone());
         }
         shared.desk.set_lists(glance::lists(&self.status.lists, feeds));
-        self.write();
+        self.write(shared);
     }
 
     /// A feed was looked at.
@@ -110,7 +111,13 @@ impl Reporter {
     }
 
     /// The kernel has some reading of them; `newest` if it is the last one. True the first time.
-    pub fn loaded(&mut self, reload: ListsReload, held: Held, newest: bool) -> bool {
+    pub fn loaded(
+        &mut self,
+        reload: ListsReload,
+        held: Held,
+        newest: bool,
+        shared: &Shared,
+    ) -> bool {
         let loaded = Some(clock::wall());
         let set = |(name, wanted): &(&'static str, u64)| SetStatus {
             name: (*name).to_owned(),
@@ -126,7 +133,7 @@ impl Reporter {
         self.status.ended_flows = reload.ended_flows;
         self.status.ended_in_all += reload.ended_flows;
         self.status.in_force = newest;
-        self.write();
+        self.write(shared);
         self.status.loads == 1
     }
 
@@ -158,7 +165,9 @@ impl Reporter {
         }
     }
 
-    fn write(&mut self) {
+    fn write(&mut self, shared: &Shared) {
+        let (lists, sets) = (self.status.lists.clone(), self.status.sets.clone());
+        *shared.pulse.lists() = Lists { lists, sets };
         self.status.written = Some(clock::wall());
         self.told.put(&self.status);
         if self.writes

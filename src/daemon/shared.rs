@@ -1,9 +1,7 @@
 //! What verdict threads and log readers share: the engine, the way to each verdict thread, and the counters.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-
-use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::alerts::Alerts;
 use super::canary::seen;
@@ -12,14 +10,15 @@ use super::denied::Denied;
 use super::desk::Desk;
 use super::learn::Learning;
 use super::library;
+use super::mailbox::Mailbox;
 use super::measures::Measures;
 use super::persist::DiskState;
+use super::pulse::Pulse;
 use super::roster::{Note, Notes, Unnamed};
 use super::saver;
 use super::tenants::TenantBook;
 use super::told::Told;
 use super::truth::Orders;
-use super::watchdog::Beat;
 use crate::control::{Canary, Docker, DockerState};
 use crate::engine::event::{Body, Event, Health, Totals, VerdictBody};
 use crate::engine::inventory::Inventory;
@@ -89,6 +88,8 @@ pub struct Shared {
     pub measures: Measures,
     /// What an operator wants at a glance.
     pub desk: Desk,
+    /// What threads leave for whoever asks.
+    pub pulse: Pulse,
     /// What our own packet found last. See [`Shared::canary`].
     canary: Mutex<Canary>,
     /// Verdicts on that packet.
@@ -104,17 +105,6 @@ pub struct Shared {
     phase: AtomicU8,
 }
 
-/// Answers on their way to the verdict thread that holds the packets. Bounded by what may be held.
-#[derive(Debug)]
-pub struct Mailbox {
-    answers: Mutex<Vec<Answer<Ticket>>>,
-    filled: AtomicBool,
-    queue_lost: AtomicBool,
-    /// The verdict thread's sign of life.
-    pub beat: Beat,
-    wake: EventFd,
-}
-
 /// Counters since start.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -127,60 +117,6 @@ pub struct Tally {
     pub(super) reopened: AtomicU64,
     pub(super) kernel_dropped: AtomicU64,
     pub(super) user_dropped: AtomicU64,
-}
-
-impl Mailbox {
-    /// An empty mailbox.
-    ///
-    /// # Errors
-    /// If the kernel gives no event descriptor.
-    pub fn new() -> nix::Result<Mailbox> {
-        let wake =
-            EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
-        let (filled, queue_lost, beat) = Default::default();
-        Ok(Mailbox { answers: Mutex::default(), filled, queue_lost, beat, wake })
-    }
-
-    /// Tells the verdict thread that the kernel no longer has its queue.
-    pub fn report_queue_lost(&self) {
-        self.queue_lost.store(true, Ordering::Release);
-        self.ring();
-    }
-
-    /// True once after [`Mailbox::report_queue_lost`].
-    pub fn take_queue_lost(&self) -> bool {
-        self.queue_lost.swap(false, Ordering::AcqRel)
-    }
-
-    /// Takes everything out; cheap when there is nothing.
-    pub fn take(&self) -> Vec<Answer<Ticket>> {
-        if !self.filled.swap(false, Ordering::AcqRel) {
-            return Vec::new();
-        }
-        std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Wakes the verdict thread.
-    pub fn ring(&self) {
-        // Fails only when the counter is full, and then the thread is awake anyway.
-        let _ = self.wake.write(1);
-    }
-
-    /// The descriptor that becomes readable when rung.
-    pub fn descriptor(&self) -> &EventFd {
-        &self.wake
-    }
-
-    /// Silences the bell once the thread is awake.
-    pub fn hush(&self) {
-        // Fails only when nobody rang.
-        let _ = self.wake.read();
-    }
-
-    fn put(&self, answer: Answer<Ticket>) {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
-        self.filled.store(true, Ordering::Release);
-    }
 }
 
 impl Shared {
@@ -200,7 +136,8 @@ impl Shared {
         refuse: Disposition,
         queue_num: u16,
     ) -> Shared {
-        let (told, alerts, tally, measures, canary, canary_way, queue_stats) = Default::default();
+        let (told, alerts, tally, measures) = Default::default();
+        let (pulse, canary, canary_way, queue_stats) = Default::default();
         let phase = AtomicU8::new(Phase::Serve as u8);
         let desk = Desk::default();
         desk.listen(&events);
@@ -223,6 +160,7 @@ impl Shared {
             tally,
             measures,
             desk,
+            pulse,
             canary,
             canary_way,
             queue_stats,

@@ -33,8 +33,10 @@ impl Watch {
     /// Reads the counters of our `queues` queues and reports losses.
     pub fn look(&mut self, shared: &Shared, queues: u16) {
         alerts::tell_waiting(shared);
-        shared.desk.tick(shared.totals(), clock::mono());
-        self.minute.look(shared, clock::mono());
+        let now = clock::mono();
+        shared.pulse.tick(now);
+        shared.desk.tick(shared.totals(), now);
+        self.minute.look(shared, now);
         let ours = shared.queue_num..=shared.queue_num.saturating_add(queues - 1);
         let now = match counters::read() {
             Ok(now) => now,

@@ -69,11 +69,15 @@ impl Watchdog {
     fn all_move(&mut self, shared: &Shared) -> bool {
         let threads = threads(shared);
         self.seen.resize_with(threads.len(), Seen::default);
-        let mut all = true;
+        let mut still = Vec::new();
         for (thread, seen) in threads.iter().zip(&mut self.seen) {
-            all &= seen.compare(thread, shared);
+            if !seen.compare(thread, shared) {
+                still.push(thread.name.clone());
+            }
         }
         ring(shared);
+        let all = still.is_empty();
+        shared.pulse.set_still(still);
         all
     }
 }
@@ -115,7 +119,7 @@ fn threads(shared: &Shared) -> Vec<Thread> {
 }
 
 fn ring(shared: &Shared) {
-    shared.mailboxes.iter().for_each(super::shared::Mailbox::ring);
+    shared.mailboxes.iter().for_each(super::mailbox::Mailbox::ring);
     shared.orders.ring();
     shared.roster.ring();
     if let Some(notes) = shared.library.get() {

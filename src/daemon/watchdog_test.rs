@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::level_filters::LevelFilter;
 
 use super::*;
-use crate::daemon::shared::Mailbox;
+use crate::daemon::mailbox::Mailbox;
 use crate::engine::event::{Body, Health};
 use crate::engine::inventory::Inventory;
 use crate::engine::policy::Policies;

@@ -44,6 +44,11 @@ impl Confined {
         self.names.iter().any(|(confined, _)| is(confined, name))
     }
 
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.names.iter().map(|(name, _)| name)
+    }
+
     /// Whether an address was one of theirs when they were placed.
     pub fn has_place(&self, address: IpAddr) -> bool {
         self.places.binary_search_by_key(&address, |(place, _)| *place).is_ok()

@@ -224,7 +224,7 @@ pub struct WouldRefuse {
 /// See [`Body::Health`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Health {
-    /// What: `source`, `queue`, `registry`, `rules` or `worker`.
+    /// What: `source`, `queue`, `registry`, `rules`, `worker`, `lists`, `docker`, `metrics`, or `alert` and a sink's name.
     pub what: String,
     /// True if it is as it should be again.
     pub healthy: bool,

@@ -1,6 +1,7 @@
 //! Pure decisions: no IO, no clock, no async, no global. Time comes in as an argument; adapters act.
 
 pub mod abuse;
+pub mod alert;
 pub mod canary;
 pub mod confined;
 pub mod container;

@@ -74,6 +74,7 @@ fn imports(text: &str) -> BTreeSet<String> {
 #[test]
 fn layers_import_only_what_is_below_them() {
     let adapters = [
+        "alert",
         "conntrack",
         "control",
         "dns",
@@ -81,6 +82,7 @@ fn layers_import_only_what_is_below_them() {
         "events",
         "host",
         "lists",
+        "metrics",
         "nfq",
         "nftables",
         "opensnitch",

@@ -8,6 +8,7 @@
     reason = "a test that meets the unexpected is to fail"
 )]
 
+mod alerts;
 mod blocked;
 mod bulk;
 mod bypass;
@@ -18,6 +19,7 @@ mod control;
 mod denied;
 mod desk;
 mod dns;
+mod docker_alerts;
 mod docker_boot;
 mod docker_commands;
 mod docker_dns;
@@ -48,6 +50,7 @@ mod lab_test;
 mod learning;
 mod lifecycle;
 mod lists;
+mod metrics;
 mod modes;
 mod package;
 mod policies;

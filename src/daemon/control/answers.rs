@@ -162,6 +162,7 @@ impl Answers {
             refusals_missed: view.missed,
             lists: view.lists,
             registry: glance::registry(shared),
+            alerts: shared.pulse.sinks().clone(),
         };
         status.faults = glance::faults(&status);
         status.enforcing = glance::is_enforcing(&status);

@@ -18,6 +18,7 @@ impl Keeper {
     pub(super) fn compare(&mut self, deep: bool) {
         let differed = self.differs;
         let mended = self.check();
+        self.shared.pulse.compared(self.differs);
         if self.differs {
             return;
         }
@@ -35,6 +36,7 @@ impl Keeper {
         match self.sets.doubt(deep, |pair| self.shared.denied.has(pair)) {
             Ok(Loaded { added: 0, removed: 0, .. }) => {}
             Ok(loaded) => {
+                self.shared.pulse.mended();
                 self.report(false, put_back(loaded, 0, true));
                 self.report(true, "the list sets are what the lists say again".to_owned());
             }
@@ -78,6 +80,7 @@ impl Keeper {
         self.report(false, format!("somebody changed the rules: {drift}; they are put back"));
         match self.rules.mend() {
             Ok(()) => {
+                self.shared.pulse.mended();
                 self.applied_at = SystemTime::now();
                 self.sets.forget_all();
                 self.check_again();
@@ -163,6 +166,7 @@ impl Keeper {
                 let ended = self.revoke(&lists);
                 self.report(false, put_back(loaded, ended, may));
                 if may {
+                    self.shared.pulse.mended();
                     self.report(true, "the list sets are what the lists say again".to_owned());
                 }
             }
