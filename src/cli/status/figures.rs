@@ -57,7 +57,7 @@ pub fn per(count: u64, unit_ms: u64, over_ms: u64) -> String {
     let tenths = count.saturating_mul(unit_ms).saturating_mul(10) / over_ms.max(1);
     match tenths {
         100.. => (tenths / 10).to_string(),
-        _ if tenths % 10 == 0 => (tenths / 10).to_string(),
+        _ if tenths.is_multiple_of(10) => (tenths / 10).to_string(),
         _ => format!("{}.{}", tenths / 10, tenths % 10),
     }
 }
