@@ -85,6 +85,17 @@
 //! 5. A thread of its own writes what changed to a journal, and now and then a snapshot ([`store`]); nobody who reads or judges waits for it.
 //! 6. [`daemon::replay`] runs the same engine in virtual time, over what events and logs tell.
 //!
+//! # The life of a question
+//!
+//! 1. What happens is an event; its writer hands it to whoever reads along, each behind a bounded queue of its own: followers
+//!    on the control socket, late refusals for a status, alerts, findings ([`events`]). What is counted is counted by atomics
+//!    once a packet has its answer ([`daemon::measures`]).
+//! 2. A status, a metric or an explanation is made when somebody asks ([`control`], [`metrics`]). What is wrong is said by
+//!    one function for all; why a packet would be refused is told by the code that refuses it ([`engine::trace`]).
+//! 3. A change that is asked for runs through the code of the commands, on a thread of its own, and is answered when the
+//!    kernel has it.
+//! 4. A canary of our own is judged every minute, and a watchdog sees every thread move before systemd hears that we live.
+//!
 //! # Invariants
 //!
 //! Most say what does *not* happen; tests in `tests/` and beside the code hold them.

@@ -60,7 +60,7 @@ const AREAS: [Area; 7] = [
     ("clashes", clash::look),
 ];
 
-/// Looks at everything, each area on a thread of its own and not longer than [`PATIENCE`].
+/// Looks at everything, each area on a thread of its own and not longer than its patience lasts.
 pub fn run(config: &Config) -> Vec<Finding> {
     let config = Arc::new(config.clone());
     let end = Instant::now() + PATIENCE;
