@@ -10,8 +10,8 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, Row};
 
 use super::{arpa, open, stamp};
-use crate::engine::Wall;
 use crate::engine::opinion::{Opinion, View};
+use crate::engine::{Wall, text};
 
 /// Rows looked at, the latest first: months of a busy desktop.
 const ROWS_MAX: i64 = 1_000_000;
@@ -50,6 +50,9 @@ pub enum Trouble {
     /// It is of another version.
     #[error("the OpenSnitch database is of another version: {0}")]
     Version(String),
+    /// It is larger than time allows, or made to be.
+    #[error("the OpenSnitch database takes too long to be read")]
+    Slow,
     /// It is none, or not as a whole.
     #[error("the OpenSnitch database is damaged: {0}")]
     Damaged(String),
@@ -97,6 +100,7 @@ impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Trouble {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Trouble::Locked,
+            Some(ErrorCode::OperationInterrupted) => Trouble::Slow,
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
                 Trouble::Damaged(error.to_string())
             }
@@ -121,8 +125,9 @@ impl Database {
     /// # Errors
     /// [`Trouble`]: it cannot be asked.
     pub fn look(&self, since: Wall) -> Result<Denials, Trouble> {
-        let (connection, alone) = open::open(&self.path)?;
-        let found = self.read(&connection, since);
+        let end = Instant::now() + PATIENCE;
+        let (connection, alone) = open::open(&self.path, end)?;
+        let found = self.read(&connection, since, end);
         // Read as it lies there while somebody began to write: anything may have been read.
         match alone && open::is_written(&self.path) {
             true => Err(Trouble::Locked),
@@ -130,9 +135,8 @@ impl Database {
         }
     }
 
-    fn read(&self, connection: &Connection, since: Wall) -> Result<Denials, Trouble> {
+    fn read(&self, connection: &Connection, since: Wall, end: Instant) -> Result<Denials, Trouble> {
         check(connection)?;
-        let started = Instant::now();
         let newest: Option<i64> =
             connection.query_row("SELECT max(rowid) FROM connections", [], |row| row.get(0))?;
         let (mut denials, mut upto) = (Denials::default(), newest.unwrap_or(0));
@@ -142,13 +146,22 @@ impl Database {
              WHERE rowid > ?1 AND rowid <= ?2 AND (action <> 'allow' OR rule = ?3)",
         )?;
         while upto > last.max(0) {
-            if started.elapsed() > PATIENCE || denials.by_address.len() >= ADDRESSES_MAX {
+            if Instant::now() >= end || denials.by_address.len() >= ADDRESSES_MAX {
                 break;
             }
             let from = upto.saturating_sub(ROWS_AT_ONCE);
             let mut found = rows.query((from, upto, REVERSE_RULE))?;
-            while let Some(row) = found.next()? {
-                self.take(row, since, &mut denials);
+            let all = loop {
+                match found.next() {
+                    Ok(Some(row)) => self.take(row, since, &mut denials),
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(Trouble::from(error)),
+                }
+            };
+            match all {
+                // What was read before counts.
+                Err(Trouble::Slow) => break,
+                all => all?,
             }
             upto = from;
         }
@@ -208,6 +221,15 @@ impl Denials {
 }
 
 fn check(connection: &Connection) -> Result<(), Trouble> {
+    // Of a view, whoever owns the file says what reading it does. Computed columns are not among the columns.
+    let kind = "SELECT type FROM pragma_table_list WHERE schema = 'main' AND name = 'connections'";
+    let kinds: Vec<String> = connection
+        .prepare(kind)?
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, rusqlite::Error>>()?;
+    if kinds.iter().any(|kind| kind != "table") {
+        return Err(Trouble::Version("its `connections` is no table".to_owned()));
+    }
     let mut columns = connection.prepare("SELECT name FROM pragma_table_info('connections')")?;
     let there: Vec<String> =
         columns.query_map([], |row| row.get(0))?.collect::<Result<_, rusqlite::Error>>()?;
@@ -222,12 +244,12 @@ fn check(connection: &Connection) -> Result<(), Trouble> {
     }
 }
 
-/// A cell as text, whatever was put there.
+/// A cell as one line of text, whatever was put there.
 fn cell(row: &Row<'_>, place: usize) -> String {
     match row.get_ref(place) {
         Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => {
             let bytes = bytes.get(..CELL_BYTES_MAX).unwrap_or(bytes);
-            String::from_utf8_lossy(bytes).into_owned()
+            text::plain(&String::from_utf8_lossy(bytes)).into_owned()
         }
         Ok(ValueRef::Integer(number)) => number.to_string(),
         Ok(ValueRef::Null | ValueRef::Real(_)) | Err(_) => String::new(),

@@ -180,6 +180,55 @@ fn what_cannot_be_asked_says_why_and_is_no_error() {
     assert!(at("torn").look(SINCE).is_err());
 }
 
+#[test]
+fn whoever_owns_the_database_has_no_hold_on_whoever_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let endless = "with recursive n(i) as (select 1 union all select i + 1 from n) \
+        select i as rowid, i as time, 'deny' as action, '' as dst_ip, '' as dst_host, '' as rule from n";
+    let huge = "select 1 as rowid, '' as time, 'deny' as action, zeroblob(900000000) as dst_ip, '' as dst_host, \
+        '' as rule";
+    let columns = "time text, action text, dst_host text, rule text";
+    for (name, schema, why) in [
+        ("endless", format!("create view connections as {endless}"), "no table"),
+        ("huge", format!("create view connections as {huge}"), "no table"),
+        ("virtual", "create virtual table connections using fts5(time)".to_owned(), "no table"),
+        (
+            "computed",
+            format!(
+                "create table connections ({columns}, dst_ip blob generated always as (zeroblob(900000000)) virtual)"
+            ),
+            "no column `dst_ip`",
+        ),
+    ] {
+        let path = folder.path().join(name);
+        Connection::open(&path).unwrap().execute_batch(&schema).unwrap();
+        let started = Instant::now();
+        let trouble = Database { path, zone: TimeZone::UTC }.look(SINCE).unwrap_err();
+        assert!(trouble.to_string().contains(why), "{name}: {trouble}");
+        assert!(started.elapsed() < PATIENCE, "{name}");
+    }
+    // Where a statement runs all the same, time and size end it.
+    let path = folder.path().join("endless");
+    let connection = open::open(&path, Instant::now()).unwrap().0;
+    let count = |what: &str| {
+        connection.query_row(what, [], |row| row.get::<_, i64>(0)).map_err(Trouble::from)
+    };
+    assert_eq!(count("select max(time) from connections"), Err(Trouble::Slow));
+    let path = folder.path().join("huge");
+    let connection = open::open(&path, Instant::now() + PATIENCE).unwrap().0;
+    let size = connection.query_row("select dst_ip from connections", [], |_| Ok(()));
+    assert!(size.unwrap_err().to_string().contains("too big"));
+}
+
+#[test]
+fn a_rule_s_name_is_one_line() {
+    let mut writer = Writer::new("delete");
+    let rule = "x\n[2026] \u{1b}[2J\u{202e}";
+    writer.row("2026-11-02 10:00:00", "deny", ("203.0.113.9", ""), rule);
+    let found = writer.database().look(SINCE).unwrap();
+    assert_eq!(found.of(ip("203.0.113.9")).unwrap().rule, "x [2026]  [2J ");
+}
+
 /// The first bytes of a database whose pages are missing.
 const MAGIC_PAGE: &[u8] = b"SQLite format 3\0\x10\0\x01\x01";
 

@@ -7,14 +7,31 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
 use super::Trouble;
 
 /// How long a writer is waited for; whoever asks has better things to do.
 const BUSY: Duration = Duration::from_millis(250);
+/// Steps between looks at the clock: some microseconds.
+const STEPS: i32 = 1_000;
+/// Memory of all that SQLite does in this process: a page cache, and a schema of a dozen tables.
+const HEAP_BYTES: i64 = 64 << 20;
+/// What the database may make us do. Its owner need not be its writer's friend: a cell has some hundred bytes, a statement
+/// of the schema a thousand, and we write the others.
+const LIMITS: [(Limit, i32); 7] = [
+    (Limit::SQLITE_LIMIT_LENGTH, 1 << 20),
+    (Limit::SQLITE_LIMIT_SQL_LENGTH, 1 << 16),
+    (Limit::SQLITE_LIMIT_EXPR_DEPTH, 32),
+    (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 4),
+    (Limit::SQLITE_LIMIT_ATTACHED, 0),
+    (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 64),
+    (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 0),
+];
 /// `SQLite format 3\0`, page size, and the two bytes that say how it is written.
 const HEAD_BYTES: usize = 20;
 const MAGIC: &[u8] = b"SQLite format 3\0";
@@ -31,17 +48,30 @@ enum How {
     AsItIs,
 }
 
-/// Opens the database of this path. True if nobody may begin to write while it is read.
-pub fn open(path: &Path) -> Result<(Connection, bool), Trouble> {
+/// Opens the database of this path, for statements that end by `end`. True if nobody may begin to write while it is read.
+pub fn open(path: &Path, end: Instant) -> Result<(Connection, bool), Trouble> {
     let path = path.canonicalize().map_err(|error| Trouble::of_file(&error))?;
     let how = how(&path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(uri(&path, how), flags)?;
+    let mut connection = Connection::open_with_flags(uri(&path, how), flags)?;
+    bound(&mut connection, end)?;
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "query_only", true)?;
     Ok((connection, how == How::AsItIs))
+}
+
+/// Nothing that somebody put into the schema makes us wait, or eats the memory. Before anything is read.
+fn bound(connection: &mut Connection, end: Instant) -> Result<(), Trouble> {
+    connection.progress_handler(STEPS, Some(move || Instant::now() >= end))?;
+    for (limit, most) in LIMITS {
+        connection.set_limit(limit, most)?;
+    }
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.query_row(&format!("PRAGMA hard_heap_limit={HEAP_BYTES}"), [], |_| Ok(()))?;
+    Ok(())
 }
 
 /// Whether somebody has begun to write since it was opened as it lies there.
