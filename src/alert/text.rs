@@ -1,5 +1,7 @@
 //! Text of strangers, made fit for a mail's head, a line of syslog, or a message.
 
+use crate::engine::text::harmless;
+
 /// `text` as one line of at most `most` characters, without anything that a terminal, a mail program or a log would obey.
 pub fn plain(text: &str, most: usize) -> String {
     let mut chars = text.chars();
@@ -8,12 +10,6 @@ pub fn plain(text: &str, most: usize) -> String {
         out.push('\u{2026}');
     }
     out
-}
-
-/// Line ends of Unicode and marks that turn the direction of what follows are no control characters by its tables.
-fn harmless(c: char) -> char {
-    let turns = matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if c.is_control() || turns { ' ' } else { c }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Numbers as people read them.
 
-use crate::engine::Wall;
+use crate::engine::{Wall, text};
 
 /// A count, or a dash where there is none.
 pub fn count(number: Option<u64>) -> String {
@@ -14,7 +14,7 @@ pub fn dash() -> String {
 
 /// Text of strangers: one line, and nothing that a terminal would obey.
 pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text::plain(text).into_owned()
 }
 
 /// A point of a list, in lines of so many columns as far as words allow; the lines after the first are set in.
@@ -89,6 +89,7 @@ mod tests {
         assert_eq!(point("one two three", 13), ["  - one two", "    three"]);
         assert_eq!(point("much-too-long", 5), ["  -", "    much-too-long"]);
         assert_eq!(point("a\u{1b}[2J", 80), ["  - a [2J"]);
+        assert_eq!(plain("a\u{202e}b\u{2028}"), "a b ");
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub mod repeats;
 pub mod settings;
 pub mod sieve;
 pub mod special;
+pub mod text;
 pub mod time;
 pub mod trace;
 pub mod verdict;

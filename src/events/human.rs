@@ -12,27 +12,31 @@ use crate::engine::event::{
     BlockBody, Body, ContainerBody, Event, LearnBody, Ready, RecordBody, Reload, Stop, VerdictBody,
 };
 use crate::engine::inventory::What;
-use crate::engine::{Grade, Mode, Reason, Verdict, Wall};
+use crate::engine::{Grade, Mode, Reason, Verdict, Wall, text};
 
 /// Appends an event as lines for a person, as far as `most` lets them through; false if none. Lines are parted by
 /// newlines, and there is none after the last.
 pub fn append_human(line: &mut Vec<u8>, event: &Event, most: LevelFilter) -> bool {
-    let mut text = String::new();
+    let (mut said, mut names) = (String::new(), String::new());
     let (level, sign) = kind(&event.body);
     if level <= most {
-        begin(&mut text, event.time, level, sign);
-        append_text(&mut text, &event.body);
+        begin(&mut said, event.time, level, sign);
+        append_text(&mut said, &event.body);
     }
     if Level::DEBUG <= most
         && let Body::Verdict(verdict) = &event.body
         && verdict.names.len() > 1
     {
-        text.push('\n');
-        begin(&mut text, event.time, Level::DEBUG, Sign::Names);
-        append_all_names(&mut text, verdict);
+        begin(&mut names, event.time, Level::DEBUG, Sign::Names);
+        append_all_names(&mut names, verdict);
     }
-    line.extend_from_slice(text.as_bytes());
-    !text.is_empty()
+    // Names of containers, comments of lists, what OpenSnitch calls its rules: anybody may have written them.
+    line.extend_from_slice(text::plain(&said).as_bytes());
+    if !names.is_empty() {
+        line.push(b'\n');
+        line.extend_from_slice(text::plain(&names).as_bytes());
+    }
+    !(said.is_empty() && names.is_empty())
 }
 
 /// Appends counts as one line for a person, without the newline.

@@ -44,6 +44,16 @@ fn a_dry_run_speaks_of_what_would_be() {
 }
 
 #[test]
+fn what_strangers_write_is_one_line_in_its_order() {
+    let mut event = verdict(Verdict::Drop, Reason::NeverResolved, Mode::Enforce, &[]);
+    let Body::Verdict(body) = &mut event.body else { unreachable!() };
+    body.container = Some("web\n[2026] WARN: \u{1b}[2J\u{202e}".into());
+    let line = line(&event);
+    assert!(line.contains("tcp web [2026] WARN:  [2J  172.25.0.2:40112"), "{line}");
+    assert!(!line.contains(['\n', '\u{1b}', '\u{202e}']), "{line}");
+}
+
+#[test]
 fn a_set_hit_names_list_entry_and_comment() {
     let block = BlockBody {
         mode: Mode::Enforce,

@@ -3,6 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::engine::Wall;
+use crate::engine::text::harmless;
 
 /// Characters of foreign text that a message repeats: enough for a long IPv6 range or a URL's host.
 const EXCERPT_CHARS_MAX: usize = 120;
@@ -12,7 +13,7 @@ const OFFSET_MINUTES_MAX: u64 = 24 * 60;
 /// `text` for a message. A feed could otherwise send escape sequences to a terminal.
 pub fn excerpt(text: &str) -> String {
     let mut chars = text.chars();
-    let mut out: String = chars.by_ref().take(EXCERPT_CHARS_MAX).map(printable).collect();
+    let mut out: String = chars.by_ref().take(EXCERPT_CHARS_MAX).map(harmless).collect();
     if chars.next().is_some() {
         out.push('\u{2026}');
     }
@@ -21,11 +22,7 @@ pub fn excerpt(text: &str) -> String {
 
 /// A note that fits behind a `#`: one line, without control characters.
 pub fn note(text: &str) -> String {
-    text.trim().chars().map(printable).collect()
-}
-
-fn printable(c: char) -> char {
-    if c.is_control() { ' ' } else { c }
+    text.trim().chars().map(harmless).collect()
 }
 
 /// Reads a time as RFC 3339 has it, with `Z` or an offset.
@@ -106,6 +103,7 @@ mod tests {
     #[test]
     fn foreign_text_is_bounded_and_harmless() {
         assert_eq!(excerpt("a\u{1b}[31mb\n"), "a [31mb ");
+        assert_eq!(note("a\u{202e}b\u{2028}c"), "a b c");
         assert_eq!(excerpt(&"x".repeat(5000)).chars().count(), EXCERPT_CHARS_MAX + 1);
     }
 

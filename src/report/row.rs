@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use crate::engine::Net;
+use crate::engine::text::harmless;
 
 /// The columns, in their order.
 pub const COLUMNS: [&str; 16] = [
@@ -111,7 +112,7 @@ pub fn write(mut rows: Vec<Row>, out: impl Write) -> Result<(), csv::Error> {
 
 /// A cell that no spreadsheet takes for a formula.
 fn safe(cell: &str) -> String {
-    let cell: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let cell: String = cell.chars().map(harmless).collect();
     match cell.trim_start().chars().next() {
         Some('=' | '+' | '-' | '@') => format!("'{cell}"),
         _ => cell,
@@ -180,7 +181,7 @@ mod tests {
         let row = Row {
             domain: "=HYPERLINK(\"http://x\")".to_owned(),
             org_name: " +cmd|' /C calc'!A0".to_owned(),
-            description: "@x\r\n-1,\"2\"".to_owned(),
+            description: "@x\r\n-1,\"2\"\u{202e}".to_owned(),
             phone: "\t=1".to_owned(),
             ..of("203.0.113.9")
         };
@@ -191,6 +192,6 @@ mod tests {
         let cells: Vec<&str> = read[0].iter().collect();
         assert_eq!(cells[1], "'=HYPERLINK(\"http://x\")");
         assert_eq!(cells[3], "' +cmd|' /C calc'!A0");
-        assert_eq!((cells[11], cells[12]), ("' =1", "'@x  -1,\"2\""));
+        assert_eq!((cells[11], cells[12]), ("' =1", "'@x  -1,\"2\" "));
     }
 }
