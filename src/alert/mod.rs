@@ -19,6 +19,7 @@ mod trust;
 mod webhook;
 
 pub use notice::{Notice, Severity, VERSION};
+pub use secret::SecretFile;
 pub use section::{PER_HOUR_DEFAULT, REPEAT_DEFAULT, SINKS_MAX, all};
 pub use signature::{HEADER, sign};
 pub use sink::{Patience, SendError, Sink};

@@ -1,7 +1,6 @@
 //! `synhold report`: blocked addresses as CSV, and everything as a page.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -9,16 +8,17 @@ use clap::{ArgGroup, Args};
 
 use super::lists::Place;
 use super::{Answer, say, say_json};
+use crate::alert::SecretFile;
 use crate::config;
 use crate::daemon::clock;
 use crate::daemon::findings::{Sources, parse_since};
 use crate::daemon::report::{Report, report};
 use crate::report::lookup::{ABUSEIPDB, Endpoint, Lookups, RDAP};
 use crate::report::{page, row};
-use crate::store::write_atomically;
+use crate::store::write_where_told;
 
 /// Bytes of a key; AbuseIPDB's have eighty.
-const KEY_BYTES_MAX: u64 = 512;
+const KEY_BYTES_MAX: usize = 512;
 /// Standard output.
 const STDOUT: &str = "-";
 
@@ -47,7 +47,7 @@ pub(super) struct ReportArgs {
     /// Where RDAP is asked [default: https://rdap.org, which sends on to the registry that knows]
     #[arg(long, value_name = "URL", requires = "lookups")]
     rdap_url: Option<String>,
-    /// Ask AbuseIPDB, with the key in this file
+    /// Ask AbuseIPDB, with the key in this file, which nobody else can read
     #[arg(long, value_name = "FILE")]
     abuseipdb_key_file: Option<PathBuf>,
     /// Where AbuseIPDB is asked [default: https://api.abuseipdb.com]
@@ -126,7 +126,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
             _ => Ok(()),
         };
     }
-    write_atomically(path, |mut file| file.write_all(bytes))
+    write_where_told(path, |mut file| file.write_all(bytes))
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -151,13 +151,11 @@ fn lookups(args: &ReportArgs) -> Result<Lookups> {
 
 /// The key in a file, which no message repeats.
 fn key(path: &Path) -> Result<String> {
-    let mut text = String::new();
-    File::open(path)
-        .and_then(|file| file.take(KEY_BYTES_MAX).read_to_string(&mut text))
-        .with_context(|| format!("cannot read {}", path.display()))?;
+    let secret = SecretFile(path.to_owned()).read().map_err(|why| anyhow!("{why}"))?;
+    let text = secret.text().unwrap_or_default();
     let key = text.trim();
     ensure!(
-        !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic()),
+        (1..=KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()),
         "{} holds no key of AbuseIPDB",
         path.display()
     );

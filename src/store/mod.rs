@@ -21,7 +21,7 @@ use crate::engine::limits::REGISTRY_FILE_BYTES_MAX;
 use crate::engine::registry::{Registry, Saved};
 use crate::engine::sieve::Sieve;
 
-pub use atomic::write_atomically;
+pub use atomic::{write_atomically, write_where_told};
 pub use disk::{Disk, Snapshot};
 pub use folder::{REGISTRY_FOLDER, has_snapshot, keep_aside, newest, size};
 pub use json::{JSON_VERSION, json_of};

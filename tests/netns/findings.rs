@@ -1,7 +1,9 @@
 //! What was refused, looked at afterwards: OpenSnitch's view, reviews, reports and their page, with the real things.
 
+use std::fs::Permissions;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -249,6 +251,7 @@ fn what_others_publish_is_asked_once_and_a_failure_is_text() {
     let base = format!("http://127.0.0.1:{port}");
     let key = lab.dir().join("key");
     std::fs::write(&key, "secret-key\n").unwrap();
+    std::fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
     let args = [
         "report",
         "--csv",
