@@ -18,7 +18,9 @@ const VERSION: u64 = 1;
 /// Decisions kept; the oldest go first.
 const KEPT_MAX: usize = 10_000;
 /// Bytes of a file that is read: as many decisions, with long names.
-const BYTES_MAX: u64 = 4 << 20;
+const BYTES_MAX: usize = 4 << 20;
+/// One part of so many goes where they are too large together.
+const PART: usize = 8;
 
 /// Decisions to leave something refused.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -57,13 +59,12 @@ impl Kept {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Ok(Kept::default());
             }
-            found => found.with_context(what)?.len(),
+            found => usize::try_from(found.with_context(what)?.len()).unwrap_or(usize::MAX),
         };
-        ensure!(size <= BYTES_MAX, "{}: it has {size} bytes", what());
+        let again = "remove it, and be asked about everything again";
+        ensure!(size <= BYTES_MAX, "{}: it has {size} bytes; {again}", what());
         let kept: Kept = serde_json::from_slice(&std::fs::read(&path).with_context(what)?)
-            .with_context(|| {
-                format!("{}; remove it, and be asked about everything again", what())
-            })?;
+            .with_context(|| format!("{}; {again}", what()))?;
         ensure!(kept.version == VERSION, "{}: version {}", what(), kept.version);
         Ok(kept)
     }
@@ -83,7 +84,12 @@ impl Kept {
     pub(super) fn save(mut self, state_dir: &Path) -> Result<()> {
         let path = state_dir.join(FILE);
         self.version = VERSION;
-        let bytes = serde_json::to_vec_pretty(&self)?;
+        let mut bytes = serde_json::to_vec_pretty(&self)?;
+        // Long names: what would not be read again goes, the oldest first.
+        while bytes.len() > BYTES_MAX && !self.kept.is_empty() {
+            self.kept.drain(..self.kept.len().div_ceil(PART));
+            bytes = serde_json::to_vec_pretty(&self)?;
+        }
         write_atomically(&path, |mut file| file.write_all(&bytes))
             .with_context(|| format!("cannot write {}", path.display()))
     }
@@ -108,6 +114,13 @@ mod tests {
         kept.save(folder.path()).unwrap();
         let kept = Kept::load(folder.path()).unwrap();
         assert_eq!((kept.has(&key(443)), kept.has(&key(80)), kept.kept.len()), (true, false, 1));
+        let mut kept = kept;
+        let long =
+            |n: u64| Key { container: format!("{n}{}", "x".repeat(1 << 20)).into(), ..key(1) };
+        (0..6).for_each(|n| kept.add(&long(n), Wall(3 + n)));
+        kept.save(folder.path()).unwrap();
+        let kept = Kept::load(folder.path()).unwrap();
+        assert!(kept.has(&long(5)) && !kept.has(&long(0)), "the latest are kept");
         std::fs::write(folder.path().join(FILE), "{}").unwrap();
         let error = format!("{:#}", Kept::load(folder.path()).unwrap_err());
         assert!(error.contains("remove it"), "{error}");
