@@ -158,7 +158,7 @@ fn edit_and(
         !entry.removed.is_empty() || matches!(entry.added, Some(AddedAs::New | AddedAs::Changed))
     };
     let changed = entries.iter().any(is_changed);
-    find_others(books, request, &mut entries);
+    find_others(books, request.action, &request.entries, &mut entries);
     let daemon = changed.then(|| confirm(changed_at));
     Ok(Edited { action: request.action, entries, daemon })
 }
@@ -188,7 +188,9 @@ pub fn allow_each(books: &Books, entries: &[(Entry, String)]) -> Result<Edited> 
             local: None,
         });
     }
+    let wanted: Vec<Entry> = entries.iter().map(|(entry, _)| entry.clone()).collect();
     let daemon = (!entries.is_empty()).then(|| confirm::wait(books, clock::wall()));
+    find_others(books, Action::Allow, &wanted, &mut edited);
     Ok(Edited { action: Action::Allow, entries: edited, daemon })
 }
 
@@ -269,14 +271,14 @@ fn find_local(request: &Request, entries: &mut [EditedEntry]) {
 }
 
 /// What the other lists say, by one reading of them all.
-fn find_others(books: &Books, request: &Request, entries: &mut [EditedEntry]) {
-    let kinds: &[Kind] = match request.action {
+fn find_others(books: &Books, action: Action, wanted: &[Entry], entries: &mut [EditedEntry]) {
+    let kinds: &[Kind] = match action {
         Action::Block => &[Kind::Allow],
         Action::Allow | Action::Unblock => &[Kind::Block],
         Action::Unallow => &[Kind::Allow, Kind::Block],
         Action::Quarantine | Action::Release => return,
     };
-    let queries: Vec<Query> = request.entries.iter().map(query).collect();
+    let queries: Vec<Query> = wanted.iter().map(query).collect();
     for found in books.find(&queries).found {
         if let Some(entry) = entries.get_mut(found.query).filter(|_| kinds.contains(&found.kind)) {
             entry.others.push(found);

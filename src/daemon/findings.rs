@@ -6,6 +6,7 @@ mod group;
 mod known;
 mod propose;
 mod second;
+mod wanted;
 mod watch;
 
 pub use files::{parse_since, rotated};

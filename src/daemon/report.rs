@@ -12,8 +12,8 @@ use super::clock;
 use super::findings::{Collected, Group, Hour, Known, Proposal, Second, Sources, collect, propose};
 use crate::config::FindingConfig;
 use crate::engine::special::{NOWHERE4, NOWHERE6, PRIVATE4, PRIVATE6, is_in};
-use crate::engine::{Mode, Wall};
-use crate::lists::{Line, Own, Source, show_time};
+use crate::engine::{Mode, Reason, Wall};
+use crate::lists::{Kind, Line, Own, Query, Source, show_time};
 use crate::report::lookup::{Lookups, Wanted};
 use crate::report::page::{Finding, Page};
 use crate::report::row::{Row, network};
@@ -47,12 +47,15 @@ pub fn report(config: &FindingConfig, sources: &Sources, lookups: &Lookups) -> R
     let books = Books::open(&config.lists);
     let mut second = Second::new(&config.opensnitch_db);
     let mut collected = collect(sources, &books)?;
-    let blocked = blocked(&books, &mut collected);
+    let blocked = blocked(&books, sources, &mut collected);
     let mut memory = Memory::load(&books.state_dir).unwrap_or_else(|error| {
         collected.notes.push(format!("{error:#}"));
         Memory::default()
     });
-    memory.keep_only(&blocked.keys().copied().collect());
+    // A part of what is blocked says nothing about the rest.
+    if sources.is_everything() {
+        memory.keep_only(&blocked.keys().copied().collect());
+    }
     for (address, one) in &blocked {
         memory.seen(*address, one.first, books.now);
     }
@@ -84,10 +87,13 @@ struct Failed {
 }
 
 /// Single addresses of `block.txt` and `auto.txt`, and destinations that were refused; nothing that a list allows.
-fn blocked(books: &Books, collected: &mut Collected) -> BTreeMap<IpAddr, Blocked> {
+fn blocked(
+    books: &Books,
+    sources: &Sources,
+    collected: &mut Collected,
+) -> BTreeMap<IpAddr, Blocked> {
     let mut blocked: BTreeMap<IpAddr, Blocked> = BTreeMap::new();
-    let refused = |group: &&Group| group.refused + group.retries > 0 || group.auto;
-    for group in collected.groups.iter().filter(refused) {
+    for group in collected.groups.iter().filter(|group| is_refused(group)) {
         let known = collected.known.get(&group.key.dst);
         if known.is_some_and(|known| known.allowed.is_some()) {
             continue;
@@ -103,14 +109,15 @@ fn blocked(books: &Books, collected: &mut Collected) -> BTreeMap<IpAddr, Blocked
         }
         one.names = names(group, known);
     }
-    for own in [Own::Block, Own::Auto] {
+    // What auto.txt has for one container is among the groups; block.txt holds for all of them.
+    let auto = sources.container.is_none().then_some(Own::Auto);
+    for own in [Own::Block].into_iter().chain(auto) {
         let read = Source::own(&books.folder, own).read(&mut |line| {
             let Line::Item(item) = line else { return };
             let is_over = item.until.is_some_and(|until| until <= books.now);
             let Some(address) = item.entry.single().filter(|_| !is_over) else { return };
-            if blocked.len() >= ROWS_MAX
-                || collected.known.get(&address).is_some_and(|known| known.allowed.is_some())
-            {
+            let is_theirs = item.from.is_none_or(|from| sources.has(from));
+            if blocked.len() >= ROWS_MAX || !is_theirs {
                 return;
             }
             let one = blocked.entry(address).or_default();
@@ -122,7 +129,25 @@ fn blocked(books: &Books, collected: &mut Collected) -> BTreeMap<IpAddr, Blocked
             collected.notes.push(format!("{}.txt: {error}", own.name()));
         }
     }
+    leave_allowed(books, &mut blocked);
     blocked
+}
+
+/// Refused for what it is, not because too much waited or the evidence was not to be trusted.
+fn is_refused(group: &Group) -> bool {
+    let passing = [Reason::HoldBudget, Reason::Unhealthy].map(Reason::as_str);
+    let accused = group.reasons.keys().any(|reason| !passing.contains(reason));
+    (group.refused > 0 && accused) || group.retries > 0 || group.auto
+}
+
+/// An entry of a block list says nothing against one that allows.
+fn leave_allowed(books: &Books, blocked: &mut BTreeMap<IpAddr, Blocked>) {
+    let addresses: Vec<IpAddr> = blocked.keys().copied().collect();
+    let queries: Vec<Query> = addresses.iter().map(|address| Query::Address(*address)).collect();
+    let found = books.find(&queries).found;
+    for one in found.iter().filter(|found| found.kind == Kind::Allow && found.from.is_none()) {
+        addresses.get(one.query).and_then(|address| blocked.remove(address));
+    }
 }
 
 fn names(group: &Group, known: Option<&Known>) -> Vec<String> {
@@ -285,3 +310,7 @@ fn proof(group: &Group) -> String {
 
 /// Addresses whose rows are remembered.
 type Addresses = BTreeSet<IpAddr>;
+
+#[cfg(test)]
+#[path = "report_test.rs"]
+mod tests;

@@ -196,7 +196,7 @@ fn table(page: &Page) -> Markup {
                 } }
                 tbody { @for finding in page.findings.iter().take(ROWS_MAX) { (row(finding)) } }
             }
-            @if more > 0 { p.more { "and " (more) " more; the CSV has them all" } }
+            @if more > 0 { p.more { "and " (more) " more: a report of a shorter time (--since) or of one container shows them" } }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -9,6 +10,7 @@ use anyhow::Result;
 use super::files::rotated;
 use super::group::{Group, Groups, Hour};
 use super::known::{self, Known};
+use super::wanted::Wanted;
 use crate::daemon::books::Books;
 use crate::daemon::{learn, replay};
 use crate::engine::event::{Body, Ready};
@@ -24,6 +26,18 @@ pub struct Sources {
     pub since: Option<Wall>,
     /// Only this container, by name or address.
     pub container: Option<String>,
+}
+
+impl Sources {
+    /// True if nothing is left out.
+    pub fn is_everything(&self) -> bool {
+        self.since.is_none() && self.container.is_none()
+    }
+
+    /// True if what a container of this address did belongs to it, as far as the address tells.
+    pub fn has(&self, from: IpAddr) -> bool {
+        Wanted::new(self.container.as_deref()).has(None, from)
+    }
 }
 
 /// What was found.
@@ -50,8 +64,9 @@ pub struct Collected {
 /// # Errors
 /// If a file that was named cannot be read.
 pub fn collect(sources: &Sources, books: &Books) -> Result<Collected> {
-    let (mut groups, mut notes) = (Groups::default(), Vec::new());
+    let (mut groups, mut notes) = (Groups::of(sources.container.as_deref()), Vec::new());
     let (mut mode, mut span) = (None, None);
+    let mut read = BTreeSet::new();
     for path in &sources.events {
         let (files, compressed) = rotated(path);
         if compressed {
@@ -61,6 +76,11 @@ pub fn collect(sources: &Sources, books: &Books) -> Result<Collected> {
             ));
         }
         for file in files {
+            // `e*` names `e.1`, and so does what is beside `e`.
+            if std::fs::metadata(&file).is_ok_and(|found| !read.insert((found.dev(), found.ino())))
+            {
+                continue;
+            }
             let mut take = |at: Wall, body: Body| {
                 if sources.since.is_some_and(|since| at < since) {
                     return;
@@ -83,14 +103,7 @@ pub fn collect(sources: &Sources, books: &Books) -> Result<Collected> {
         }
     }
     take_auto(books, &mut groups, &mut notes);
-    let (mut found, groups) = groups.finish();
-    if let Some(container) = &sources.container {
-        let address = container.parse::<IpAddr>().ok();
-        found.retain(|group| {
-            *group.key.container == **container
-                || address.is_some_and(|address| group.sources.contains(&address))
-        });
-    }
+    let (found, groups) = groups.finish();
     let addresses: BTreeSet<IpAddr> = found.iter().map(|group| group.key.dst).collect();
     let known = known::know(&addresses, &groups, books, &mut notes);
     let Groups { more, hours, .. } = groups;

@@ -10,9 +10,11 @@ use crate::engine::event::{BlockBody, Body, RecordBody, VerdictBody, WouldRefuse
 use crate::engine::{Grade, Name, Proto, Reason, Verdict, Wall};
 use crate::lists::serde_time;
 
-/// Groups kept: more than anybody reviews, at about a kilobyte each.
+use super::wanted::Wanted;
+
+/// Groups kept: more than anybody reviews, at about a kilobyte each. While they are gathered, there are up to twice as many.
 const GROUPS_MAX: usize = 10_000;
-/// Groups of one container, so that a scanner leaves room for the others.
+/// Groups of one container, the latest ones, so that a scanner leaves room for the others and hides nothing behind decoys.
 const OF_ONE_MAX: usize = 1_000;
 /// Names and source addresses kept of a group.
 const NAMES_MAX: usize = 8;
@@ -85,6 +87,7 @@ pub struct Hour {
 /// All groups.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
+    wanted: Wanted,
     groups: HashMap<Key, Group>,
     each: HashMap<Arc<str>, usize>,
     /// Names that addresses got after they were refused, as the same logs tell.
@@ -150,6 +153,11 @@ impl Group {
 }
 
 impl Groups {
+    /// Of one container, by name or address, or of all of them.
+    pub(super) fn of(container: Option<&str>) -> Groups {
+        Groups { wanted: Wanted::new(container), ..Groups::default() }
+    }
+
     /// Takes what an event says about refusals.
     pub(super) fn take(&mut self, at: Wall, body: &Body) {
         match body {
@@ -174,6 +182,9 @@ impl Groups {
             return;
         }
         let (Some(src), Some(dst)) = (verdict.src, verdict.dst) else { return };
+        if !self.wanted.has(verdict.container.as_ref(), src) {
+            return;
+        }
         let container = named(verdict.container.as_ref(), src);
         let reason = verdict.reason.as_str();
         let hour = Hour { hour: at.0 / HOUR, reason };
@@ -201,6 +212,9 @@ impl Groups {
     }
 
     fn block(&mut self, at: Wall, block: &BlockBody) {
+        if !self.wanted.has(block.container.as_ref(), block.src) {
+            return;
+        }
         let container = named(block.container.as_ref(), block.src);
         let is_retry = block.set.starts_with(RETRIES);
         let reason = if is_retry { Reason::NeverResolved } else { Reason::Blocklisted }.as_str();
@@ -238,7 +252,7 @@ impl Groups {
     pub(super) fn learned(&mut self, row: WouldRefuse) {
         let WouldRefuse { container, dst, dport, proto, reason, count } = row;
         let key = Key { container, dst, dport: Some(dport), proto: Some(proto) };
-        if self.groups.contains_key(&key) {
+        if self.groups.contains_key(&key) || !self.wanted.is_called(Some(&key.container)) {
             return;
         }
         let Some(group) = self.group(key, count) else { return };
@@ -255,7 +269,7 @@ impl Groups {
                 is_known = true;
             }
         }
-        if is_known {
+        if is_known || !self.is_theirs(from) {
             return;
         }
         let container = from.map_or_else(|| "all".into(), |from| from.to_string().into());
@@ -266,8 +280,28 @@ impl Groups {
         group.because(Reason::NeverResolved.as_str(), 1);
     }
 
+    /// Whether an entry for this address is of who is wanted. Of a name, the addresses are those that events tell.
+    fn is_theirs(&self, from: Option<IpAddr>) -> bool {
+        let has = |from: IpAddr| {
+            self.wanted.has(None, from)
+                || self.groups.values().any(|group| group.sources.contains(&from))
+        };
+        from.map_or(self.wanted.is_everybody(), has)
+    }
+
     /// All groups, of each container in turn, retries with what they are retries of.
     pub(super) fn finish(mut self) -> (Vec<Group>, Groups) {
+        self.join_retries();
+        self.prune(OF_ONE_MAX);
+        if self.groups.len() > GROUPS_MAX {
+            self.prune(GROUPS_MAX / self.each.len().max(1));
+        }
+        let mut groups: Vec<Group> = self.groups.drain().map(|(_, group)| group).collect();
+        groups.sort_by(|a, b| a.key.cmp(&b.key));
+        (groups, self)
+    }
+
+    fn join_retries(&mut self) {
         let mut by_pair: HashMap<(Arc<str>, IpAddr), Vec<Key>> = HashMap::new();
         for key in self.groups.keys().filter(|key| key.dport.is_some()) {
             let pair = (Arc::clone(&key.container), key.dst);
@@ -290,9 +324,6 @@ impl Groups {
                 retries.last.into_iter().for_each(|last| group.seen(last));
             }
         }
-        let mut groups: Vec<Group> = self.groups.drain().map(|(_, group)| group).collect();
-        groups.sort_by(|a, b| a.key.cmp(&b.key));
-        (groups, self)
     }
 
     fn latest(&self, keys: &[Key]) -> Option<Key> {
@@ -303,14 +334,41 @@ impl Groups {
     fn group(&mut self, key: Key, count: u64) -> Option<&mut Group> {
         if !self.groups.contains_key(&key) {
             let of_one = self.each.get(&key.container).copied().unwrap_or(0);
-            if self.groups.len() >= GROUPS_MAX || of_one >= OF_ONE_MAX {
+            // Half of what is there goes at a time, so that nobody sorts for each event.
+            if of_one >= 2 * OF_ONE_MAX {
+                self.prune(OF_ONE_MAX);
+            } else if self.groups.len() >= 2 * GROUPS_MAX {
+                self.prune(GROUPS_MAX / self.each.len().max(1));
+            }
+            if self.groups.len() >= 2 * GROUPS_MAX {
                 self.more += count;
                 return None;
             }
-            self.each.insert(Arc::clone(&key.container), of_one + 1);
+            *self.each.entry(Arc::clone(&key.container)).or_default() += 1;
             self.refused.insert(key.dst);
         }
         Some(self.groups.entry(key.clone()).or_insert_with(|| Group::new(key)))
+    }
+
+    /// Leaves each container so many of its groups, at least one: the latest. The rest is counted.
+    fn prune(&mut self, share: usize) {
+        let share = share.max(1);
+        let mut by_age: Vec<(Arc<str>, Option<Wall>, Key)> = Vec::new();
+        for (key, group) in &self.groups {
+            by_age.push((Arc::clone(&key.container), group.last, key.clone()));
+        }
+        by_age.sort_unstable_by(|a, b| b.cmp(a));
+        self.each.clear();
+        for (container, _, key) in by_age {
+            let kept = self.each.entry(container).or_default();
+            if *kept < share {
+                *kept += 1;
+            } else if let Some(group) = self.groups.remove(&key) {
+                self.more += group.count();
+            }
+        }
+        self.refused = self.groups.keys().map(|key| key.dst).collect();
+        self.later.retain(|address, _| self.refused.contains(address));
     }
 
     fn count_hour(&mut self, hour: Hour, count: u64) {

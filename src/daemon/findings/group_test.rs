@@ -75,9 +75,60 @@ fn a_scanner_leaves_room_for_the_others() {
         groups.take(Wall(1), &scan);
     }
     groups.take(Wall(2), &drop("web", "203.0.113.9", 443, Reason::NeverResolved, true));
-    assert_eq!(groups.more, 2_000);
+    let (found, rest) = groups.finish();
+    assert_eq!((found.len(), rest.more), (OF_ONE_MAX + 1, 2_000));
+}
+
+#[test]
+fn decoys_hide_nothing_that_comes_later() {
+    let mut groups = Groups::default();
+    for n in 0..5_000_u32 {
+        let [_, _, c, d] = n.to_be_bytes();
+        let decoy = drop("web", &format!("198.51.{c}.{d}"), 22, Reason::NeverResolved, true);
+        groups.take(Wall(u64::from(n)), &decoy);
+    }
+    groups.take(Wall(9_999), &drop("web", "203.0.113.9", 443, Reason::NeverResolved, true));
+    let (found, rest) = groups.finish();
+    assert!(found.iter().any(|group| group.key.dst.to_string() == "203.0.113.9"));
+    assert_eq!((found.len(), rest.more), (OF_ONE_MAX, 4_001));
+}
+
+#[test]
+fn many_containers_share_what_room_there_is() {
+    let mut groups = Groups::default();
+    groups.take(Wall(0), &drop("quiet", "203.0.113.9", 443, Reason::NeverResolved, true));
+    for n in 0..30_000_u32 {
+        let [_, _, c, d] = n.to_be_bytes();
+        let decoy = drop(
+            &format!("c{}", n % 30),
+            &format!("198.51.{c}.{d}"),
+            22,
+            Reason::NeverResolved,
+            true,
+        );
+        groups.take(Wall(1), &decoy);
+    }
     let (found, _) = groups.finish();
-    assert_eq!(found.len(), OF_ONE_MAX + 1);
+    assert!(found.len() <= GROUPS_MAX, "{}", found.len());
+    assert!(found.iter().any(|group| &*group.key.container == "quiet"));
+}
+
+#[test]
+fn of_one_container_everything_is_its_own() {
+    for (wanted, all) in [(None, 3), (Some("web"), 1), (Some("172.17.0.9"), 1)] {
+        let mut groups = Groups::of(wanted);
+        groups.take(Wall(1), &drop("web", "203.0.113.9", 443, Reason::NeverResolved, true));
+        groups.take(Wall(1), &drop("db", "203.0.113.8", 443, Reason::NeverResolved, true));
+        let at = |text: &str| text.parse().unwrap();
+        groups.listed(Some(at("172.17.0.9")), at("203.0.113.7"), None);
+        let hours: u64 = groups.hours.values().sum();
+        let (found, _) = groups.finish();
+        assert_eq!(found.len(), all, "{wanted:?}: {found:?}");
+        assert_eq!(
+            hours,
+            [0, 1, 2][usize::from(wanted.is_none()) + usize::from(wanted != Some("172.17.0.9"))]
+        );
+    }
 }
 
 #[test]

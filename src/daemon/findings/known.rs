@@ -14,6 +14,8 @@ use crate::lists::{self, Query};
 
 /// Names of an address that are told.
 const NAMES_MAX: usize = 8;
+/// Names of an address that lists are asked about: whoever has a blocked one is not to hide it behind others.
+const NAMES_ASKED_MAX: usize = 256;
 
 /// What is known about one address now.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,8 +26,10 @@ pub struct Known {
     pub marks: Vec<Mark>,
     /// The entry that allows it.
     pub allowed: Option<Listed>,
-    /// The entry that blocks it, other than `auto.txt`.
+    /// The entry that blocks it or a name of it, other than `auto.txt`.
     pub blocked: Option<Listed>,
+    /// True if the registry could not be asked, so that it may have names that are not here.
+    pub unasked: bool,
 }
 
 /// A name of an address.
@@ -75,22 +79,26 @@ pub(super) fn know(
                     first: name.first,
                     last: name.last,
                 };
-                known.names = at.names.into_iter().take(NAMES_MAX).map(name).collect();
+                known.names = at.names.into_iter().take(NAMES_ASKED_MAX).map(name).collect();
             }
         }
-        Err(error) => notes.push(format!("the registry is not known: {error:#}")),
+        Err(error) => {
+            notes.push(format!("the registry is not known: {error:#}"));
+            known.values_mut().for_each(|known| known.unasked = true);
+        }
     }
     for (address, names) in &groups.later {
         let Some(known) = known.get_mut(address) else { continue };
         for (name, at) in names {
-            if known.names.len() < NAMES_MAX && known.names.iter().all(|known| known.name != *name)
-            {
+            let is_new = known.names.iter().all(|known| known.name != *name);
+            if known.names.len() < NAMES_ASKED_MAX && is_new {
                 let name = name.clone();
                 known.names.push(KnownName { name, kind: Kind::Reply, first: *at, last: *at });
             }
         }
     }
     look_into_lists(&mut known, books, notes);
+    known.values_mut().for_each(|known| known.names.truncate(NAMES_MAX));
     known
 }
 
@@ -111,14 +119,13 @@ fn look_into_lists(known: &mut BTreeMap<IpAddr, Known>, books: &Books, notes: &m
     let findings = books.find(&queries);
     notes.extend(findings.errors.into_iter().map(|error| format!("a list is not known: {error}")));
     for found in findings.found {
-        let by_name = matches!(queries.get(found.query), Some(Query::Name(_)));
         for address in about.get(found.query).into_iter().flatten() {
             let Some(known) = known.get_mut(address) else { continue };
             let listed = Listed { text: format!("list {} has {}", found.list, found.entry) };
             match found.kind {
                 lists::Kind::Allow => known.allowed = known.allowed.take().or(Some(listed)),
-                // Whether a blocked name blocks an address depends on who asked for it.
-                lists::Kind::Block if !by_name && found.list != lists::Own::Auto.name() => {
+                // Whether a blocked name blocks an address depends on who asked for it; a line in allow.txt lets everybody.
+                lists::Kind::Block if found.list != lists::Own::Auto.name() => {
                     known.blocked = known.blocked.take().or(Some(listed));
                 }
                 lists::Kind::Block | lists::Kind::Quarantine => {}

@@ -43,6 +43,9 @@ pub fn propose(group: &Group, known: &Known, opinion: &Opinion) -> Proposed {
     }
     let suspicious = known.marks.iter().find(|mark| **mark != Mark::NewName);
     let Some(name) = known.names.iter().find(|name| is_answer(name.kind)) else {
+        if known.unasked {
+            return keep("whether it has a name is unknown: the registry could not be read");
+        }
         let doubtful = group.unhealthy > 0 && group.unhealthy >= group.refused + group.would_refuse;
         return match doubtful {
             true => keep("no name since, but the evidence was unreliable then"),
@@ -98,7 +101,13 @@ mod tests {
         );
         assert_eq!(of(&later, View::Unknown).0, Proposal::Accept);
         assert_eq!(of(&later, View::Confirmed).0, Proposal::Keep);
-        assert_eq!(of(&Known::default(), View::NeedsReview).0, Proposal::Keep);
+        assert_eq!(
+            of(&Known::default(), View::NeedsReview),
+            (Proposal::Keep, "no name to this day".to_owned())
+        );
+        let unasked = Known { unasked: true, ..Known::default() };
+        let (proposal, because) = of(&unasked, View::NeedsReview);
+        assert!(proposal == Proposal::Keep && because.contains("unknown"), "{because}");
         assert_eq!(of(&known(6, Kind::Hosts), View::Unknown).0, Proposal::Keep, "says who?");
         let flood = Known { marks: vec![Mark::NameFlood], ..later.clone() };
         assert_eq!(of(&flood, View::Unknown).0, Proposal::Keep);
