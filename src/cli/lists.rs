@@ -236,7 +236,7 @@ fn tell_removed(action: Action, entry: &EditedEntry) -> String {
 }
 
 /// What other lists make of the same, in the order that decides.
-fn tell_others(action: Action, entry: &EditedEntry) -> Vec<String> {
+pub(super) fn tell_others(action: Action, entry: &EditedEntry) -> Vec<String> {
     let of = |kind| entry.others.iter().filter(|found| found.kind == kind).collect::<Vec<_>>();
     let (allow, block) = (of(Kind::Allow), of(Kind::Block));
     let name = &entry.entry;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::lists::{Place, tell_daemon};
+use super::lists::{Place, tell_daemon, tell_others};
 use super::paint::Paint;
 use super::table::{Align, Table};
 use super::{Answer, say, say_json, words};
@@ -38,10 +38,10 @@ pub(super) struct ReviewArgs {
     /// Only this container
     #[arg(long, value_name = "NAME|ADDRESS")]
     container: Option<String>,
-    /// Allow what is proposed to be allowed, without asking
+    /// Allow what is proposed to be allowed, without asking: to every container, from now on
     #[arg(long, conflicts_with = "accept")]
     yes: bool,
-    /// Allow this address, without asking, whatever is proposed; repeatable
+    /// Allow this address to every container, without asking, whatever is proposed; repeatable
     #[arg(long, value_name = "ADDRESS")]
     accept: Vec<IpAddr>,
     /// Show and ask also about what was kept refused in an earlier review
@@ -132,11 +132,16 @@ fn accept(args: &ReviewArgs, desk: &Desk, review: &Review) -> Result<Answer> {
 fn tell_edited(edited: &Edited, desk: &Desk) -> String {
     let mut lines: Vec<String> = Vec::new();
     for entry in &edited.entries {
-        lines.push(format!("{} is allowed, by its line in allow.txt", entry.entry));
+        let entry_text = &entry.entry;
+        lines.push(format!(
+            "{entry_text} is allowed to every container from now on, by its line in allow.txt"
+        ));
         let gone = |gone: &crate::daemon::edit::RemovedLine| {
             format!("  taken out of {}.txt: {}", gone.list, words::plain(&gone.line))
         };
         lines.extend(entry.removed.iter().map(gone));
+        let others = tell_others(edited.action, entry);
+        lines.extend(others.iter().map(|line| words::plain(line)));
     }
     lines.extend(edited.daemon.map(|daemon| tell_daemon(daemon, &desk.state_dir().display())));
     lines.join("\n")
@@ -274,7 +279,9 @@ fn next_step(items: &[Item]) -> String {
     if proposed > 0 {
         steps.push(format!("--yes allows what is proposed to be ({proposed})."));
     }
-    steps.push("--accept ADDRESS allows one.".to_owned());
+    steps.push(
+        "--accept ADDRESS allows one. What is allowed, every container may reach.".to_owned(),
+    );
     steps.join(" ")
 }
 

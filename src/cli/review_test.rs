@@ -38,6 +38,7 @@ fn each_is_asked_about_until_there_is_an_answer() {
     assert_eq!(accepted, ["203.0.113.8", "203.0.113.10"]);
     assert_eq!(kept, ["203.0.113.7"]);
     assert!(out.contains("keep it refused") && out.contains("names known now: none"), "{out}");
+    assert!(out.contains("Allow 203.0.113.7 to every container? [y,"), "{out}");
     assert!(out.contains("(4/4) web → tcp 203.0.113.10:443"), "{out}");
     assert!(!out.contains('\u{1b}'), "a name is no command of a terminal");
 }

@@ -11,7 +11,7 @@ use crate::engine::Wall;
 
 /// Bytes of an answer that are read; it is one letter.
 const ANSWER_BYTES_MAX: u64 = 256;
-const HELP: &str = "y  allow this address: the refusal was a mistake\n\
+const HELP: &str = "y  allow this address to every container from now on: the refusal was a mistake\n\
     n  keep it refused, and do not ask again\n\
     s  leave it for later\n\
     a  allow all that is proposed to be, from here on, and leave the rest for later\n\
@@ -36,7 +36,7 @@ pub(super) fn ask<'i>(
     for (place, item) in items.iter().enumerate() {
         writeln!(out, "\n({}/{}) {}", place + 1, items.len(), line(item, now))?;
         loop {
-            write!(out, "Allow it? [y,n,s,a,e,q,?] ")?;
+            write!(out, "Allow {} to every container? [y,n,s,a,e,q,?] ", item.group.key.dst)?;
             out.flush()?;
             match answer(input)?.as_deref() {
                 Some("y") => asked.accepted.push(item),
