@@ -279,10 +279,8 @@ fn next_step(items: &[Item]) -> String {
     if proposed > 0 {
         steps.push(format!("--yes allows what is proposed to be ({proposed})."));
     }
-    steps.push(
-        "--accept ADDRESS allows one. What is allowed, every container may reach.".to_owned(),
-    );
-    steps.join(" ")
+    steps.push("--accept ADDRESS allows one.".to_owned());
+    format!("{}\nWhat is allowed is allowed to every container from then on.", steps.join(" "))
 }
 
 #[cfg(test)]

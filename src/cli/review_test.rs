@@ -76,6 +76,7 @@ fn the_heading_says_what_enforcing_would_break() {
         "{text}"
     );
     assert!(text.contains("--yes allows what is proposed to be (2)."), "{text}");
+    assert!(text.ends_with("to every container from then on."), "{text}");
     assert!(
         !text.contains('\u{1b}') && text.lines().all(|line| line.chars().count() < 130),
         "{text}"
