@@ -46,7 +46,8 @@ done
 for text in README.md CHANGELOG.md; do place 0644 "$text" "$prefix/share/doc/synhold/$text"; done
 
 if [ "$action" = install ]; then
-    [ -e "$dest/etc/synhold/synhold.toml" ] || place 0644 data/synhold.toml /etc/synhold/synhold.toml
+    # URLs of webhooks are secrets.
+    [ -e "$dest/etc/synhold/synhold.toml" ] || place 0640 data/synhold.toml /etc/synhold/synhold.toml
     if live; then
         systemd-sysusers "$prefix/lib/sysusers.d/synhold.conf"
         systemd-tmpfiles --create "$prefix/lib/tmpfiles.d/synhold.conf"

@@ -1,13 +1,14 @@
 //! A program of the operator's: no shell, the alert as JSON on its standard input, and not for long.
 
-use std::io::{Read, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::{Child, ChildStderr, ChildStdin, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
@@ -18,11 +19,9 @@ use super::text::plain;
 /// How often a running program is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Bytes of its complaints that are kept; the rest is read and forgotten.
-const OUTPUT_BYTES_MAX: u64 = 4096;
+const OUTPUT_BYTES_MAX: usize = 4096;
 /// Characters of them that are told.
 const TOLD_CHARS_MAX: usize = 160;
-/// How long the complaints of a program that ended may take to be read: a child of its may hold the pipe open.
-const OUTPUT_PATIENCE: Duration = Duration::from_millis(200);
 /// What every program finds, whatever our own environment has in it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -54,17 +53,9 @@ impl Command {
             .prepare(notice)
             .spawn()
             .map_err(|error| SendError::lasting(format!("{shown}: {error}")))?;
-        let complaints = child.stderr.take().map(gather);
-        let body = notice.json();
-        if let Some(mut stdin) = child.stdin.take() {
-            // On a thread of its own: who never reads keeps it until it is killed. Who does not want it closes it.
-            std::thread::spawn(move || stdin.write_all(&body));
-        }
-        let ended = wait(&mut child, end, patience);
-        let said = complaints.and_then(|said| said.recv_timeout(OUTPUT_PATIENCE).ok());
-        let said = said.filter(|said| !said.is_empty());
-        let said =
-            said.map_or_else(String::new, |said| format!(": {}", plain(&said, TOLD_CHARS_MAX)));
+        let mut pipes = Pipes::new(&mut child, notice.json());
+        let ended = wait(&mut child, &mut pipes, end, patience);
+        let said = pipes.said();
         match ended {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(SendError::passing(format!("{shown}: {status}{said}"))),
@@ -100,8 +91,14 @@ impl Command {
 }
 
 /// Its end, or none if it had to be killed, with all that it started and left in its group.
-fn wait(child: &mut Child, end: Instant, patience: &Patience) -> Option<ExitStatus> {
+fn wait(
+    child: &mut Child,
+    pipes: &mut Pipes,
+    end: Instant,
+    patience: &Patience,
+) -> Option<ExitStatus> {
     loop {
+        pipes.serve();
         if let Ok(Some(status)) = child.try_wait() {
             return Some(status);
         }
@@ -117,16 +114,70 @@ fn wait(child: &mut Child, end: Instant, patience: &Patience) -> Option<ExitStat
     }
 }
 
-/// Reads what a program complains about, to its end; the beginning of it comes out.
-fn gather(mut from: impl Read + Send + 'static) -> Receiver<String> {
-    let (tell, told) = channel();
-    std::thread::spawn(move || {
-        let mut kept = Vec::new();
-        let _ = from.by_ref().take(OUTPUT_BYTES_MAX).read_to_end(&mut kept);
-        let _ = std::io::copy(&mut from, &mut std::io::sink());
-        let _ = tell.send(String::from_utf8_lossy(&kept).trim().to_owned());
-    });
-    told
+/// Our ends of a program's pipes, served without ever waiting: what it leaves behind may hold the other ends for ever, and
+/// ours are closed when it has ended.
+struct Pipes {
+    input: Option<ChildStdin>,
+    /// What it has not taken yet.
+    body: Vec<u8>,
+    complaints: Option<ChildStderr>,
+    kept: Vec<u8>,
+}
+
+impl Pipes {
+    fn new(child: &mut Child, body: Vec<u8>) -> Pipes {
+        let input = child.stdin.take().filter(is_patient);
+        let complaints = child.stderr.take().filter(is_patient);
+        Pipes { input, body, complaints, kept: Vec::new() }
+    }
+
+    /// Hands over and takes what can be now.
+    fn serve(&mut self) {
+        if let Some(input) = &mut self.input {
+            let done = match input.write(&self.body) {
+                Ok(written) => {
+                    self.body.drain(..written);
+                    self.body.is_empty()
+                }
+                // Who does not want it closes it.
+                Err(error) => !passes(&error),
+            };
+            if done {
+                self.input = None;
+            }
+        }
+        let mut bytes = [0; 4096];
+        // As much as a pipe holds: what complains without an end must not keep us from looking at the clock.
+        for _ in 0..16 {
+            let Some(complaints) = &mut self.complaints else { return };
+            match complaints.read(&mut bytes) {
+                Ok(length @ 1..) => {
+                    let room = OUTPUT_BYTES_MAX.saturating_sub(self.kept.len()).min(length);
+                    self.kept.extend_from_slice(bytes.get(..room).unwrap_or_default());
+                }
+                Err(error) if passes(&error) => return,
+                Ok(0) | Err(_) => self.complaints = None,
+            }
+        }
+    }
+
+    /// The beginning of its complaints, as the end of a sentence.
+    fn said(mut self) -> String {
+        self.serve();
+        match String::from_utf8_lossy(&self.kept).trim() {
+            "" => String::new(),
+            said => format!(": {}", plain(said, TOLD_CHARS_MAX)),
+        }
+    }
+}
+
+/// Has nobody wait for a pipe; false if that cannot be had.
+fn is_patient(pipe: &impl AsFd) -> bool {
+    fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok()
+}
+
+fn passes(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 #[cfg(test)]
@@ -198,6 +249,24 @@ mod tests {
             state().is_none_or(|state| matches!(state, 'Z' | 'X'))
         });
         assert!(dead, "{:?}", state());
+    }
+
+    #[test]
+    fn what_a_program_leaves_behind_keeps_nothing_of_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "echo no >&2; sleep 1000 & echo $! > $1/pid; exit 3";
+        let command = script(folder.path(), text);
+        let began = Instant::now();
+        let error = command.send(&notice(), &patience(LONG)).unwrap_err();
+        assert!(error.message.ends_with("exit status: 3: no"), "{error}");
+        assert!(began.elapsed() < LONG / 2);
+        let pid = std::fs::read_to_string(folder.path().join("pid")).unwrap();
+        let pipe = std::fs::read_link(format!("/proc/{}/fd/2", pid.trim())).unwrap();
+        let ours = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let ours: Vec<PathBuf> = ours.filter_map(|fd| std::fs::read_link(fd.path()).ok()).collect();
+        let left = Pid::from_raw(pid.trim().parse().unwrap());
+        nix::sys::signal::kill(left, Signal::SIGKILL).unwrap();
+        assert!(!ours.contains(&pipe), "nobody reads what it says: {ours:?}");
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! Mail over SMTP, never without TLS.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{AcqRel, Release};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use lettre::message::{Mailbox, header::ContentType};
 use lettre::transport::smtp::authentication::Credentials;
@@ -12,6 +17,9 @@ use super::notice::Notice;
 use super::secret::SecretFile;
 use super::sink::{Patience, SendError};
 use super::trust::certificates;
+
+/// How often it is looked whether to give up.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A mail server, who writes, and to whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +38,36 @@ pub struct Mail {
     pub to: Vec<Mailbox>,
     /// The certificates to trust instead of the well-known ones.
     pub ca: Option<PathBuf>,
+    /// Whether a try that was given up still goes on.
+    pub(super) line: Line,
+}
+
+/// One try at a time, told by all who have the same server.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Line(Arc<AtomicBool>);
+
+impl PartialEq for Line {
+    /// What goes on is no part of a configuration.
+    fn eq(&self, _: &Line) -> bool {
+        true
+    }
+}
+
+impl Eq for Line {}
+
+impl Line {
+    /// Takes it, unless somebody has it; it is free again when what comes out is dropped.
+    fn take(&self) -> Option<Taken> {
+        (!self.0.swap(true, AcqRel)).then(|| Taken(Arc::clone(&self.0)))
+    }
+}
+
+struct Taken(Arc<AtomicBool>);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.store(false, Release);
+    }
 }
 
 /// When TLS begins.
@@ -51,7 +89,24 @@ impl Mail {
 
     pub(super) fn send(&self, notice: &Notice, patience: &Patience) -> Result<(), SendError> {
         let message = self.message(notice)?;
-        self.transport(notice, patience)?.send(&message).map(drop).map_err(|error| failed(&error))
+        let transport = self.transport(notice, patience)?;
+        let taken = self.line.take().ok_or_else(|| {
+            SendError::passing("the server still keeps a try waiting that was given up")
+        })?;
+        // lettre's time is for each read and write, of which a slow server can make any number; so the whole has a thread
+        // of its own, and there is one at most.
+        let (tell, told) = channel();
+        let run = move || {
+            let sent = transport.send(&message).map(drop).map_err(|error| failed(&error));
+            drop(taken);
+            // Nobody listens any more if it took too long.
+            let _ = tell.send(sent);
+        };
+        std::thread::Builder::new()
+            .name("alert-mail".to_owned())
+            .spawn(run)
+            .map_err(|error| SendError::passing(format!("no thread for a mail: {error}")))?;
+        await_answer(&told, patience)
     }
 
     fn message(&self, notice: &Notice) -> Result<Message, SendError> {
@@ -98,6 +153,26 @@ impl Mail {
             Begins::Starttls => Tls::Required(parameters),
             Begins::Implicit => Tls::Wrapper(parameters),
         })
+    }
+}
+
+fn await_answer(
+    told: &Receiver<Result<(), SendError>>,
+    patience: &Patience,
+) -> Result<(), SendError> {
+    let end = Instant::now() + patience.total;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        match told.recv_timeout(left.min(LOOK_EVERY)) {
+            Ok(sent) => return sent,
+            Err(RecvTimeoutError::Timeout) if left.is_zero() || patience.is_over() => {
+                return Err(SendError::passing("the server has not taken the mail in time"));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(SendError::passing("the thread that sends the mail panicked"));
+            }
+        }
     }
 }
 

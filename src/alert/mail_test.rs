@@ -108,6 +108,7 @@ fn mail(at: SocketAddr, begins: Begins, ca: Option<PathBuf>, folder: &Path) -> M
         from: "Synhold <synhold@gw.example>".parse().unwrap(),
         to: vec!["ops@example.org".parse().unwrap(), "boss@example.org".parse().unwrap()],
         ca,
+        line: Line::default(),
     }
 }
 
@@ -196,4 +197,27 @@ fn a_server_that_hangs_is_given_up() {
     let error = mail.send(&notice(), &patience(Duration::from_secs(1))).unwrap_err();
     assert!(error.again, "{error}");
     assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_server_that_goes_on_for_ever_is_given_up_and_has_one_try_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tell, told) = channel();
+    let at = serve(move |mut stream, number| {
+        let _ = tell.send(number);
+        // A greeting without an end, each byte of it in time.
+        while stream.write_all(b"2").is_ok() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    });
+    let mail = mail(at, Begins::Starttls, None, folder.path());
+    let began = std::time::Instant::now();
+    let error = mail.send(&notice(), &patience(Duration::from_secs(1))).unwrap_err();
+    assert!(error.again && error.message.ends_with("in time"), "{error}");
+    assert!(began.elapsed() < LONG / 2);
+
+    let error = mail.send(&notice(), &patience(LONG)).unwrap_err();
+    assert!(error.again && error.message.contains("given up"), "{error}");
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [0], "nobody called again");
 }

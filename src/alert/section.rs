@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::command::Command;
-use super::mail::{Begins, Mail};
+use super::mail::{Begins, Line, Mail};
 use super::secret::SecretFile;
 use super::sink::{Sink, Way};
 use super::syslog::{Facility, Format, SOCKET_DEFAULT, Syslog};
@@ -225,6 +225,7 @@ fn mail(keys: MailKeys) -> Result<Mail> {
         from: mailbox("from", &keys.from)?,
         to: keys.to.iter().map(|to| mailbox("to", to)).collect::<Result<_>>()?,
         ca: keys.ca,
+        line: Line::default(),
     })
 }
 

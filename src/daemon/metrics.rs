@@ -94,7 +94,12 @@ impl Source for Meters {
     fn listens(&self, at: SocketAddr, error: Option<&io::Error>) {
         match error {
             None => {
-                let message = format!("metrics are served on http://{at}/metrics");
+                let exposed = exposure(at);
+                if let Some(exposed) = exposed {
+                    tracing::warn!("metrics on {at}: {exposed}");
+                }
+                let mut message = format!("metrics are served on http://{at}/metrics");
+                message.extend(exposed.map(|exposed| format!("; {exposed}")));
                 self.shared.report_health("metrics", true, message);
             }
             Some(error) => {
@@ -104,6 +109,13 @@ impl Source for Meters {
             }
         }
     }
+}
+
+/// What to say of an address that others than this host may reach.
+fn exposure(at: SocketAddr) -> Option<&'static str> {
+    let text = "who reaches this address, containers too, reads which there are and what is refused: nobody is asked who \
+                they are, so keep others out with a firewall";
+    (!at.ip().to_canonical().is_loopback()).then_some(text)
 }
 
 impl Meters {
@@ -171,4 +183,19 @@ fn micros(us: u64) -> f64 {
 
 fn seconds(time: Wall) -> f64 {
     micros(time.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_others_reach_has_a_warning() {
+        for at in ["127.0.0.1:1", "127.8.8.8:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert_eq!(exposure(at.parse().unwrap()), None, "{at}");
+        }
+        for at in ["0.0.0.0:1", "[::]:1", "172.17.0.1:1", "[fd00::1]:1"] {
+            assert!(exposure(at.parse().unwrap()).is_some(), "{at}");
+        }
+    }
 }

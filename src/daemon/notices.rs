@@ -51,7 +51,9 @@ pub fn start(config: &Config, shared: &Arc<Shared>) -> Option<Notices> {
         return None;
     }
     let (sluice, kept_back) = Sluice::new();
-    let tapped = shared.events.tap(EVENTS_MAX, Box::new(move |body| sluice.passes(body)));
+    let wants = Box::new(move |body: &_| sluice.passes(body));
+    // What was wrong before anybody could be told is news too.
+    let (before, tapped) = shared.events.tap_with_recent(EVENTS_MAX, wants);
     let (ending, stop) = (Ending::default(), Arc::new(AtomicBool::new(false)));
     let outlets: Vec<Outlet> = config
         .alerts
@@ -70,6 +72,7 @@ pub fn start(config: &Config, shared: &Arc<Shared>) -> Option<Notices> {
         scribe: Scribe::new(Arc::clone(shared)),
         states: States::new(shared),
         shared: Arc::clone(shared),
+        before,
         tapped,
         kept_back,
         outlets,
@@ -105,6 +108,8 @@ impl Drop for Notices {
 
 struct Teller {
     shared: Arc<Shared>,
+    /// Events of the time before.
+    before: Vec<Arc<Event>>,
     tapped: Tapped,
     /// Events that were too many of one source.
     kept_back: Arc<AtomicU64>,
@@ -118,6 +123,7 @@ struct Teller {
 impl Teller {
     fn run(mut self) {
         let mut look_at = Instant::now();
+        std::mem::take(&mut self.before).iter().for_each(|event| self.take(event));
         while !self.stop.load(Relaxed) {
             match self.tapped.events().recv_timeout(NAP) {
                 Ok(event) => self.take(&event),

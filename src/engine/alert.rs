@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::time::Mono;
 
-/// Things remembered as told, for one sink. A thousand destinations of a thousand containers are a flood, and told as one.
-const TOLD_MAX: usize = 1024;
+/// Things remembered as told, for one sink: what the busiest takes in an hour. Where there are more, the oldest is forgotten.
+const TOLD_MAX: usize = 4096;
 /// What one container may have of what a sink takes in an hour, or one topic about synhold itself: a third, so that none
-/// drowns the others.
+/// drowns the others. As much again is kept for the first of each container and topic, and a third of what is remembered.
 const SHARES: u32 = 3;
+/// Things of one container remembered as told.
+const TOLD_EACH_MAX: usize = TOLD_MAX / 3;
 /// How often what was held back is told.
 const SUMMARY_EVERY: Duration = Duration::from_secs(10 * 60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -130,9 +132,9 @@ pub struct Pace {
 pub struct Gate<T> {
     pace: Pace,
     told: HashMap<Key, Told<T>>,
-    /// When what went through in the last hour: of containers and of synhold itself.
-    traffic: Passed,
-    own: Passed,
+    /// What went through in the last hour: of containers and of synhold itself.
+    traffic: VecDeque<Passed>,
+    own: VecDeque<Passed>,
     held: BTreeMap<Topic, Held<T>>,
     /// When what was held back is told.
     summary_at: Option<Mono>,
@@ -149,8 +151,16 @@ pub enum Offered {
     Held,
 }
 
-/// When something went through, and about whom.
-type Passed = VecDeque<(Mono, Option<Arc<str>>)>;
+/// Something that went through.
+#[derive(Debug)]
+struct Passed {
+    at: Mono,
+    /// Whose room it took.
+    who: Option<Arc<str>>,
+    topic: Topic,
+    /// It took none, as the first of its kind.
+    reserved: bool,
+}
 
 #[derive(Debug)]
 struct Told<T> {
@@ -166,6 +176,21 @@ pub struct Held<T> {
     pub count: u64,
     /// The last of it.
     pub last: T,
+}
+
+impl Key {
+    /// A change of state is synhold's own word, even where it is about a container.
+    fn is_traffic(&self) -> bool {
+        self.topic.is_traffic() && self.repeats
+    }
+
+    /// Whose room it takes: all containers that are put somewhere share one.
+    fn payer(&self) -> Option<Arc<str>> {
+        match self.topic.is_traffic() && !self.repeats {
+            true => Some(self.topic.as_str().into()),
+            false => self.who.clone(),
+        }
+    }
 }
 
 impl<T: Clone> Gate<T> {
@@ -184,12 +209,12 @@ impl<T: Clone> Gate<T> {
             told.last = item;
             return Offered::Counted;
         }
-        let room = !key.repeats || self.told.len() < TOLD_MAX;
-        if !room || !self.admits(&key, now) {
+        if !self.admits(&key, now) {
             self.hold(key.topic, item, count, now);
             return Offered::Held;
         }
         if key.repeats {
+            self.make_room(&key, now);
             let due = now + self.pace.repeat;
             self.told.insert(key, Told { due, waiting: 0, last: item });
         }
@@ -245,17 +270,45 @@ impl<T: Clone> Gate<T> {
         }
     }
 
+    /// Forgets what was told longest ago, if there is no room to remember more: of the same container, if it has its part.
+    fn make_room(&mut self, key: &Key, now: Mono) {
+        let theirs = self.told.keys().filter(|told| told.who == key.who).count();
+        let part = theirs >= TOLD_EACH_MAX;
+        if !part && self.told.len() < TOLD_MAX {
+            return;
+        }
+        let candidates = self.told.iter().filter(|(told, _)| !part || told.who == key.who);
+        let oldest = candidates.min_by_key(|(_, told)| told.due).map(|(key, _)| key.clone());
+        let Some((key, told)) = oldest.and_then(|key| self.told.remove_entry(&key)) else { return };
+        if told.waiting > 0 {
+            self.hold(key.topic, told.last, told.waiting, now);
+        }
+    }
+
     /// Takes room for one alert, if there is.
     fn admits(&mut self, key: &Key, now: Mono) -> bool {
-        let limit = self.pace.per_hour;
-        let passed = if key.topic.is_traffic() { &mut self.traffic } else { &mut self.own };
-        while passed.front().is_some_and(|(at, _)| now.since(*at) >= HOUR) {
+        let limit = count(self.pace.per_hour);
+        let share = count((self.pace.per_hour / SHARES).max(1));
+        let passed = if key.is_traffic() { &mut self.traffic } else { &mut self.own };
+        while passed.front().is_some_and(|passed| now.since(passed.at) >= HOUR) {
             passed.pop_front();
         }
-        let theirs = passed.iter().filter(|(_, who)| *who == key.who).count();
-        let admits = passed.len() < count(limit) && theirs < count((limit / SHARES).max(1));
+        let who = key.payer();
+        let (mut all, mut theirs, mut reserved, mut is_first) = (0, 0, 0, true);
+        for passed in &*passed {
+            let same = passed.who == who;
+            is_first &= !(same && passed.topic == key.topic);
+            if passed.reserved {
+                reserved += 1;
+            } else {
+                all += 1;
+                theirs += usize::from(same);
+            }
+        }
+        let regular = all < limit && theirs < share;
+        let admits = regular || (is_first && reserved < share);
         if admits {
-            passed.push_back((now, key.who.clone()));
+            passed.push_back(Passed { at: now, who, topic: key.topic, reserved: !regular });
         }
         admits
     }

@@ -1,6 +1,6 @@
 //! The gate: once at once, then counted; bounded, and fair to every container.
 
-use super::Offered::{Counted, Now};
+use super::Offered::{Counted, Held as HeldBack, Now};
 use super::*;
 
 const PACE: Pace = Pace { repeat: Duration::from_secs(3600), per_hour: 30 };
@@ -16,6 +16,11 @@ fn key(who: &str, address: u8) -> Key {
         address: Some([203, 0, 113, address].into()),
         repeats: true,
     }
+}
+
+/// Something in quarantine tries to get out.
+fn tries(who: &str, address: u8) -> Key {
+    Key { topic: Topic::Quarantined, ..key(who, address) }
 }
 
 fn state(topic: Topic) -> Key {
@@ -52,10 +57,10 @@ fn one_container_drowns_neither_others_nor_what_synhold_says_of_itself() {
     assert_eq!(passed(&mut gate, "loud"), 10);
     assert_eq!(passed(&mut gate, "other"), 10);
     assert_eq!(gate.offer(state(Topic::Evidence), 7, 1, at(61)), Now);
-    assert_eq!((passed(&mut gate, "third"), passed(&mut gate, "fourth")), (10, 0));
+    assert_eq!((passed(&mut gate, "third"), passed(&mut gate, "fourth")), (10, 1));
     assert_eq!(gate.summary(at(60 + 599)), None);
     let held = gate.summary(at(60 + 600)).unwrap();
-    assert_eq!(held[&Topic::NeverResolved], Held { count: 3 * 246 + 256, last: 255 });
+    assert_eq!(held[&Topic::NeverResolved], Held { count: 3 * 246 + 255, last: 255 });
     assert_eq!(held.len(), 1);
     assert_eq!(gate.offer(key("fourth", 1), 1, 1, at(3_660)), Now, "an hour later");
 }
@@ -71,14 +76,47 @@ fn changes_of_state_are_never_the_same_and_bounded_all_the_same() {
 }
 
 #[test]
-fn what_is_remembered_has_a_bound() {
+fn junk_hides_nothing_of_another_kind_and_the_first_of_everybody_is_told() {
+    let mut gate = Gate::new(PACE);
+    for n in 0..100 {
+        gate.offer(key("web", n), n, 1, at(1));
+    }
+    let blocked = Key { topic: Topic::Blocklisted, ..key("web", 1) };
+    assert_eq!(gate.offer(blocked, 0, 1, at(2)), Now);
+    let blocked = Key { topic: Topic::Blocklisted, ..key("web", 2) };
+    assert_eq!(gate.offer(blocked, 0, 1, at(2)), HeldBack, "the first alone");
+    let put = |who: &str| Key { address: None, repeats: false, ..tries(who, 0) };
+    assert_eq!(gate.offer(put("web"), 0, 1, at(3)), Now);
+    // Nine more have what is kept for the first of each, and then it is used up.
+    let firsts = (0..40).filter(|n| {
+        let who = format!("c{n}");
+        (0..30).filter(|a| gate.offer(tries(&who, *a), 0, 1, at(4)) == Now).count() > 0
+    });
+    assert_eq!(firsts.count(), 2 + 9);
+    // Whoever puts many away does not drown what else synhold says.
+    let told = (0..90).filter(|n| gate.offer(put(&format!("c{n}")), 0, 1, at(5)) == Now).count();
+    assert_eq!(told, 9);
+    assert_eq!(gate.offer(state(Topic::Evidence), 0, 1, at(6)), Now);
+}
+
+#[test]
+fn what_is_remembered_has_a_bound_and_the_oldest_makes_room() {
     let mut gate = Gate::new(Pace { per_hour: u32::MAX, ..PACE });
-    for n in 0..4_000_u32 {
-        let key = Key { address: Some(IpAddr::V4(n.into())), ..key("web", 0) };
-        gate.offer(key, n, 1, at(1));
+    let dials = |n: u32| Key { address: Some(IpAddr::V4(n.into())), ..key("web", 0) };
+    let most = u32::try_from(TOLD_EACH_MAX).unwrap();
+    for n in 0..most {
+        assert_eq!(gate.offer(dials(n), n, 1, at(u64::from(n))), Now);
+    }
+    assert_eq!(gate.offer(dials(0), 0, 5, at(2_000)), Counted);
+    assert_eq!(gate.offer(dials(most), most, 1, at(2_000)), Now);
+    assert_eq!(gate.told.len(), TOLD_EACH_MAX);
+    let held = gate.summary(at(2_600)).unwrap();
+    assert_eq!(held[&Topic::NeverResolved], Held { count: 5, last: 0 });
+    for n in 0..5_000 {
+        let other = Key { who: Some(format!("c{n}").into()), ..dials(n) };
+        assert_eq!(gate.offer(other, n, 1, at(2_001)), Now);
     }
     assert_eq!(gate.told.len(), TOLD_MAX);
-    assert_eq!(gate.summary(at(1_000)).unwrap()[&Topic::NeverResolved].count, 4_000 - 1_024);
 }
 
 #[test]

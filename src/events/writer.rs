@@ -95,8 +95,12 @@ impl EventSender {
         self.flags.taps.add(room, wants, None).1
     }
 
-    /// The same for whoever waits for descriptors: `bell` is rung when there is something. Beside it the events of late, so
-    /// that none is missed or told twice.
+    /// The same, and beside it the events of late, so that none is missed or told twice.
+    pub fn tap_with_recent(&self, room: usize, wants: Wants) -> (Vec<Arc<Event>>, Tapped) {
+        self.flags.taps.add(room, wants, None)
+    }
+
+    /// The same for whoever waits for descriptors: `bell` is rung when there is something.
     pub fn follow(
         &self,
         room: usize,

@@ -1,7 +1,9 @@
 //! The server: HTTP/1, one question a connection, few connections at a time, and no patience with slow ones.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,19 +16,20 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, yield_now};
 use tokio::time::{sleep, timeout};
 
 use super::family::Family;
 use super::guard::is_expected;
 use super::text;
 
-/// Connections served at a time: a few collectors and a person; more wait in the kernel's backlog.
+/// Connections served at a time: a few collectors and a person. For another the oldest goes that has not asked anything.
 pub const CONNECTIONS_MAX: usize = 16;
 /// How long one connection may take from its first byte to its last.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the head of a request may take.
-const HEAD_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the head of a request may take: whoever asks sends it at once.
+const HEAD_PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes of a request's head; collectors send a few hundred.
 const HEAD_BYTES_MAX: usize = 8 << 10;
 /// How long a page is good for whoever asks again: nobody needs to ask more often.
@@ -102,10 +105,8 @@ impl Drop for Server {
 
 async fn serve(at: SocketAddr, source: Arc<dyn Source>) {
     let listener = listen(at, &*source).await;
-    let (room, page) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Page::default());
+    let (mut guests, page) = (Guests::default(), Page::default());
     loop {
-        // Nobody closes it.
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -114,12 +115,38 @@ async fn serve(at: SocketAddr, source: Arc<dyn Source>) {
                 continue;
             }
         };
-        let (source, page) = (Arc::clone(&source), Arc::clone(&page));
-        tokio::spawn(async move {
-            // Late is gone.
-            let _ = timeout(PATIENCE, talk(stream, source, page)).await;
-            drop(place);
-        });
+        guests.make_room();
+        let asked = Arc::new(AtomicBool::new(false));
+        let talk = talk(stream, Arc::clone(&source), Arc::clone(&page), Arc::clone(&asked));
+        // Late is gone.
+        let task = tokio::spawn(async { drop(timeout(PATIENCE, talk).await) }).abort_handle();
+        guests.0.push_back(Guest { task, asked });
+        // Whoever has asked already is heard before the next takes its place.
+        yield_now().await;
+    }
+}
+
+/// Who is connected, the oldest first.
+#[derive(Default)]
+struct Guests(VecDeque<Guest>);
+
+struct Guest {
+    task: AbortHandle,
+    /// Its question is there.
+    asked: Arc<AtomicBool>,
+}
+
+impl Guests {
+    /// Sends somebody away if all places are taken: the oldest that has not asked, or whoever takes longest to listen.
+    fn make_room(&mut self) {
+        self.0.retain(|guest| !guest.task.is_finished());
+        if self.0.len() < CONNECTIONS_MAX {
+            return;
+        }
+        let silent = self.0.iter().position(|guest| !guest.asked.load(Relaxed));
+        if let Some(guest) = self.0.remove(silent.unwrap_or_default()) {
+            guest.task.abort();
+        }
     }
 }
 
@@ -138,8 +165,9 @@ async fn listen(at: SocketAddr, source: &dyn Source) -> TcpListener {
     }
 }
 
-async fn talk(stream: TcpStream, source: Arc<dyn Source>, page: Page) {
+async fn talk(stream: TcpStream, source: Arc<dyn Source>, page: Page, asked: Arc<AtomicBool>) {
     let service = service_fn(move |request: Request<Incoming>| {
+        asked.store(true, Relaxed);
         let answer = answer(&request, &*source, &page);
         async move { Ok::<_, Infallible>(answer) }
     });

@@ -95,6 +95,29 @@ fn whoever_says_nothing_is_let_go_and_keeps_nobody_out() {
 }
 
 #[test]
+fn half_a_question_from_many_delays_nobody() {
+    let (_server, at) = start("127.0.0.1:0");
+    let at = at.unwrap();
+    let open = || {
+        let mut stream = TcpStream::connect(at).unwrap();
+        stream.write_all(b"GET /healthz HT").unwrap();
+        stream
+    };
+    let mut half: Vec<TcpStream> = (0..60).map(|_| open()).collect();
+    let began = Instant::now();
+    assert!(get(at, "/healthz", "localhost").starts_with("HTTP/1.1 200"));
+    assert!(began.elapsed() < HEAD_PATIENCE / 2, "{:?}", began.elapsed());
+    // The oldest went; those that came last have their time, and no more.
+    let mut rest = [0; 1];
+    half[0].set_read_timeout(Some(SOON)).unwrap();
+    assert!(matches!(half[0].read(&mut rest), Ok(0) | Err(_)));
+    assert!(began.elapsed() < HEAD_PATIENCE / 2, "{:?}", began.elapsed());
+    half[59].set_read_timeout(Some(SOON)).unwrap();
+    let _ = half[59].read(&mut rest);
+    assert!(began.elapsed() < HEAD_PATIENCE * 2, "{:?}", began.elapsed());
+}
+
+#[test]
 fn an_address_that_is_taken_is_told() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let (_server, said) = start(&taken.local_addr().unwrap().to_string());

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     MsgFlags, NetlinkAddr, getsockname, recv, send, setsockopt, sockopt::RcvBufForce,
@@ -127,8 +128,10 @@ fn open_socket() -> io::Result<(nfq::Queue, OwnedFd)> {
         if let (Some(fd), None) = (netlink.next(), netlink.next()) {
             #[expect(unsafe_code, reason = "nfq does not lend out its descriptor")]
             // SAFETY: `queue` owns the open descriptor `fd` and outlives this borrow, which is duplicated at once.
-            let socket = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
-            return Ok((queue, socket));
+            let theirs = unsafe { BorrowedFd::borrow_raw(fd) };
+            // nfq does not: a program that we start would keep the queue when we end, and nobody could bind it again.
+            fcntl(theirs, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+            return Ok((queue, theirs.try_clone_to_owned()?));
         }
     }
     Err(io::Error::other(

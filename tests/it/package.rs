@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -128,6 +129,11 @@ fn what_is_installed_is_uninstalled_but_for_the_configuration() {
     ] {
         assert!(installed.contains(file), "{file} in {installed:?}");
     }
+    // URLs of webhooks are secrets.
+    let mode = fs::metadata(folder.path().join("etc/synhold/synhold.toml")).unwrap().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    let packed = read("Cargo.toml");
+    assert!(packed.contains(r#"["data/synhold.toml", "etc/synhold/", "640"]"#));
     // What an administrator wrote stays, whatever is done.
     let configuration = folder.path().join("etc/synhold/synhold.toml");
     fs::write(&configuration, "hold-ms = 500\n").unwrap();

@@ -275,3 +275,31 @@ fn a_test_says_of_every_sink_whether_it_takes_alerts() {
     let (code, _, stderr) = synhold(&lab, &["alert", "test", "--config", &empty]);
     assert_eq!((code, stderr.lines().count()), (2, 1), "{stderr}");
 }
+
+#[test]
+fn what_was_wrong_at_start_is_told_and_a_command_inherits_nothing() {
+    let lab = Lab::new("alertstart");
+    let (file, fds) = (lab.dir().join("alerts.jsonl"), lab.dir().join("fds"));
+    let state = lab.dir().join("state");
+    std::fs::create_dir_all(&state).unwrap();
+    let odd = "{\"no address\": [\"web.example\"]}";
+    std::fs::write(state.join("dns-registry.json"), odd).unwrap();
+    // The shell's own descriptors, listed by a child: two commands, so that neither takes the shell's place.
+    let script =
+        format!("ls /proc/$$/fd > {0}.$$; mv {0}.$$ {0}.$SYNHOLD_ALERT_KIND", fds.display());
+    let list = format!(
+        "[[alert]]\nname = \"list\"\nkind = \"command\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n"
+    );
+    let desk = Desk::new(lab, &(command("pager", &file, "on = [\"disk\"]") + &list));
+    let damaged = |e: &Value| e["event"] == "health" && e["what"] == "registry";
+    let event = desk.daemon.expect_event("it is damaged", damaged, LATER);
+    eventually("the command has it", LATER, || {
+        of_kind(&file, "disk").iter().any(|alert| alert["message"] == event["message"])
+    });
+    // By now everything is open that a running daemon has.
+    assert_refused(&desk.lab.ct, at(DEAD4, PORT));
+    let fds = fds.with_extension("never-resolved");
+    eventually("the other ran", LATER, || fds.exists());
+    let fds = std::fs::read_to_string(&fds).unwrap();
+    assert_eq!(fds.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2"]);
+}

@@ -1,15 +1,17 @@
 //! Evidence from real logs: real dnsmasq, rotation, FIFO, standard input, and what is no evidence.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 
 use super::lab::dns::{Over, dns_ask, dnsmasq, qtype, reverse_name, upstream, zone};
 use super::lab::net::connect;
 use super::lab::serve::{Server, everywhere};
 use super::lab::wire::Wire;
-use super::lab::{CT4, CT6, DEAD4, DNS4, GW4, GW6, Lab, SRV4, SRV6, Side, at};
-use super::stand::{DnsLog, PORT, SOON, Stand, casts, is_verdict_on, start, start_on};
+use super::lab::{CT4, CT6, DEAD4, DNS4, GW4, GW6, Lab, SRV4, SRV6, Side, at, eventually};
+use super::stand::{DnsLog, LATER, PORT, SOON, Stand, casts, is_verdict_on, start, start_on};
 
 const HOLD: [&str; 2] = ["--hold-ms", "300"];
 
@@ -63,6 +65,47 @@ fn our_own_dnsmasq_serves_containers_and_its_log_releases_them() {
         SOON,
     );
     assert_eq!(record["chain"][0], "web.example", "{record}");
+    daemon.stop();
+}
+
+#[test]
+fn a_dnsmasq_started_again_inherits_nothing_of_ours() {
+    let lab = Lab::new("spawnfds");
+    let upstream = DNS4.to_string();
+    let daemon = start_on(&lab, "spawn", &[&HOLD[..], &["--dns-upstream", &upstream]].concat());
+    daemon.ready();
+    let child = || {
+        let pid = daemon.pid();
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        let lists = tasks.map(|task| std::fs::read_to_string(task.path().join("children")));
+        let all = lists.flatten().collect::<Vec<_>>().join(" ");
+        let is_dnsmasq = |pid: &&str| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c == "dnsmasq\n")
+        };
+        all.split_whitespace().find(is_dnsmasq).map(str::to_owned)
+    };
+    let first = child().expect("a dnsmasq runs");
+    // Now that the queues are open.
+    let pid = nix::unistd::Pid::from_raw(first.parse().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    let again = || child().filter(|pid| *pid != first);
+    eventually("another runs", LATER, || again().is_some());
+    let open = |pid: &str, which: std::ops::Range<u32>| -> BTreeSet<PathBuf> {
+        let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+        fds.filter(|fd| {
+            fd.file_name().to_str().is_some_and(|fd| which.contains(&fd.parse().unwrap()))
+        })
+        .filter_map(|fd| std::fs::read_link(fd.path()).ok())
+        .filter(|target| !target.starts_with("/dev"))
+        .collect()
+    };
+    let again = again().unwrap();
+    let (ours, its) = (open(&daemon.pid().to_string(), 0..u32::MAX), open(&again, 3..u32::MAX));
+    // It may copy the pipe it is meant to write to, and of the kind anon_inode all have the same name.
+    let meant = open(&again, 0..3);
+    let shared = its.iter().filter(|target| ours.contains(*target) && !meant.contains(*target));
+    let shared = shared.filter(|target| !target.starts_with("anon_inode:[eventpoll]"));
+    assert_eq!(shared.collect::<Vec<_>>(), Vec::<&PathBuf>::new());
     daemon.stop();
 }
 

@@ -1,5 +1,6 @@
 //! The thread that waits for one sink: each alert is tried a few times, and what becomes of it is told.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
@@ -72,7 +73,8 @@ impl Worker {
         let (queue, notices) = sync_channel::<Arc<Notice>>(QUEUE_MAX);
         let (alive, ended) = channel();
         let name = format!("alert-{}", sink.name);
-        let mut post = Post { sink, books, ending, pauses: PAUSES };
+        let send: Deliver = Box::new(move |notice, patience| sink.send(notice, patience));
+        let mut post = Post { send, books, ending, pauses: PAUSES };
         std::thread::Builder::new().name(name).spawn(move || {
             notices.iter().for_each(|notice| post.deliver(&notice));
             drop(alive);
@@ -99,8 +101,11 @@ impl Closed {
     }
 }
 
+/// How a sink is told.
+type Deliver = Box<dyn FnMut(&Notice, &Patience) -> Result<(), SendError> + Send>;
+
 struct Post<B> {
-    sink: Arc<Sink>,
+    send: Deliver,
     books: B,
     ending: Ending,
     pauses: [Duration; PAUSES.len()],
@@ -111,7 +116,7 @@ impl<B: Books> Post<B> {
         let abandoned = Arc::clone(&self.ending.abandoned);
         let patience = Patience { total: TRY_PATIENCE, abandoned };
         for pause in self.pauses.map(Some).into_iter().chain([None]) {
-            match (self.sink.send(notice, &patience), pause) {
+            match (self.attempt(notice, &patience), pause) {
                 (Ok(()), _) => return self.books.sent(),
                 (Err(error), Some(pause)) if error.again => {
                     self.books.delayed(&error);
@@ -122,6 +127,15 @@ impl<B: Books> Post<B> {
                 (Err(error), _) => return self.books.failed(&error),
             }
         }
+    }
+
+    /// A panic is a failure: the thread goes on, and everybody sees that the sink does not work.
+    fn attempt(&mut self, notice: &Notice, patience: &Patience) -> Result<(), SendError> {
+        let send = AssertUnwindSafe(|| (self.send)(notice, patience));
+        std::panic::catch_unwind(send).unwrap_or_else(|_| {
+            let message = "sending it panicked, which the log says more of".to_owned();
+            Err(SendError { message, again: false })
+        })
     }
 }
 
@@ -156,9 +170,10 @@ mod tests {
 
     fn deliver(script: &str, ending: &Ending) -> Vec<String> {
         let log = Log::default();
+        let sink = shell(script);
+        let send: Deliver = Box::new(move |notice, patience| sink.send(notice, patience));
         let pauses = [Duration::from_millis(1); 2];
-        let mut post =
-            Post { sink: shell(script), books: log.clone(), ending: ending.clone(), pauses };
+        let mut post = Post { send, books: log.clone(), ending: ending.clone(), pauses };
         post.deliver(&test_notice("here"));
         log.0.lock().unwrap().clone()
     }
@@ -174,6 +189,23 @@ mod tests {
         let second =
             format!("test -e {0}/x || {{ touch {0}/x; exit 1; }}", folder.path().display());
         assert_eq!(deliver(&second, &ending), ["delayed", "sent"]);
+    }
+
+    #[test]
+    fn a_sink_that_panics_has_failed_and_goes_on() {
+        let mut panics = 1;
+        let send: Deliver = Box::new(move |_, _| {
+            panics -= 1;
+            if panics == 0 { panic!("on purpose") } else { Ok(()) }
+        });
+        let log = Log::default();
+        let (ending, pauses) = (Ending::default(), PAUSES);
+        let mut post = Post { send, books: log.clone(), ending, pauses };
+        post.deliver(&test_notice("here"));
+        post.deliver(&test_notice("here"));
+        let said = log.0.lock().unwrap().clone();
+        assert!(said[0].starts_with("failed: sending it panicked"), "{said:?}");
+        assert_eq!(said[1..], ["sent"]);
     }
 
     #[test]
