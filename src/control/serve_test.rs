@@ -295,8 +295,7 @@ fn asking(who: &[bool], question: &[u8], times: usize) -> (Vec<UnixStream>, Vec<
 
 #[test]
 fn members_of_the_group_have_one_question_a_round_and_whoever_may_change_things_is_first() {
-    let (near, mut clients) =
-        asking(&[false, false, true], b"{\"v\":1,\"ask\":\"daemon\"}\n", 10);
+    let (near, mut clients) = asking(&[false, false, true], b"{\"v\":1,\"ask\":\"daemon\"}\n", 10);
     let mut asked = 0_u64;
     let mut answerer = |_: Question| {
         asked += 1;

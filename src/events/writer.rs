@@ -154,8 +154,7 @@ impl EventWriter {
         // What whoever read us does not get is in the file, if there is one.
         let of_stdout = lose(target.is_none());
         let start_file = |target| Output::start(target, &flags.file, alive.clone(), lose(true));
-        let start_stdout =
-            |_| Output::start(io::stdout(), &flags.stdout, alive.clone(), of_stdout);
+        let start_stdout = |_| Output::start(io::stdout(), &flags.stdout, alive.clone(), of_stdout);
         let mut sink = Sink {
             log_format: outputs.stdout,
             level: outputs.level,
@@ -221,7 +220,9 @@ impl Sink {
                 next = incoming.try_recv().map_err(|_| RecvTimeoutError::Timeout);
             }
             self.hand_over(Output::hand_over);
-            if matches!(next, Err(RecvTimeoutError::Disconnected)) || self.flags.finish.load(Relaxed) {
+            if matches!(next, Err(RecvTimeoutError::Disconnected))
+                || self.flags.finish.load(Relaxed)
+            {
                 return self.hand_over(Output::hand_over_all);
             }
             // Nobody waits for the channel now, so events that come in wake nobody: under load the verdict threads make
