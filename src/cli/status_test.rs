@@ -168,4 +168,8 @@ fn a_normal_host_fits_a_screen_and_every_part_is_there() {
         assert!(text.contains(part), "{part}\n{text}");
     }
     assert!(!text.contains("auto "), "an empty list of our own\n{text}");
+    status.canary.state = crate::control::CanaryState::Waiting;
+    status.canary.message = "this host forwards nothing".to_owned();
+    let (_, first) = headline::headline(&status, Wall(10_000_000));
+    assert!(first.contains(", canary proves nothing: this host forwards nothing, "), "{first}");
 }

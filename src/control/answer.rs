@@ -87,6 +87,9 @@ pub struct Status {
     /// Why what is learned does not reach the disk, if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<String>,
+    /// Outputs of events that have taken nothing for some seconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stalled: Vec<String>,
     /// Packets that wait for a record at this moment.
     pub held_now: u64,
     /// Counts since start.
@@ -161,6 +164,12 @@ pub struct Canary {
     /// When it looked last, if ever.
     #[serde(default, with = "when::maybe", skip_serializing_if = "Option::is_none")]
     pub at: Option<Wall>,
+    /// It is wanted, and could not be made.
+    #[serde(default)]
+    pub unable: bool,
+    /// It has passed once since the start.
+    #[serde(default)]
+    pub passed: bool,
 }
 
 /// What our own packet found.

@@ -15,7 +15,8 @@ use super::{LATER_PATIENCE, PATIENCE};
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 4096;
-/// Questions answered, or helpings of lines sent, before others have their turn.
+/// Questions answered, or helpings of lines sent, before others have their turn. Of those who may change nothing, it is
+/// one question: some answers go through the whole registry.
 const STEPS_A_TURN: usize = 16;
 
 /// Who answers.
@@ -79,6 +80,11 @@ impl Connection {
         (!is_content).then_some(self.deadline)
     }
 
+    /// Whether it may change things.
+    pub(super) fn may_change(&self) -> bool {
+        self.may_change
+    }
+
     /// Whether it follows.
     pub(super) fn follows(&self) -> bool {
         matches!(self.doing, Doing::Follow(_))
@@ -95,16 +101,22 @@ impl Connection {
 
     /// Sends, reads and answers as far as it goes without waiting. While an answer is not out, nothing is read.
     pub(super) fn turn(&mut self, answerer: &mut Answerer<'_>, now: Instant) -> Turn {
+        let mut had_its_own = false;
         for _ in 0..STEPS_A_TURN {
             match self.send(now) {
                 Turn::More if self.last => return Turn::Over,
                 Turn::More => {}
                 other => return other,
             }
+            if had_its_own {
+                break;
+            }
+            let listens = matches!(self.doing, Doing::Listen);
             match self.step(answerer, now) {
                 Turn::More => {}
                 other => return other,
             }
+            had_its_own = listens && !self.may_change && !self.answer.is_empty();
         }
         Turn::More
     }

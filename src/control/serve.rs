@@ -20,6 +20,8 @@ pub const CONNECTIONS_MAX: usize = 16;
 const MASTERS_MIN: usize = 4;
 /// How many of them may follow, so that there is always room for a question.
 pub const FOLLOWERS_MAX: usize = 8;
+/// Of these places, those that only who may change things can have.
+const FOLLOWING_MASTERS_MIN: usize = 2;
 /// Those beyond that are told so, as long as this many of them listen.
 const REFUSED_MAX: usize = 16;
 /// Pause where the system gives no descriptor for one more client.
@@ -91,15 +93,18 @@ fn serve(listener: &Listener, bell: &Bell, answerer: &mut Answerer<'_>) {
     }
 }
 
-/// Gives every client its turn; true if one has more to do at once.
+/// Gives every client its turn, those who may change things first; true if one has more to do at once.
 fn serve_clients(clients: &mut Vec<Connection>, answerer: &mut Answerer<'_>, now: Instant) -> bool {
     let mut busy = false;
     let mut followers = clients.iter().filter(|client| client.follows()).count();
+    clients.sort_by_key(|client| !client.may_change());
     clients.retain_mut(|client| {
         let before = client.follows();
+        let kept = if client.may_change() { 0 } else { FOLLOWING_MASTERS_MIN };
+        let most = FOLLOWERS_MAX - kept;
         let turn = client.turn(
-            &mut |question: Question| match question.follows() && followers >= FOLLOWERS_MAX {
-                true => Err(too_many_follow()),
+            &mut |question: Question| match question.follows() && followers >= most {
+                true => Err(too_many_follow(most)),
                 false => answerer(question),
             },
             now,
@@ -118,9 +123,8 @@ fn serve_clients(clients: &mut Vec<Connection>, answerer: &mut Answerer<'_>, now
     busy
 }
 
-fn too_many_follow() -> Fault {
-    let text =
-        format!("{FOLLOWERS_MAX} others follow already: ask without \"follow\", or try again");
+fn too_many_follow(most: usize) -> Fault {
+    let text = format!("{most} others follow already: ask without \"follow\", or try again");
     Fault::new(FaultKind::Busy, text)
 }
 

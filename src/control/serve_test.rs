@@ -270,16 +270,59 @@ fn whoever_may_not_change_anything_is_told_what_to_do() {
         .write_all(b"{\"v\":1,\"ask\":\"block\",\"entries\":[\"192.0.2.1\"]}\n{\"v\":1,\"ask\":\"daemon\"}\n")
         .unwrap();
     near.shutdown(std::net::Shutdown::Write).unwrap();
-    let turn = member.turn(
-        &mut |question| {
-            asked += 1;
-            assert!(!question.changes());
-            Ok(Said::Value(Value::Null))
-        },
-        now,
-    );
-    assert_eq!((turn, asked), (Turn::Over, 1));
+    let mut answerer = |question: Question| {
+        asked += 1;
+        assert!(!question.changes());
+        Ok(Said::Value(Value::Null))
+    };
+    let turns = [(); 3].map(|()| member.turn(&mut answerer, now));
+    assert_eq!((turns, asked), ([Turn::More, Turn::More, Turn::Over], 1));
     drop(member);
     let text = rest(&near);
     assert!(text.contains(r#""kind":"not-allowed""#) && text.contains("sudo"), "{text}");
+}
+
+/// Clients that have asked so often, each with its own end; true is one that may change things.
+fn asking(who: &[bool], question: &[u8], times: usize) -> (Vec<UnixStream>, Vec<Connection>) {
+    let pair = |may_change: &bool| {
+        let (near, far) = UnixStream::pair().unwrap();
+        far.set_nonblocking(true).unwrap();
+        (&near).write_all(&question.repeat(times)).unwrap();
+        (near, Connection::new(far, *may_change, Instant::now()))
+    };
+    who.iter().map(pair).unzip()
+}
+
+#[test]
+fn members_of_the_group_have_one_question_a_round_and_whoever_may_change_things_is_first() {
+    let (near, mut clients) = asking(&[false, false, true], b"{\"v\":1,\"ask\":\"daemon\"}\n", 10);
+    let mut asked = 0_u64;
+    let mut answerer = |_: Question| {
+        asked += 1;
+        Ok(Said::Value(Value::from(asked)))
+    };
+    assert!(serve_clients(&mut clients, &mut answerer, Instant::now()), "there is more to do");
+    drop(clients);
+    let last = |stream: &UnixStream| rest(stream).lines().last().map(str::to_owned);
+    let told = |number: u64| Some(format!("{{\"v\":1,\"answer\":{number}}}"));
+    assert_eq!(last(&near[2]), told(10));
+    assert_eq!([last(&near[0]), last(&near[1])], [told(11), told(12)]);
+}
+
+#[test]
+fn members_of_the_group_leave_places_to_follow_for_those_who_may_change_things() {
+    let members = [false; FOLLOWERS_MAX];
+    let (near, mut clients) = asking(&members, FOLLOW, 1);
+    let mut answerer = |_: Question| {
+        let more: Box<dyn crate::control::Lines> = Box::new(Tape { left: 0, missed: 0 });
+        Ok(Said::Lines { answer: Value::Null, lines: Vec::new(), more: Some(more) })
+    };
+    let now = Instant::now();
+    serve_clients(&mut clients, &mut answerer, now);
+    let (masters, more) = asking(&[true; FOLLOWING_MASTERS_MIN], FOLLOW, 1);
+    clients.extend(more);
+    serve_clients(&mut clients, &mut answerer, now);
+    drop(clients);
+    let refused = |all: &[UnixStream]| all.iter().filter(|one| rest(one).contains("busy")).count();
+    assert_eq!((refused(&near), refused(&masters)), (FOLLOWING_MASTERS_MIN, 0));
 }

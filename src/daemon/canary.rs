@@ -26,9 +26,11 @@ use seen::Ear;
 /// Pause before the first packet: the rules are in, and whoever waits for us at start does not wait for this.
 const FIRST_AFTER: Duration = Duration::from_secs(2);
 /// Pause between two looks that found everything as it should be.
-const EVERY: Duration = Duration::from_secs(60);
+pub const EVERY: Duration = Duration::from_secs(60);
 /// The same while something is wrong, or nothing can be proved: a person waits to see it right.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// Failing looks between two tries with a new link: one a minute.
+const RENEW_EVERY: u32 = 12;
 /// The least time from a call to the look.
 const BREATH: Duration = Duration::from_secs(1);
 /// How long a packet may take beyond the longest hold, on a machine that is busy.
@@ -77,6 +79,7 @@ pub fn place(config: &Config, wanted: RuleConfig, shared: &Shared) -> RuleConfig
         }
     };
     set(shared, CanaryState::Off, why.to_owned());
+    shared.canary().unable = config.desk.canary && config.engine.mode == Mode::Enforce;
     wanted
 }
 
@@ -94,6 +97,7 @@ pub fn start(wanted: &RuleConfig, shared: &Arc<Shared>) -> Option<Canary> {
         stopped: Arc::clone(&stopped),
         silent: wanted.refuse == Refuse::Drop,
         turn: 0,
+        failed: 0,
         alarmed: false,
     };
     let run = move || {
@@ -104,7 +108,7 @@ pub fn start(wanted: &RuleConfig, shared: &Arc<Shared>) -> Option<Canary> {
     match started {
         Ok(_) => Some(Canary { shared: Arc::clone(shared), stopped, ended }),
         Err(error) => {
-            set(shared, CanaryState::Off, format!("there is no thread for it: {error}"));
+            unable(shared, format!("there is no thread for it: {error}"));
             None
         }
     }
@@ -127,20 +131,22 @@ struct Bird {
     stopped: Arc<AtomicBool>,
     silent: bool,
     turn: u32,
+    /// Looks in a row that found something wrong.
+    failed: u32,
     /// It was told that something is wrong.
     alarmed: bool,
 }
 
 impl Bird {
     fn live(mut self) {
-        let namespace = match Namespace::enter(self.place) {
+        let mut namespace = match Namespace::enter(self.place) {
             Ok(namespace) => namespace,
-            Err(error) => return set(&self.shared, CanaryState::Off, error.to_string()),
+            Err(error) => return unable(&self.shared, error.to_string()),
         };
         let mut pause = FIRST_AFTER;
         while self.rest(pause) {
             // A fault of ours is no reason to end what it watches.
-            let look = AssertUnwindSafe(|| self.look(&namespace));
+            let look = AssertUnwindSafe(|| self.look(&mut namespace));
             let (state, message) = catch_unwind(look).unwrap_or((
                 CanaryState::Waiting,
                 "its thread panicked: please report it".to_owned(),
@@ -184,7 +190,7 @@ impl Bird {
         set(&self.shared, state, message);
     }
 
-    fn look(&mut self, namespace: &Namespace) -> (CanaryState, String) {
+    fn look(&mut self, namespace: &mut Namespace) -> (CanaryState, String) {
         if let Some(why) = self.obstacle(namespace) {
             return (CanaryState::Waiting, why.to_owned());
         }
@@ -193,6 +199,11 @@ impl Bird {
             Finding::Bad(_) => self.fly(namespace),
             other => other,
         };
+        let finding = match finding {
+            Finding::Bad(_) if self.failed.is_multiple_of(RENEW_EVERY) => self.fly_anew(namespace),
+            other => other,
+        };
+        self.failed = if matches!(finding, Finding::Bad(_)) { self.failed + 1 } else { 0 };
         match finding {
             Finding::Good(None) => (
                 CanaryState::Passing,
@@ -204,6 +215,14 @@ impl Bird {
             ),
             Finding::Unsure(why) => (CanaryState::Waiting, why.to_owned()),
             Finding::Bad(what) => (CanaryState::Failing, what),
+        }
+    }
+
+    /// The same with another link: somebody may have taken away the one there was, or its route.
+    fn fly_anew(&mut self, namespace: &mut Namespace) -> Finding {
+        match namespace.renew(self.place) {
+            Ok(()) => self.fly(namespace),
+            Err(error) => Finding::Bad(format!("its link cannot be made anew: {error}")),
         }
     }
 
@@ -307,5 +326,13 @@ fn set(shared: &Shared, state: CanaryState, message: String) {
         CanaryState::Off => None,
         _ => Some(clock::wall()),
     };
-    *shared.canary() = State { state, message, at };
+    let mut canary = shared.canary();
+    let passed = canary.passed || state == CanaryState::Passing;
+    *canary = State { state, message, unable: false, passed, at };
+}
+
+/// It is wanted, and there is none.
+fn unable(shared: &Shared, why: String) {
+    set(shared, CanaryState::Off, why);
+    shared.canary().unable = true;
 }

@@ -1,14 +1,18 @@
 //! Whether the firewall works, and how one knows: what a status says first.
 
 use crate::control::{
-    CanaryState, DockerState, ListState, QueueState, RegistryState, Status, Timing,
+    Canary, CanaryState, DockerState, ListState, QueueState, RegistryState, Status, Timing,
 };
-use crate::engine::Mode;
+use crate::engine::{Mode, Wall};
 use crate::lists::{FeedReport, Kind, ListStatus};
 use crate::nfq::counters;
 
+use super::canary;
 use super::measures::Histogram;
 use super::shared::Shared;
+
+/// A canary that passed this many pauses ago hangs: a look takes some seconds.
+const LOOKS_MISSED: u32 = 3;
 
 /// The queues that are ours, as the kernel counts them; nothing if it does not tell.
 pub fn queues(shared: &Shared) -> Vec<QueueState> {
@@ -84,7 +88,7 @@ pub fn is_enforcing(status: &Status) -> bool {
 }
 
 /// Everything that is wrong, the worst first.
-pub fn faults(status: &Status) -> Vec<String> {
+pub fn faults(status: &Status, now: Wall) -> Vec<String> {
     let mut faults = Vec::new();
     let mut fault = |is: bool, what: String| faults.extend(is.then_some(what));
     let rules = status.rules.as_deref();
@@ -104,8 +108,8 @@ pub fn faults(status: &Status) -> Vec<String> {
         let number = queue.number;
         fault(!queue.served, format!("nobody serves queue {number}"));
     }
-    let canary = &status.canary;
-    fault(canary.state == CanaryState::Failing, format!("canary: {}", canary.message));
+    let canary = canary_fault(&status.canary, status.mode, now);
+    fault(canary.is_some(), canary.unwrap_or_default());
     let changed = status.drift.as_ref().filter(|news| !news.healthy);
     fault(changed.is_some(), changed.map(|news| news.message.clone()).unwrap_or_default());
     for why in &status.evidence.why {
@@ -130,6 +134,9 @@ pub fn faults(status: &Status) -> Vec<String> {
     fault(lost > 0, format!("{lost} packets lost on a full queue since the start"));
     fault(totals.panics > 0, format!("{} panics caught since the start", totals.panics));
     fault(totals.events_shed > 0, format!("{} events not written", totals.events_shed));
+    for output in &status.stalled {
+        fault(true, format!("{output} takes nothing: what waits for it will not be written"));
+    }
     for sink in status.alerts.iter().filter(|sink| !sink.ok) {
         fault(true, format!("alerts to {} fail: {}", sink.name, sink.message));
     }
@@ -144,6 +151,25 @@ pub fn faults(status: &Status) -> Vec<String> {
         format!("{} containers beyond those that are known", status.left_out),
     );
     faults
+}
+
+/// Why the canary is no proof, where it is to be one.
+fn canary_fault(canary: &Canary, mode: Mode, now: Wall) -> Option<String> {
+    let message = &canary.message;
+    let age = canary.at.map_or(0, |at| now.0.saturating_sub(at.0));
+    match canary.state {
+        CanaryState::Failing => Some(format!("canary: {message}")),
+        CanaryState::Off if canary.unable && mode == Mode::Enforce => {
+            Some(format!("there is no canary: {message}"))
+        }
+        CanaryState::Waiting if canary.passed && mode == Mode::Enforce => {
+            Some(format!("the canary proves nothing any more: {message}"))
+        }
+        CanaryState::Passing if u128::from(age) > (LOOKS_MISSED * canary::EVERY).as_micros() => {
+            Some(format!("the canary has not been heard of for {} s", age / 1_000_000))
+        }
+        CanaryState::Off | CanaryState::Waiting | CanaryState::Passing => None,
+    }
 }
 
 #[cfg(test)]

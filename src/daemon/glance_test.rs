@@ -3,6 +3,8 @@
 use super::*;
 use serde_json::json;
 
+const NOW: Wall = Wall(1_000_000_000);
+
 fn sound() -> Status {
     let totals = crate::engine::event::Totals::default();
     serde_json::from_value(json!({
@@ -22,14 +24,14 @@ fn sound() -> Status {
 #[test]
 fn a_sound_daemon_has_no_faults_and_enforces() {
     let status = sound();
-    assert_eq!(faults(&status), Vec::<String>::new());
+    assert_eq!(faults(&status, NOW), Vec::<String>::new());
     assert!(is_enforcing(&status));
 }
 
 #[test]
 fn every_fault_is_named_and_those_that_end_enforcing_do() {
     type Break = fn(&mut Status);
-    let all: [(Break, &str, bool); 12] = [
+    let all: [(Break, &str, bool); 16] = [
         (|s| s.rules = Some("absent".into()), "NO RULES", false),
         (|s| s.rules = Some("dry-run".into()), "those of `dry-run`", false),
         (|s| s.rules = None, "does not tell its rules", false),
@@ -41,16 +43,38 @@ fn every_fault_is_named_and_those_that_end_enforcing_do() {
         (|s| s.registry.full = true, "registry is full", true),
         (|s| s.disk = Some("no room".into()), "no room", true),
         (|s| s.totals.kernel_dropped = 3, "3 packets lost", true),
+        (|s| s.stalled = vec!["standard output".into()], "standard output takes nothing", true),
+        (|s| s.canary.unable = true, "no canary", true),
+        (|s| canary(s, CanaryState::Waiting, 0), "proves nothing", true),
+        (|s| canary(s, CanaryState::Passing, 181), "heard of for 181 s", true),
         (|s| s.totals.panics = 1, "1 panics", true),
     ];
     for (break_it, word, enforcing) in all {
         let mut status = sound();
         break_it(&mut status);
-        let faults = faults(&status);
+        let faults = faults(&status, NOW);
         assert!(faults.len() == 1 && faults[0].contains(word), "{word}: {faults:?}");
         assert_eq!(is_enforcing(&status), enforcing, "{word}");
     }
     let mut learning = sound();
     learning.mode = Mode::Learn;
-    assert!(!is_enforcing(&learning) && faults(&learning).is_empty());
+    assert!(!is_enforcing(&learning) && faults(&learning, NOW).is_empty());
+}
+
+/// One that has passed, and was heard of so long ago.
+fn canary(status: &mut Status, state: CanaryState, seconds: u64) {
+    let at = Some(Wall(NOW.0 - seconds * 1_000_000));
+    status.canary = Canary { state, passed: true, at, ..Canary::default() };
+}
+
+#[test]
+fn a_canary_that_is_not_to_prove_anything_yet_is_no_fault() {
+    let mut status = sound();
+    status.canary.state = CanaryState::Waiting;
+    assert_eq!(faults(&status, NOW), Vec::<String>::new());
+    canary(&mut status, CanaryState::Passing, 70);
+    assert_eq!(faults(&status, NOW), Vec::<String>::new());
+    canary(&mut status, CanaryState::Waiting, 0);
+    status.mode = Mode::Learn;
+    assert_eq!(faults(&status, NOW), Vec::<String>::new());
 }

@@ -1,6 +1,7 @@
 //! The event log: product output, written off the packet path, apart from diagnostics.
 
 mod human;
+mod output;
 mod pick;
 mod recent;
 mod sign;

@@ -68,6 +68,8 @@ impl Taps {
         let state = Arc::new(State::default());
         let tap = Tap { wants, queue, state: Arc::clone(&state), bell };
         let mut along = self.along();
+        // Those that left and want what hardly ever comes would be found by no event.
+        along.taps.retain(|tap| Arc::strong_count(&tap.state) > 1);
         along.taps.push(tap);
         self.any.store(true, Relaxed);
         (along.recent.all(), Tapped { queue: events, state })
@@ -176,6 +178,19 @@ mod tests {
         drop(tap(&taps, 1, Box::new(|_| true)));
         taps.offer(health("one"));
         assert!(!taps.any.load(Relaxed));
+    }
+
+    #[test]
+    fn whoever_left_before_anything_it_wanted_came_takes_no_room() {
+        let taps = Taps::default();
+        let stays = tap(&taps, 1, Box::new(|body| matches!(body, Body::Health(_))));
+        for _ in 0..100 {
+            drop(tap(&taps, 1, Box::new(|body| matches!(body, Body::Learn(_)))));
+            taps.offer(health("one"));
+        }
+        let _last = tap(&taps, 1, Box::new(|_| true));
+        assert_eq!(taps.along().taps.len(), 2);
+        assert_eq!(stays.events().try_iter().count(), 1);
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! The writer thread: events in through a bounded queue, lines out; what does not fit is counted, never waited for.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
@@ -13,13 +12,14 @@ use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
 use super::human::append_counts;
+use super::output::{Condition, EventFile, Output};
 use super::tap::{Tapped, Taps, Wants};
 use super::{Counts, append_human, append_json};
 use crate::engine::event::Event;
 use crate::engine::limits::{EVENTS_NAP, EVENTS_QUEUED_MAX};
 
-/// Bytes gathered for one write: a nap's worth of events under load.
-const BATCH_BYTES: usize = 64 << 10;
+/// Pause between two tries to hand over what an output had no time for.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// How long the last events may take to be written at stop; whoever does not read us must not keep us.
 const FINISH_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -65,6 +65,8 @@ struct Flags {
     shed: AtomicU64,
     reopen: AtomicBool,
     finish: AtomicBool,
+    stdout: Arc<Condition>,
+    file: Arc<Condition>,
     taps: Taps,
 }
 
@@ -122,6 +124,12 @@ impl EventSender {
         let _ = self.queue.try_send(Message::Counts(counts));
     }
 
+    /// The outputs that have taken nothing for some seconds, by the words for them.
+    pub fn stalled(&self) -> Vec<&'static str> {
+        let all = [("standard output", &self.flags.stdout), ("the event file", &self.flags.file)];
+        all.into_iter().filter(|(_, output)| output.is_stalled()).map(|(word, _)| word).collect()
+    }
+
     /// Events not written since start.
     pub fn shed(&self) -> u64 {
         self.flags.shed.load(Relaxed)
@@ -129,29 +137,42 @@ impl EventSender {
 }
 
 impl EventWriter {
-    /// Opens the outputs and starts the thread.
+    /// Opens the outputs and starts the threads.
     ///
     /// # Errors
-    /// If the event file cannot be opened or the thread not started.
+    /// If the event file cannot be opened or a thread not started.
     pub fn start(outputs: Outputs) -> Result<EventWriter, Error> {
-        let file = outputs.file.as_deref().map(open).transpose()?;
+        let path = outputs.file.clone().unwrap_or_default();
+        let failed = |why| Error { path: path.clone(), why };
+        let target = outputs.file.map(EventFile::open).transpose();
+        let target = target.map_err(|(path, why)| Error { path, why })?;
         let flags = Arc::new(Flags::default());
         let (queue, incoming) = sync_channel(EVENTS_QUEUED_MAX);
         let (alive, ended) = channel();
-        let path = outputs.file.clone().unwrap_or_default();
+        let lose = |counts: bool| {
+            let flags = Arc::clone(&flags);
+            move |lines: u64| {
+                flags.shed.fetch_add(if counts { lines } else { 0 }, Relaxed);
+            }
+        };
+        // What whoever read us does not get is in the file, if there is one.
+        let of_stdout = lose(target.is_none());
+        let start_file = |target| Output::start(target, &flags.file, alive.clone(), lose(true));
+        let start_stdout = |_| Output::start(io::stdout(), &flags.stdout, alive.clone(), of_stdout);
         let mut sink = Sink {
-            stdout: outputs.stdout.map(|_| Output::new(io::stdout())),
-            file: file.map(Output::new),
-            outputs,
+            log_format: outputs.stdout,
+            level: outputs.level,
+            file: target.map(start_file).transpose().map_err(failed)?,
+            stdout: outputs.stdout.map(start_stdout).transpose().map_err(failed)?,
             flags: Arc::clone(&flags),
         };
         std::thread::Builder::new()
             .name("events".to_owned())
             .spawn(move || {
                 sink.serve(&incoming);
-                drop(alive);
+                drop((sink, alive));
             })
-            .map_err(|why| Error { path, why })?;
+            .map_err(failed)?;
         Ok(EventWriter { sender: EventSender { queue, flags }, ended })
     }
 
@@ -180,27 +201,33 @@ impl Drop for EventWriter {
 }
 
 struct Sink {
-    outputs: Outputs,
-    stdout: Option<Output<io::Stdout>>,
-    file: Option<Output<File>>,
+    log_format: Option<LogFormat>,
+    level: LevelFilter,
+    stdout: Option<Output>,
+    file: Option<Output>,
     flags: Arc<Flags>,
 }
 
 impl Sink {
     fn serve(&mut self, incoming: &Receiver<Message>) {
-        while let Ok(message) = incoming.recv() {
-            let mut next = Some(message);
-            while let Some(message) = next {
+        loop {
+            let mut next = match self.is_behind() {
+                false => incoming.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                true => incoming.recv_timeout(RETRY_AFTER),
+            };
+            while let Ok(message) = next {
                 match message {
                     Message::Event(event) => self.write(*event),
                     Message::Counts(counts) => self.sum_up(&counts),
                     Message::Finish => {}
                 }
-                next = incoming.try_recv().ok();
+                next = incoming.try_recv().map_err(|_| RecvTimeoutError::Timeout);
             }
-            self.flush();
-            if self.flags.finish.load(Relaxed) {
-                return;
+            self.hand_over(Output::hand_over);
+            if matches!(next, Err(RecvTimeoutError::Disconnected))
+                || self.flags.finish.load(Relaxed)
+            {
+                return self.hand_over(Output::hand_over_all);
             }
             // Nobody waits for the channel now, so events that come in wake nobody: under load the verdict threads make
             // one wake-up a nap instead of one a packet, and a lone event is still written at once.
@@ -209,20 +236,21 @@ impl Sink {
     }
 
     fn write(&mut self, event: Event) {
-        if self.flags.reopen.swap(false, Relaxed) {
-            self.reopen();
-        }
         if let Some(file) = &mut self.file {
-            append_json(&mut file.batch, &event);
+            if self.flags.reopen.swap(false, Relaxed) {
+                let lost = file.reopen();
+                self.flags.shed.fetch_add(lost, Relaxed);
+            }
+            append_json(file.line(), &event);
             file.end_line();
         }
-        match (&mut self.stdout, self.outputs.stdout) {
+        match (&mut self.stdout, self.log_format) {
             (Some(stdout), Some(LogFormat::Json)) => {
-                append_json(&mut stdout.batch, &event);
+                append_json(stdout.line(), &event);
                 stdout.end_line();
             }
             (Some(stdout), Some(LogFormat::Human)) => {
-                if append_human(&mut stdout.batch, &event, self.outputs.level) {
+                if append_human(stdout.line(), &event, self.level) {
                     stdout.end_line();
                 }
             }
@@ -234,127 +262,69 @@ impl Sink {
             (None, _) => {}
         }
         self.flags.taps.offer(event);
-        let full = |length: usize| length >= BATCH_BYTES;
-        if self.file.as_ref().is_some_and(|file| full(file.batch.len()))
-            || self.stdout.as_ref().is_some_and(|stdout| full(stdout.batch.len()))
-        {
-            self.flush();
+        if self.outputs().any(|output| output.is_full()) {
+            self.hand_over(Output::hand_over);
         }
     }
 
     /// Whoever is told of every accepted flow, or of refusals alone, needs no sum.
     fn sum_up(&mut self, counts: &Counts) {
         if let (Some(stdout), Some(LogFormat::Human), LevelFilter::INFO) =
-            (&mut self.stdout, self.outputs.stdout, self.outputs.level)
+            (&mut self.stdout, self.log_format, self.level)
         {
-            append_counts(&mut stdout.batch, counts);
+            append_counts(stdout.line(), counts);
             stdout.end_line();
         }
     }
 
-    fn flush(&mut self) {
-        if let Some(file) = &mut self.file {
-            let _ = file.flush().map_err(|lost| self.flags.shed.fetch_add(lost, Relaxed));
+    fn outputs(&mut self) -> impl Iterator<Item = &mut Output> {
+        [&mut self.file, &mut self.stdout].into_iter().flatten()
+    }
+
+    fn is_behind(&mut self) -> bool {
+        self.outputs().any(|output| output.is_behind())
+    }
+
+    fn hand_over(&mut self, how: fn(&mut Output) -> u64) {
+        let mut lost = self.outputs().map(how).sum();
+        if let Some(mut gone) = self.stdout.take_if(|stdout| stdout.is_gone()) {
+            lost += gone.hand_over_all();
         }
-        if let Some(Err(lost)) = self.stdout.as_mut().map(Output::flush) {
-            if self.file.is_none() {
-                self.flags.shed.fetch_add(lost, Relaxed);
-            }
-            self.stdout = None;
-        }
+        self.flags.shed.fetch_add(lost, Relaxed);
     }
-
-    fn reopen(&mut self) {
-        self.flush();
-        let Some(path) = self.outputs.file.as_deref() else { return };
-        match open(path) {
-            Ok(file) => self.file = Some(Output::new(file)),
-            // The old file is better than none.
-            Err(error) => tracing::error!("{error}; the old file stays in use"),
-        }
-    }
-}
-
-/// Somewhere lines go, a batch at a time.
-struct Output<W> {
-    to: W,
-    batch: Vec<u8>,
-    lines: u64,
-    /// The last write failed, perhaps within a line.
-    torn: bool,
-}
-
-impl<W: Write> Output<W> {
-    fn new(to: W) -> Output<W> {
-        Output { to, batch: Vec::with_capacity(BATCH_BYTES), lines: 0, torn: false }
-    }
-
-    fn end_line(&mut self) {
-        self.batch.push(b'\n');
-        self.lines += 1;
-    }
-
-    /// Writes the batch; the error is how many lines it held.
-    fn flush(&mut self) -> Result<(), u64> {
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        let healed = if self.torn { self.to.write_all(b"\n") } else { Ok(()) };
-        let written =
-            healed.and_then(|()| self.to.write_all(&self.batch)).and_then(|()| self.to.flush());
-        self.batch.clear();
-        self.torn = written.is_err();
-        let lines = std::mem::take(&mut self.lines);
-        written.map_err(|_| lines)
-    }
-}
-
-fn open(path: &Path) -> Result<File, Error> {
-    let file = OpenOptions::new().create(true).append(true).open(path);
-    file.map_err(|why| Error { path: path.to_owned(), why })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Wall;
+    use crate::engine::event::{Body, Stop};
 
-    /// Takes a number of bytes, then fails for a while, then takes bytes again.
-    struct Disk {
-        written: Vec<u8>,
-        room: usize,
+    fn stop() -> Event {
+        Event { time: Wall(0), body: Body::Stop(Stop::default()) }
     }
 
-    impl Write for Disk {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            if self.room == 0 {
-                return Err(io::Error::from_raw_os_error(libc::ENOSPC));
-            }
-            let count = bytes.len().min(self.room);
-            self.room -= count;
-            self.written.extend_from_slice(bytes.get(..count).unwrap_or_default());
-            Ok(count)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
+    /// A FIFO holds some 64 KiB, and this one is read by nobody who reads.
     #[test]
-    fn lines_a_full_disk_did_not_take_are_counted_and_later_ones_stand_alone() {
-        let mut output = Output::new(Disk { written: vec![], room: 10 });
-        let write = |output: &mut Output<Disk>, line: &str| {
-            output.batch.extend_from_slice(line.as_bytes());
-            output.end_line();
-        };
-        write(&mut output, "first");
-        assert_eq!(output.flush(), Ok(()));
-        write(&mut output, "second");
-        write(&mut output, "third");
-        assert_eq!(output.flush(), Err(2));
-        output.to.room = 100;
-        write(&mut output, "fourth");
-        assert_eq!(output.flush(), Ok(()));
-        assert_eq!(String::from_utf8(output.to.written).unwrap(), "first\nseco\nfourth\n");
+    fn whoever_reads_along_does_not_wait_for_an_output_that_takes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let reader = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let outputs = Outputs { stdout: None, level: LevelFilter::OFF, file: Some(path) };
+        let writer = EventWriter::start(outputs).unwrap();
+        let sender = writer.sender();
+        let tapped = sender.tap(16, Box::new(|_| true));
+        for _ in 0..2000 {
+            sender.send(stop());
+            assert!(tapped.events().recv_timeout(Duration::from_secs(20)).is_ok());
+        }
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        while sender.stalled() != ["the event file"] {
+            assert!(std::time::Instant::now() < end, "it is not said that it stalls");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(sender.shed(), 0, "so few still wait");
+        drop(reader);
     }
 }

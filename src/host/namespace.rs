@@ -48,21 +48,19 @@ pub struct Namespace {
     /// Whether this host forwards; opened outside, where it stays.
     forward: File,
     index: u32,
-    sends: OwnedFd,
-    hears: OwnedFd,
-    _namespace: File,
+    inside: Inside,
 }
 
-impl Namespace {
-    /// Makes it. The calling thread is inside from then on, also if this fails: it has to be a thread for this alone.
-    ///
-    /// # Errors
-    /// [`NamespaceError`]; nothing is left behind.
-    pub fn enter(place: Place) -> Result<Namespace, NamespaceError> {
-        let mut outside = Links::open().map_err(failed("ask the kernel for links"))?;
-        clear(&mut outside)?;
-        let forward =
-            File::open("/proc/sys/net/ipv4/ip_forward").map_err(failed("see what is forwarded"))?;
+/// What the calling thread has of the namespace it is in.
+struct Inside {
+    sends: OwnedFd,
+    hears: OwnedFd,
+    namespace: File,
+}
+
+impl Inside {
+    /// Takes the calling thread into another namespace.
+    fn enter() -> Result<Inside, NamespaceError> {
         unshare(CloneFlags::CLONE_NEWNET)
             .map_err(io::Error::from)
             .map_err(failed("make a network namespace"))?;
@@ -77,16 +75,51 @@ impl Namespace {
         let sends = raw(SockType::Raw, SockProtocol::Raw).map_err(failed("open a raw socket"))?;
         let hears =
             raw(SockType::Datagram, SockProtocol::EthIp).map_err(failed("open a packet socket"))?;
+        Ok(Inside { sends, hears, namespace })
+    }
+
+    /// A link from outside to here; its number there.
+    fn link(&self, outside: &mut Links) -> Result<u32, NamespaceError> {
         outside
-            .add_pair(LINK, PEER, namespace.as_fd())
+            .add_pair(LINK, PEER, self.namespace.as_fd())
             .map_err(failed("make a pair of links (veth)"))?;
-        let index = index_of(&mut outside, LINK)?;
-        let made = Namespace { outside, forward, index, sends, hears, _namespace: namespace };
-        made.connect(place)
+        index_of(outside, LINK)
+    }
+}
+
+impl Namespace {
+    /// Makes it. The calling thread is inside from then on, also if this fails: it has to be a thread for this alone.
+    ///
+    /// # Errors
+    /// [`NamespaceError`]; nothing is left behind.
+    pub fn enter(place: Place) -> Result<Namespace, NamespaceError> {
+        let mut outside = Links::open().map_err(failed("ask the kernel for links"))?;
+        clear(&mut outside)?;
+        let forward =
+            File::open("/proc/sys/net/ipv4/ip_forward").map_err(failed("see what is forwarded"))?;
+        let inside = Inside::enter()?;
+        let index = inside.link(&mut outside)?;
+        let mut made = Namespace { outside, forward, index, inside };
+        made.connect(place)?;
+        Ok(made)
+    }
+
+    /// Makes another in its stead, with a link of its own. The calling thread, which has to be the one that made it, is
+    /// inside that one from then on.
+    ///
+    /// # Errors
+    /// [`NamespaceError`]; there may be no link then, and it can be tried again.
+    pub fn renew(&mut self, place: Place) -> Result<(), NamespaceError> {
+        // Somebody may have taken it away, or given it another name.
+        let _ = self.outside.remove(self.index);
+        clear(&mut self.outside)?;
+        self.inside = Inside::enter()?;
+        self.index = self.inside.link(&mut self.outside)?;
+        self.connect(place)
     }
 
     /// Addresses and routes on both ends.
-    fn connect(mut self, place: Place) -> Result<Namespace, NamespaceError> {
+    fn connect(&mut self, place: Place) -> Result<(), NamespaceError> {
         let mut inside = Links::open().map_err(failed("ask the kernel for links"))?;
         let peer = index_of(&mut inside, PEER)?;
         let (host, sender, bits) = (place.host(), place.sender(), place.link_bits());
@@ -101,8 +134,7 @@ impl Namespace {
             inside.add_route(None, host, peer)?;
             outside.add_route(Some(place.destinations()), sender, self.index)
         };
-        set_up().map_err(failed("set up the link"))?;
-        Ok(self)
+        set_up().map_err(failed("set up the link"))
     }
 
     /// Whether this host forwards IPv4 packets; true where it cannot be told.
@@ -118,7 +150,7 @@ impl Namespace {
     pub fn send(&self, packet: &[u8], to: Ipv4Addr) -> io::Result<()> {
         let [a, b, c, d] = to.octets();
         let to = SockaddrIn::new(a, b, c, d, 0);
-        sendto(self.sends.as_raw_fd(), packet, &to, MsgFlags::empty())?;
+        sendto(self.inside.sends.as_raw_fd(), packet, &to, MsgFlags::empty())?;
         Ok(())
     }
 
@@ -127,7 +159,7 @@ impl Namespace {
     /// # Errors
     /// What the system says.
     pub fn receive(&self, patience: Duration) -> io::Result<Option<Vec<u8>>> {
-        let mut ready = [PollFd::new(self.hears.as_fd(), PollFlags::POLLIN)];
+        let mut ready = [PollFd::new(self.inside.hears.as_fd(), PollFlags::POLLIN)];
         let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
         match poll(&mut ready, patience) {
             Ok(0) | Err(Errno::EINTR) => return Ok(None),
@@ -135,7 +167,7 @@ impl Namespace {
             Err(error) => return Err(error.into()),
         }
         let mut packet = vec![0; PACKET_BYTES_MAX];
-        match recv(self.hears.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT) {
+        match recv(self.inside.hears.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT) {
             Ok(length) => {
                 packet.truncate(length);
                 Ok(Some(packet))

@@ -275,6 +275,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Leaves out addresses that are not to be kept.
+    pub fn retain(&mut self, keep: impl Fn(&IpAddr) -> bool) {
+        let addresses: Vec<IpAddr> = std::mem::take(&mut self.addresses).filter(keep).collect();
+        self.addresses = addresses.into_iter();
+    }
+
     /// Writes some more; true if it is whole then.
     ///
     /// # Errors

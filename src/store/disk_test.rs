@@ -118,6 +118,21 @@ fn what_is_appended_and_what_is_in_a_snapshot_is_loaded() {
 }
 
 #[test]
+fn a_snapshot_leaves_out_what_is_not_to_be_kept() {
+    let place = tempfile::tempdir().unwrap();
+    let (registry, mut disk) = (Registry::default(), begin(place.path()));
+    for n in 0..5 {
+        registry.insert(&record(n, n, 1));
+    }
+    let mut snapshot = disk.begin(&registry).unwrap();
+    snapshot.retain(|address| *address != ip(3));
+    while !snapshot.step(&registry).unwrap() {}
+    disk.finish(snapshot).unwrap();
+    let got: Vec<IpAddr> = loaded(place.path()).0.into_keys().collect();
+    assert_eq!(got, [0, 1, 2, 4].map(ip));
+}
+
+#[test]
 fn an_asker_who_was_forgotten_is_not_brought_back_by_an_older_frame() {
     let place = tempfile::tempdir().unwrap();
     let (registry, mut disk) = (Registry::default(), begin(place.path()));

@@ -100,6 +100,28 @@ fn fine_rules(lab: &Lab, action: &str) {
     assert_eq!(code, 0, "{out}{err}");
 }
 
+/// The first line of a status is about the proof, and so is a route that others took away.
+#[test]
+fn a_link_or_a_route_that_is_taken_away_is_made_anew() {
+    let stand = stand("canlink", &[]);
+    let lab = &stand.lab;
+    wait(lab, "passing");
+    for taken in ["link delete synhold-canary\n", "route flush dev synhold-canary\n"] {
+        let before = canary(lab)["at"].clone();
+        lab.gw.ip(taken);
+        fine(lab, &["allow", "192.0.2.1"]);
+        eventually("it has looked again", 2 * LATER, || canary(lab)["at"] != before);
+        assert_eq!(canary(lab)["state"], "passing", "{taken}");
+        assert!(is_link_there(lab));
+        fine(lab, &["unallow", "192.0.2.1"]);
+    }
+    let told = stand.daemon.events();
+    assert!(
+        !told.iter().any(|e| e["event"] == "health" && e["what"] == "canary"),
+        "nothing was wrong"
+    );
+}
+
 #[test]
 fn an_accept_before_our_rules_fails_it() {
     let stand = stand("canaccept", &[]);

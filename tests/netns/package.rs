@@ -36,7 +36,6 @@ dns-upstream = ["203.0.113.9"]
 evidence-grace = "0s"
 no-docker = true
 metrics = "off"
-canary = "off"
 events = "/var/log/synhold/events.jsonl"
 X
 "#;
@@ -111,7 +110,11 @@ fn the_package_protects_once_it_is_told_to_and_leaves_nothing_behind() {
     assert_ne!(shows(&machine, "MainPID"), before);
     assert!(reaches(&machine, 10) && !reaches(&machine, 9));
 
-    machine.sh("dpkg --remove synhold 2>&1");
+    // Where services are not to be started or stopped by packages, this one is stopped all the same.
+    machine.sh(
+        "printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d",
+    );
+    machine.sh("dpkg --remove synhold 2>&1; rm /usr/sbin/policy-rc.d");
     assert_eq!(machine.sh("nft list tables"), "");
     assert_eq!(machine.sh("pgrep -x synhold || true"), "");
     assert!(reaches(&machine, 9));

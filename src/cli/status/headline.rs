@@ -63,7 +63,9 @@ fn proof(status: &Status, now: Wall) -> String {
         || status.canary.at.map_or_else(String::new, |at| format!(" {}", words::ago(at, now)));
     let canary = match status.canary.state {
         CanaryState::Off => "no canary".to_owned(),
-        CanaryState::Waiting => "canary not sent yet".to_owned(),
+        CanaryState::Waiting => {
+            format!("canary proves nothing: {}", words::plain(&status.canary.message))
+        }
         CanaryState::Passing => format!("canary passed{}", ago()),
         CanaryState::Failing => format!("CANARY FAILS{}", ago()),
     };

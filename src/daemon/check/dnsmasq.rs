@@ -1,6 +1,10 @@
 //! How a dnsmasq that is not ours is configured to log, by its command line and the files it names.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
+
+use nix::unistd::User;
 
 use super::{Finding, processes};
 
@@ -11,6 +15,11 @@ const CONF_DIR: &str = "/etc/dnsmasq.d";
 /// Files of a folder, and bytes of a file, that are read at most.
 const FILES_MAX: usize = 100;
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Files and folders, and bytes, read in all: whoever runs something of that name says what is read.
+const ALL_FILES_MAX: usize = 1000;
+const ALL_BYTES_MAX: u64 = 8 << 20;
+/// Whom Debian's service runs as.
+const USER: &str = "dnsmasq";
 /// How deep files name files.
 const DEPTH_MAX: usize = 4;
 
@@ -25,6 +34,25 @@ pub struct Settings {
     pub facility: Option<String>,
     /// `cache-size`.
     pub cache: Option<u32>,
+}
+
+/// What may still be read.
+#[derive(Clone, Copy, Debug)]
+struct Budget {
+    files: usize,
+    bytes: u64,
+}
+
+impl Budget {
+    fn new() -> Budget {
+        Budget { files: ALL_FILES_MAX, bytes: ALL_BYTES_MAX }
+    }
+
+    /// Whether so much may be read; then it is gone.
+    fn take(&mut self, bytes: u64) -> bool {
+        let left = self.files.checked_sub(1).zip(self.bytes.checked_sub(bytes));
+        left.map(|(files, bytes)| *self = Budget { files, bytes }).is_some()
+    }
 }
 
 /// A dnsmasq, running or to be started.
@@ -48,12 +76,20 @@ pub enum LogAt<'a> {
 /// The one that writes such a log: the one that says so, else one of our network namespace, else what the files of the
 /// system's service say.
 pub fn find(log: LogAt<'_>) -> Option<Dnsmasq> {
+    let mut budget = Budget::new();
     let named = processes::all().filter(|process| process.name == "dnsmasq");
-    let known: Vec<(bool, Dnsmasq)> = named
-        .filter(|process| !is_ours(&process.arguments))
-        .map(|process| {
-            let settings = of_arguments(process.arguments.get(1..).unwrap_or_default());
-            (process.is_here(), Dnsmasq { who: process.shown(), settings })
+    let others = named.filter(|process| !is_ours(&process.arguments));
+    let mut others: Vec<_> = others.map(|process| (process.is_here(), process)).collect();
+    // Anybody may call a program so; those of the system are read first, and have the budget first.
+    let service = User::from_name(USER).ok().flatten().map(|user| user.uid.as_raw());
+    let is_system = |uid: Option<u32>| uid == Some(0) || (uid.is_some() && uid == service);
+    others.sort_by_key(|(is_here, process)| !(*is_here && is_system(process.uid())));
+    let known: Vec<(bool, Dnsmasq)> = others
+        .into_iter()
+        .map(|(is_here, process)| {
+            let words = process.arguments.get(1..).unwrap_or_default();
+            let settings = of_arguments(words, &mut budget);
+            (is_here, Dnsmasq { who: process.shown(), settings })
         })
         .collect();
     let writes = |settings: &Settings| match log {
@@ -73,22 +109,23 @@ fn is_ours(arguments: &[String]) -> bool {
 fn of_system() -> Option<Dnsmasq> {
     let file = Path::new(CONF_FILE).is_file().then_some(CONF_FILE)?;
     let mut settings = Settings::default();
-    settings.read(Path::new(file), 0);
-    settings.read_folder(Path::new(CONF_DIR), 0);
+    let mut budget = Budget::new();
+    settings.read(Path::new(file), 0, &mut budget);
+    settings.read_folder(Path::new(CONF_DIR), 0, &mut budget);
     Some(Dnsmasq { who: format!("the dnsmasq of {CONF_FILE} (none runs here)"), settings })
 }
 
-fn of_arguments(arguments: &[String]) -> Settings {
+fn of_arguments(arguments: &[String], budget: &mut Budget) -> Settings {
     let mut settings = Settings::default();
     let mut named_file = false;
     let mut words = arguments.iter().peekable();
     while let Some(word) = words.next() {
         let Some(text) = long(word, words.peek().map(|next| next.as_str())) else { continue };
         named_file |= text.starts_with("conf-file");
-        settings.line(&text, 0);
+        settings.line(&text, 0, budget);
     }
     if !named_file {
-        settings.read(Path::new(CONF_FILE), 0);
+        settings.read(Path::new(CONF_FILE), 0, budget);
     }
     settings
 }
@@ -113,19 +150,24 @@ fn long(word: &str, next: Option<&str>) -> Option<String> {
 
 impl Settings {
     /// Takes a file in; one that cannot be read says nothing.
-    fn read(&mut self, path: &Path, depth: usize) {
-        let fits = std::fs::metadata(path)
-            .is_ok_and(|meta| meta.is_file() && meta.len() <= FILE_BYTES_MAX);
-        if depth > DEPTH_MAX || !fits {
+    fn read(&mut self, path: &Path, depth: usize, budget: &mut Budget) {
+        let fits = |meta: std::fs::Metadata| {
+            meta.is_file() && meta.len() <= FILE_BYTES_MAX && budget.take(meta.len())
+        };
+        if depth > DEPTH_MAX || !std::fs::metadata(path).is_ok_and(fits) {
             return;
         }
-        let text = std::fs::read(path).unwrap_or_default();
+        let mut text = Vec::new();
+        let _ = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut text));
         for line in String::from_utf8_lossy(&text).lines() {
-            self.line(line, depth);
+            self.line(line, depth, budget);
         }
     }
 
-    fn read_folder(&mut self, folder: &Path, depth: usize) {
+    fn read_folder(&mut self, folder: &Path, depth: usize, budget: &mut Budget) {
+        if !budget.take(0) {
+            return;
+        }
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().take(FILES_MAX);
         let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
         files.sort_unstable();
@@ -135,13 +177,13 @@ impl Settings {
             let is_left =
                 [".dpkg-dist", ".dpkg-old", ".dpkg-new", "~"].iter().any(|end| name.ends_with(end));
             if !is_left && !name.starts_with('.') && name != "README" {
-                self.read(&file, depth);
+                self.read(&file, depth, budget);
             }
         }
     }
 
     /// One line of a file.
-    fn line(&mut self, line: &str, depth: usize) {
+    fn line(&mut self, line: &str, depth: usize, budget: &mut Budget) {
         let text = line.split('#').next().unwrap_or_default().trim();
         let (name, value) = text
             .split_once('=')
@@ -155,10 +197,10 @@ impl Settings {
             ("log-async", _) => self.is_async = true,
             ("log-facility", Some(value)) => self.facility = Some(value),
             ("cache-size", Some(value)) => self.cache = value.parse().ok(),
-            ("conf-file", Some(value)) => self.read(Path::new(&value), depth + 1),
+            ("conf-file", Some(value)) => self.read(Path::new(&value), depth + 1, budget),
             ("conf-dir", Some(value)) => {
                 let folder = value.split(',').next().unwrap_or_default();
-                self.read_folder(Path::new(folder), depth + 1);
+                self.read_folder(Path::new(folder), depth + 1, budget);
             }
             _ => {}
         }

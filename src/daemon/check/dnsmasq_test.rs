@@ -5,7 +5,7 @@ use super::*;
 
 fn settings(lines: &[&str]) -> Settings {
     let mut settings = Settings::default();
-    lines.iter().for_each(|line| settings.line(line, 0));
+    lines.iter().for_each(|line| settings.line(line, 0, &mut Budget::new()));
     settings
 }
 
@@ -37,11 +37,22 @@ fn files_folders_and_arguments_are_read_as_dnsmasq_does() {
         vec![format!("--conf-file={main}"), "--log-facility=/x".to_owned()],
         vec!["-C".to_owned(), main.clone(), "-8/x".to_owned()],
     ] {
-        assert_eq!(of_arguments(&arguments), wanted);
+        assert_eq!(of_arguments(&arguments, &mut Budget::new()), wanted);
     }
     // A file that names itself ends, too.
     write("main", &format!("conf-file={main}\nlog-async=5\n"));
-    assert!(of_arguments(&[format!("--conf-file={main}")]).is_async);
+    assert!(of_arguments(&[format!("--conf-file={main}")], &mut Budget::new()).is_async);
+}
+
+#[test]
+fn a_tree_of_files_without_end_is_left_in_the_middle() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("one");
+    // Four deep, this would be read ten thousand million times.
+    std::fs::write(&path, format!("conf-file={}\n", path.display()).repeat(300)).unwrap();
+    let mut budget = Budget::new();
+    of_arguments(&[format!("--conf-file={}", path.display())], &mut budget);
+    assert!(budget.files == 0 || budget.bytes < 300 * 300, "{budget:?}");
 }
 
 #[test]

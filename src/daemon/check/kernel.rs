@@ -2,6 +2,7 @@
 //! is thrown away.
 
 use nix::sched::{CloneFlags, unshare};
+use nix::unistd::geteuid;
 
 use super::Finding;
 use crate::config::Config;
@@ -18,7 +19,8 @@ const BUILT: &str = "a kernel with CONFIG_NF_TABLES, CONFIG_NFT_QUEUE (or CONFIG
 /// Looks. The thread it runs on is left in that namespace.
 pub fn look(config: &Config) -> Vec<Finding> {
     if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-        return vec![aside(&error.to_string())];
+        let via = nftables::probe().map_err(|error| error.to_string());
+        return vec![aside(&error.to_string(), via, geteuid().is_root())];
     }
     let via = nftables::probe();
     let mut found = vec![queueing(via.as_ref().copied().map_err(ToString::to_string))];
@@ -42,14 +44,19 @@ fn walk() -> Result<(), conntrack::Error> {
 }
 
 /// Without the right to a namespace: asked in ours, and taken back before anything happens.
-fn aside(why: &str) -> Finding {
-    match nftables::probe() {
+fn aside(why: &str, via: Result<QueueVia, String>, is_root: bool) -> Finding {
+    match via {
         Ok(via) => Finding::warn(
             "kernel-queueing",
             format!("{}, but rules cannot be tried: no network namespace ({why})", told(via)),
             "run `synhold check` as root with CAP_SYS_ADMIN",
         ),
-        Err(error) => queueing(Err(error.to_string())),
+        Err(error) if !is_root => Finding::fail(
+            "kernel-queueing",
+            format!("it cannot be tried whether packets can be queued: {error}"),
+            "run it as root",
+        ),
+        Err(error) => queueing(Err(error)),
     }
 }
 
@@ -108,6 +115,13 @@ fn flows(walked: Result<(), String>) -> Finding {
 mod tests {
     use super::super::State;
     use super::*;
+
+    #[test]
+    fn without_rights_no_module_is_missing() {
+        let no = || Err("not permitted".to_owned());
+        assert_eq!(aside("no", no(), false).advice.as_deref(), Some("run it as root"));
+        assert!(aside("no", no(), true).advice.unwrap().contains("modprobe"));
+    }
 
     #[test]
     fn what_the_kernel_lacks_comes_with_its_modules() {

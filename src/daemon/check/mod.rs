@@ -7,6 +7,7 @@ mod files;
 mod host;
 mod kernel;
 mod processes;
+mod program;
 mod source;
 
 use std::sync::Arc;

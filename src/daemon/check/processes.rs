@@ -38,6 +38,11 @@ impl Process {
         Some(Process { pid, name, arguments })
     }
 
+    /// Whom it runs as; nothing if it has ended.
+    pub fn uid(&self) -> Option<u32> {
+        std::fs::metadata(format!("/proc/{}", self.pid)).ok().map(|folder| folder.uid())
+    }
+
     /// Whether it is in our network namespace; true where it cannot be told.
     pub fn is_here(&self) -> bool {
         let inode = |path: String| std::fs::metadata(path).map(|namespace| namespace.ino());

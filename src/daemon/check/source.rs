@@ -5,9 +5,10 @@ use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use super::dnsmasq::{self, LogAt};
+use super::program::{self, PROGRAM_PATIENCE};
 use super::{Finding, host, processes};
 use crate::config::Config;
 use crate::dns::line::{self, Message};
@@ -74,8 +75,8 @@ fn spawned(config: &SpawnConfig) -> Vec<Finding> {
 
 /// The first line of what dnsmasq says of itself.
 fn version() -> String {
-    let asked =
-        Command::new("dnsmasq").arg("--version").stdin(Stdio::null()).env("LC_ALL", "C").output();
+    let mut command = Command::new("dnsmasq");
+    let asked = program::ask(command.arg("--version").env("LC_ALL", "C"), PROGRAM_PATIENCE);
     let text =
         asked.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
     let words: Vec<&str> = text.split_ascii_whitespace().take(3).collect();
@@ -224,11 +225,14 @@ fn fifo(path: &Path) -> Vec<Finding> {
 }
 
 fn journal(unit: &str) -> Vec<Finding> {
-    let asked = Command::new("journalctl")
-        .args(["--quiet", "--no-pager", "--lines=1", "--output=cat", "--unit", unit])
-        .stdin(Stdio::null())
-        .output();
+    let words = ["--quiet", "--no-pager", "--lines=1", "--output=cat", "--unit", unit];
+    let asked = program::ask(Command::new("journalctl").args(words), PROGRAM_PATIENCE);
     vec![match asked {
+        Err(error) if error.kind() == ErrorKind::TimedOut => Finding::warn(
+            "dns-source",
+            format!("the journal of {unit} does not show its last line: {error}"),
+            "journalctl --verify",
+        ),
         Err(error) => Finding::fail(
             "dns-source",
             format!("journalctl cannot be run: {error}"),

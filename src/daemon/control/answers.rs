@@ -153,6 +153,7 @@ impl Answers {
             hold_us: shared.engine.hold_now(now.mono),
             sources: shared.engine.source_states(now),
             disk: disk(shared),
+            stalled: shared.events.stalled().into_iter().map(str::to_owned).collect(),
             held_now: u64::try_from(shared.engine.held()).unwrap_or(u64::MAX),
             totals,
             docker: shared.docker.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -164,7 +165,7 @@ impl Answers {
             registry: glance::registry(shared),
             alerts: shared.pulse.sinks().clone(),
         };
-        status.faults = glance::faults(&status);
+        status.faults = glance::faults(&status, now.wall);
         status.enforcing = glance::is_enforcing(&status);
         status
     }

@@ -218,4 +218,7 @@ fn events_are_picked_by_words_that_are_known() {
     assert!(fault.message.contains("ready, verdict, block"), "{fault}");
     let told = bench.ask(r#"{"v":1,"ask":"events","only":["verdict"],"container":"web"}"#);
     assert_eq!(told.unwrap()["recent"], 0);
+    let only = ["stop", "learn", "stop"].repeat(1000).into_iter().map(str::to_owned).collect();
+    let asked = crate::control::EventsAsked { only, ..Default::default() };
+    assert_eq!(bench.answers.pick(&asked).unwrap().kinds, ["learn", "stop"], "each once");
 }

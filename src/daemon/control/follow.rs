@@ -41,7 +41,7 @@ impl Answers {
         Ok(Said::Lines { answer: json!({ "recent": last.len() }), lines, more })
     }
 
-    fn pick(&self, asked: &EventsAsked) -> Result<Pick, Fault> {
+    pub(super) fn pick(&self, asked: &EventsAsked) -> Result<Pick, Fault> {
         let kind = |word: &String| {
             Body::KINDS.into_iter().find(|kind| kind == word).ok_or_else(|| {
                 let text =
@@ -49,7 +49,10 @@ impl Answers {
                 Fault::new(FaultKind::Malformed, text)
             })
         };
-        let kinds = asked.only.iter().map(kind).collect::<Result<_, _>>()?;
+        let mut kinds = asked.only.iter().map(kind).collect::<Result<Vec<_>, _>>()?;
+        // A question has room for thousands of words, and each is compared for every event.
+        kinds.sort_unstable();
+        kinds.dedup();
         let container = asked.container.as_deref().map(|text| self.whose(text));
         Ok(Pick { kinds, container, refused: asked.refused })
     }

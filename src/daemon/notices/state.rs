@@ -152,7 +152,7 @@ mod tests {
     fn a_canary_is_told_when_it_fails_and_when_it_passes_again() {
         let mut states = states();
         let mut look = |state| {
-            let canary = Canary { state, message: "x".to_owned(), at: None };
+            let canary = Canary { state, message: "x".to_owned(), ..Canary::default() };
             states.canary(&canary).map(|(severity, ..)| severity)
         };
         use CanaryState::{Failing, Passing, Waiting};

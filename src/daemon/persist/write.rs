@@ -143,7 +143,10 @@ impl Keeper {
         let done = match self.snapshot.take() {
             None if self.owed == Owed::Nothing && !disk.wants_snapshot() => return,
             None if !self.retry.is_due() => return,
-            None => disk.begin(registry).map(|snapshot| {
+            None => disk.begin(registry).map(|mut snapshot| {
+                if let Some(canary) = shared.canary_way.place() {
+                    snapshot.retain(|address| !canary.destinations().contains(*address));
+                }
                 self.snapshot = Some(snapshot);
                 if self.owed == Owed::Snapshot {
                     self.owed = Owed::Begun;
