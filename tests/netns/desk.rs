@@ -315,31 +315,3 @@ fn flows_in_order_are_named_to_whoever_asks_for_it() {
     eventually("the flow is shown", SOON, || says("DEBUG: 🔍 tcp"));
     eventually("with all names", SOON, || says("DEBUG: ↳ ") && says("other.example, shop.example"));
 }
-
-#[test]
-fn an_event_file_that_takes_nothing_silences_nobody() {
-    use nix::fcntl::{FcntlArg, fcntl};
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("events.fifo");
-    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let held = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    fcntl(&held, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
-    let stand = Stand::new("stalled", &["--events", path.to_str().unwrap()]);
-    let faults = |part: &str| {
-        let status = asked(&stand.lab, &["status"]).1;
-        status["faults"].as_array().unwrap().iter().any(|f| f.as_str().unwrap().contains(part))
-    };
-    // Until a write finds no room any more.
-    eventually("the status says that it takes nothing", 4 * SOON, || {
-        assert_refused(&stand.lab.ct, casts()[0].server);
-        faults("the event file takes nothing")
-    });
-    let seen = || stand.verdicts_on(casts()[0].server.ip()).len();
-    let before = seen();
-    assert_refused(&stand.lab.ct, casts()[0].server);
-    eventually("standard output goes on", SOON, || seen() > before);
-    let told = fine(&stand.lab, &["events", "--refused"]);
-    assert!(told.contains("never-resolved"), "{told}");
-    // What waits may be written now, so that the end waits for nothing.
-    drop(held);
-}
