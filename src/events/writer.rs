@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -305,14 +306,23 @@ impl<W: Write> Output<W> {
     }
 }
 
+/// Whom containers talk to is nobody else's business; a file that is there keeps the mode it was given.
 fn open(path: &Path) -> Result<File, Error> {
-    let file = OpenOptions::new().create(true).append(true).open(path);
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
     file.map_err(|why| Error { path: path.to_owned(), why })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_event_file_is_its_owners_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let file = open(&dir.path().join("events.jsonl")).unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
 
     /// Takes a number of bytes, then fails for a while, then takes bytes again.
     struct Disk {
