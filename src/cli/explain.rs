@@ -163,9 +163,10 @@ pub(super) fn tell(explanation: &Explanation, now: Wall) -> String {
     let mut lines = vec![format!("{word}: {}", words::plain(because))];
     lines.extend(steps::who(daemon));
     lines.push(steps::policy(&daemon.policy));
-    if let Some(kernel) = kernel {
+    let sets = kernel.as_ref().map(steps::kernel).unwrap_or_default();
+    if !sets.is_empty() {
         lines.push(String::new());
-        lines.extend(steps::kernel(kernel));
+        lines.extend(sets);
     }
     let decided =
         |tested: &Tested| !tested.rules.is_active() || tested.steps.iter().any(|step| step.decides);

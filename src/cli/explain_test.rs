@@ -77,6 +77,7 @@ fn the_sets_decide_first_and_the_daemon_what_they_let_go() {
 fn a_dry_run_lets_everything_pass_and_says_what_would_be() {
     let (passes, because) = verdict(&explained("drop", "never-resolved", "dry-run"), None);
     assert!(passes && because.contains("refused (never-resolved)"), "{because}");
+    assert!(because.starts_with("would be held for 500 ms"), "{because}");
     assert!(because.ends_with("it is a dry run, so it passes all the same"), "{because}");
 }
 
@@ -182,6 +183,16 @@ fn every_reason_has_its_proof_and_its_advice() {
         assert!(said.proof.join("\n").contains(proof), "{reason}: {:?}", said.proof);
         assert!(said.advice.join("\n").contains(advice), "{reason}: {:?}", said.advice);
     }
+}
+
+#[test]
+fn without_rules_there_is_no_empty_table() {
+    let mut said = explanation(explained("drop", "never-resolved", "enforce"));
+    let nothing = Tested { rules: RulesState::Absent, ..tested(false, Sets::NotJudged) };
+    said.kernel = Some(Tested { steps: Vec::new(), ..nothing });
+    assert!(!tell(&said, Wall(0)).contains("KERNEL SET"));
+    said.kernel = Some(tested(false, Sets::Undecided));
+    assert!(tell(&said, Wall(0)).contains("KERNEL SET"));
 }
 
 #[test]

@@ -1,13 +1,16 @@
 //! `synhold block`, `allow`, `unblock` and `unallow`: the user's lists, edited by a word.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use clap::Args;
 
 use super::{Answer, containers, say, say_json};
 use crate::config;
+use crate::control::{self, Question};
 use crate::daemon::books::Books;
+use crate::daemon::control::Asker;
 use crate::daemon::edit::{self, Action, AddedAs, Daemon, Edited, EditedEntry, Request};
 use crate::lists::{Entry, Found, Kind, show_time};
 
@@ -128,10 +131,48 @@ impl Place {
     }
 
     /// The lists, and the state directory they are in.
+    ///
+    /// Without `--config` it is the running daemon's configuration, which may be in any file.
     pub(super) fn books(&self) -> Result<(Books, PathBuf)> {
-        let config = config::load_lists(self.config.as_deref(), self.state_dir.clone())?;
-        Ok((Books::open(&config), config.state_dir))
+        let state_dir = self.state_dir()?;
+        let daemon = daemon_of(&state_dir);
+        let theirs = daemon.as_ref().and_then(|daemon| daemon.config.clone());
+        let file = self.config.clone().or(theirs.filter(|file| is_readable(file)));
+        let config = config::load_lists(file.as_deref(), Some(state_dir))?;
+        let misread = daemon.and_then(|daemon| misread(file.as_deref(), &daemon));
+        Ok((Books { misread, ..Books::open(&config) }, config.state_dir))
     }
+}
+
+/// Who runs on a state directory. That it cannot be asked is told where its answer is needed.
+fn daemon_of(state_dir: &Path) -> Option<control::Daemon> {
+    Asker::find(state_dir).ok()??.ask(&Question::Daemon {}).ok()
+}
+
+/// A file with text in it; a pipe would be waited for.
+fn is_readable(file: &Path) -> bool {
+    file.is_file() && File::open(file).is_ok()
+}
+
+/// What was read instead of the daemon's configuration, if it was.
+fn misread(read: Option<&Path>, daemon: &control::Daemon) -> Option<String> {
+    let default = Path::new(config::DEFAULT_FILE);
+    let place = |file: Option<&Path>| {
+        let file = file.unwrap_or(default);
+        file.canonicalize().unwrap_or_else(|_| file.to_owned())
+    };
+    let theirs = daemon.config.as_deref();
+    // The default file may not be there, for nobody.
+    let (ours, theirs) = (place(read), place(theirs));
+    (ours != theirs).then(|| {
+        format!(
+            "the configuration that was read is {}, but the running synhold (process {}) has {}: feeds and settings \
+             that only that one has are not known here",
+            ours.display(),
+            daemon.pid,
+            theirs.display()
+        )
+    })
 }
 
 fn parsed(entries: &[String]) -> Result<Vec<Entry>> {

@@ -4,6 +4,8 @@ mod figures;
 mod headline;
 mod refusals;
 
+use std::path::Path;
+
 use anyhow::Result;
 use clap::Args;
 
@@ -16,7 +18,9 @@ use crate::control::{
 };
 use crate::daemon::clock;
 use crate::daemon::control::Asker;
+use crate::daemon::inspect::Queue;
 use crate::engine::{Mode, Wall};
+use crate::nftables;
 
 #[derive(Args, Debug)]
 pub(super) struct StatusArgs {
@@ -31,10 +35,7 @@ pub(super) fn run(args: &StatusArgs) -> Result<Answer> {
         if place.json {
             say_json(&None::<Status>)?;
         } else {
-            say(&format!(
-                "no synhold runs on {}; start it with `synhold run`, or name another with --state-dir",
-                state_dir.display()
-            ))?;
+            say(&nobody(&state_dir, queue_left(), Paint::stdout()))?;
         }
         return Ok(Answer::No);
     };
@@ -47,9 +48,32 @@ pub(super) fn run(args: &StatusArgs) -> Result<Answer> {
     Ok(Answer::Fine)
 }
 
-pub(super) use figures::per;
+pub(super) use figures::rated;
 pub(super) use headline::headline;
 pub(super) use refusals::{names, reason, to, who};
+
+/// What the rules in the kernel do without us; nothing if there are none, or we may not look.
+fn queue_left() -> Option<Queue> {
+    nftables::read().ok().flatten().as_ref().and_then(Queue::of)
+}
+
+fn nobody(state_dir: &Path, queue: Option<Queue>, paint: Paint) -> String {
+    let text = format!(
+        "no synhold runs on {}; start it with `synhold run`, or name another with --state-dir",
+        state_dir.display()
+    );
+    let rest = match queue {
+        None => return text,
+        Some(Queue::Served) => "another synhold serves the rules that are in the kernel".to_owned(),
+        Some(Queue::Dropping) => paint.bad(
+            "its rules are in the kernel: new container flows are DROPPED until it starts, or `synhold rules remove`",
+        ),
+        Some(Queue::Passing) => paint.bad(
+            "its rules are in the kernel: new container flows PASS UNJUDGED until it starts; its lists still hold",
+        ),
+    };
+    format!("{text}\n{rest}")
+}
 
 fn tell(status: &Status, now: Wall, paint: Paint) -> String {
     let mut lines = headline::lines(status, now, paint);
@@ -203,8 +227,9 @@ fn docker(docker: &Docker, now: Wall, paint: Paint) -> String {
 
 fn totals(status: &Status) -> String {
     let totals = &status.totals;
+    let would = if status.mode == Mode::Enforce { "" } else { "would be " };
     let mut text = format!(
-        "Packets: {} accepted, {} refused, {} held of which {} released; {} wait now",
+        "Packets: {} accepted, {} {would}refused, {} {would}held of which {} released; {} wait now",
         totals.accepted, totals.refused, totals.held, totals.released, status.held_now
     );
     for (count, what) in [
@@ -235,10 +260,7 @@ fn containers(containers: &[Container], now: Wall, paint: Paint) -> Vec<String> 
         ("LAST REFUSAL", Align::Left),
     ]);
     for container in containers {
-        let mode = match container.quarantined {
-            true => "quarantine",
-            false => container.policy.mode.as_str(),
-        };
+        let mode = container.treatment();
         let addresses: Vec<String> = container.addresses.iter().map(ToString::to_string).collect();
         let addresses = if addresses.is_empty() { words::dash() } else { addresses.join(" ") };
         let mut cells = vec![words::plain(&container.name), mode.to_owned(), addresses];

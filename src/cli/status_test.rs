@@ -51,6 +51,17 @@ fn what_is_wrong_is_loud_and_nothing_of_strangers_reaches_the_terminal() {
 }
 
 #[test]
+fn rules_that_were_left_behind_are_told_where_nobody_runs() {
+    let says = |queue| nobody(Path::new("/s"), queue, Paint::always(true));
+    assert!(!says(None).contains('\n'));
+    assert!(says(Some(Queue::Served)).contains("another synhold"));
+    let dropping = says(Some(Queue::Dropping));
+    let red = dropping.lines().nth(1).unwrap();
+    assert!(red.starts_with("\u{1b}[1;31m") && red.contains("DROPPED until"), "{dropping}");
+    assert!(says(Some(Queue::Passing)).contains("PASS UNJUDGED"));
+}
+
+#[test]
 fn a_container_is_one_line_and_its_gaps_come_last() {
     let policy = json!({"mode": "dry-run", "scope": "global", "hold_ms": 750, "refuse": "reset",
         "allow": [], "origins": {}, "faults": ["label synhold.mode is not followed: no"]});
@@ -70,6 +81,34 @@ fn a_container_is_one_line_and_its_gaps_come_last() {
         lines[lines.len() - 2..],
         ["  web: it uses the host's network", "  web: label synhold.mode is not followed: no"]
     );
+}
+
+#[test]
+fn a_dry_run_says_what_would_be() {
+    let refused = json!({"first": "1970-01-01T00:00:01.000000Z", "last": "1970-01-01T00:00:02.000000Z",
+        "count": 1, "container": "web", "src": "172.17.0.2", "dst": "203.0.113.9", "port": 443, "proto": "tcp",
+        "reason": "never-resolved", "names": [], "enforced": false});
+    let policy = json!({"mode": "enforce", "scope": "global", "hold_ms": 750, "refuse": "reset",
+        "allow": [], "origins": {}, "faults": []});
+    let host = json!({"name": "host", "id": "ab", "image": "nginx", "policy": policy, "quarantined": false,
+        "judged": false, "addresses": [], "networks": ["host"], "gaps": [], "accepted": 0, "held": 0, "refused": 0,
+        "last_refusal": null});
+    let mut status = status(&json!([host]));
+    status.mode = Mode::DryRun;
+    let rate = crate::control::Rate { over_ms: 10_000, verdicts: 100, refused: 1, held: 5 };
+    (status.rates.short, status.rates.long) = (rate.clone(), rate);
+    status.hold = crate::control::Timing { count: 5, p50_us: Some(500_000), p99_us: Some(500_000) };
+    status.refusals = vec![serde_json::from_value(refused).unwrap()];
+    let text = tell(&status, Wall(10_000_000), Paint::always(false));
+    for part in [
+        "10 verdicts/s, would be refused 6/min and held 0.5/s",
+        "3 would be refused, 4 would be held",
+        "Held packets would have waited",
+        "WOULD BE REFUSED  CONTAINER",
+        "host       not judged  -",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
 }
 
 #[test]

@@ -19,16 +19,28 @@ pub fn plain(text: &str) -> String {
 
 /// A point of a list, in lines of so many columns as far as words allow; the lines after the first are set in.
 pub fn point(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec!["  -".to_owned()];
+    broken(text, width, ["  - ", "    "])
+}
+
+/// The same without a mark.
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
+    broken(text, width, ["", "  "])
+}
+
+fn broken(text: &str, width: usize, [first, later]: [&str; 2]) -> Vec<String> {
+    let mut lines = vec![first.to_owned()];
+    let mut begun = false;
     for word in plain(text).split_whitespace() {
         let full = |line: &String| line.chars().count() + 1 + word.chars().count() > width;
-        if lines.last().is_none_or(full) {
-            lines.push("   ".to_owned());
+        if begun && lines.last().is_none_or(full) {
+            lines.push(later.to_owned());
+            begun = false;
         }
         if let Some(line) = lines.last_mut() {
-            line.push(' ');
+            line.push_str(if begun { " " } else { "" });
             line.push_str(word);
         }
+        begun = true;
     }
     lines
 }
@@ -87,7 +99,8 @@ mod tests {
     #[test]
     fn a_point_is_broken_between_words() {
         assert_eq!(point("one two three", 13), ["  - one two", "    three"]);
-        assert_eq!(point("much-too-long", 5), ["  -", "    much-too-long"]);
+        assert_eq!(point("much-too-long", 5), ["  - much-too-long"]);
+        assert_eq!(wrapped("one two three", 9), ["one two", "  three"]);
         assert_eq!(point("a\u{1b}[2J", 80), ["  - a [2J"]);
         assert_eq!(plain("a\u{202e}b\u{2028}"), "a b ");
     }

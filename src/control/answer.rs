@@ -28,6 +28,9 @@ pub struct Daemon {
     pub version: String,
     /// Its state directory.
     pub state_dir: PathBuf,
+    /// The configuration file that its command line named; nothing is the default one, if it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<PathBuf>,
     /// It writes nothing there.
     pub memory_only: bool,
     /// The inode of its network namespace.
@@ -200,6 +203,9 @@ pub struct Container {
     pub policy: Policy,
     /// It is refused everything.
     pub quarantined: bool,
+    /// False if nothing of it is judged, whatever its policy says.
+    #[serde(default = "yes")]
+    pub judged: bool,
     /// Its addresses that are judged.
     pub addresses: Vec<IpAddr>,
     /// Names of its networks.
@@ -214,6 +220,21 @@ pub struct Container {
     pub refused: u64,
     /// The last refusal.
     pub last_refusal: Option<Refusal>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Container {
+    /// How it is treated, in a word or two.
+    pub fn treatment(&self) -> &'static str {
+        match (self.judged, self.quarantined) {
+            (false, _) => "not judged",
+            (true, true) => "quarantine",
+            (true, false) => self.policy.mode.as_str(),
+        }
+    }
 }
 
 /// What holds for a container.

@@ -100,6 +100,9 @@ pub struct ListState {
     pub entries: u64,
     /// Lines that do not.
     pub bad: u64,
+    /// The first of those, with its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_bad: Option<String>,
     /// When the copy in use was fetched.
     #[serde(default, with = "when::maybe", skip_serializing_if = "Option::is_none")]
     pub fetched: Option<Wall>,

@@ -32,6 +32,8 @@ pub struct Books {
     pub running: bool,
     /// When the books were opened.
     pub now: Wall,
+    /// Which configuration was read, where the running daemon reads another: what is told of lists is that one's.
+    pub misread: Option<String>,
 }
 
 impl Books {
@@ -68,6 +70,7 @@ impl Books {
             status,
             running,
             now: clock::wall(),
+            misread: None,
             state_dir: config.state_dir.clone(),
             folder,
         }

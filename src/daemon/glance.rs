@@ -54,6 +54,7 @@ pub fn lists(lists: &[ListStatus], feeds: &[FeedReport]) -> Vec<ListState> {
         feed: feeds.iter().any(|feed| feed.name == list.report.name),
         entries: list.report.entries,
         bad: list.report.bad + list.report.refused,
+        first_bad: list.report.bad_lines.iter().chain(&list.report.refused_entries).next().cloned(),
         fetched: list.fetched,
         error: list.last_error.clone(),
     });
@@ -64,6 +65,7 @@ pub fn lists(lists: &[ListStatus], feeds: &[FeedReport]) -> Vec<ListState> {
         feed: true,
         entries: 0,
         bad: 0,
+        first_bad: None,
         fetched: None,
         error: Some(feed.last_error.clone().unwrap_or("not fetched yet".to_owned())),
     });
@@ -78,36 +80,78 @@ fn word(kind: Kind) -> &'static str {
     }
 }
 
-/// Whether what is to be refused is refused, as far as can be told.
-pub fn is_enforcing(status: &Status) -> bool {
-    status.mode == Mode::Enforce
-        && status.rules.as_deref() == Some("enforcing")
-        && !status.queues.is_empty()
-        && status.queues.iter().all(|queue| queue.served)
-        && status.canary.state != CanaryState::Failing
+/// What refusing stands on. `status`, metrics and `/readyz` all go by this.
+#[derive(Clone, Copy, Debug)]
+pub struct Ground<'a> {
+    /// Whether refusals are carried out.
+    pub mode: Mode,
+    /// What the rules in the kernel do, in a word; nothing if it does not tell.
+    pub rules: Option<&'a str>,
+    /// The queues that are ours.
+    pub queues: &'a [QueueState],
+    /// What a packet of our own found.
+    pub canary: &'a Canary,
+}
+
+impl<'a> Ground<'a> {
+    /// What a status says of it.
+    pub fn of(status: &'a Status) -> Ground<'a> {
+        let Status { mode, rules, queues, canary, .. } = status;
+        Ground { mode: *mode, rules: rules.as_deref(), queues, canary }
+    }
+
+    /// Whether what is to be refused is refused, as far as can be told.
+    pub fn is_enforcing(self) -> bool {
+        self.mode == Mode::Enforce && self.faults().is_empty()
+    }
+
+    /// Why nothing is judged, or not as wanted.
+    pub fn faults(self) -> Vec<String> {
+        let Ground { mode, rules, queues, canary } = self;
+        let mut faults = Vec::new();
+        let mut fault = |is: bool, what: String| faults.extend(is.then_some(what));
+        let wanted = if mode == Mode::DryRun { "dry-run" } else { "enforcing" };
+        match rules {
+            Some("absent") => {
+                fault(true, "there are NO RULES IN THE KERNEL: nothing is judged".into())
+            }
+            Some("dormant") => {
+                fault(true, "the rules in the kernel are DORMANT: nothing is judged".into())
+            }
+            None => fault(true, "the kernel does not tell its rules".into()),
+            Some(other) => {
+                fault(other != wanted, format!("the rules in the kernel are those of `{other}`"))
+            }
+        }
+        fault(queues.is_empty(), "the kernel does not tell its queues".into());
+        for queue in queues {
+            let number = queue.number;
+            fault(!queue.served, format!("nobody serves queue {number}"));
+        }
+        fault(canary.state == CanaryState::Failing, format!("canary: {}", canary.message));
+        faults
+    }
+}
+
+/// `list block: 2 lines do not count, first block.txt:3: `x` is neither ...: ...`
+fn bad_lines(list: &ListState, what: &str) -> Option<String> {
+    let count = match list.bad {
+        0 => return None,
+        1 => "1 line does not count".to_owned(),
+        bad => format!("{bad} lines do not count"),
+    };
+    let first = list.first_bad.as_ref().map_or(String::new(), |first| format!(", first {first}"));
+    let todo = match list.feed {
+        true => "tell who keeps it; `synhold sets` shows more",
+        false => "mend or remove it; `synhold sets` shows more",
+    };
+    Some(format!("{what} {}: {count}{first}; {todo}", list.name))
 }
 
 /// Everything that is wrong, the worst first.
 pub fn faults(status: &Status, now: Wall) -> Vec<String> {
-    let mut faults = Vec::new();
+    let mut faults = Ground::of(status).faults();
     let mut fault = |is: bool, what: String| faults.extend(is.then_some(what));
-    let rules = status.rules.as_deref();
-    let wanted = if status.mode == Mode::DryRun { "dry-run" } else { "enforcing" };
-    match rules {
-        Some("absent") => fault(true, "there are NO RULES IN THE KERNEL: nothing is judged".into()),
-        Some("dormant") => {
-            fault(true, "the rules in the kernel are DORMANT: nothing is judged".into())
-        }
-        None => fault(true, "the kernel does not tell its rules".into()),
-        Some(other) => {
-            fault(other != wanted, format!("the rules in the kernel are those of `{other}`"))
-        }
-    }
-    fault(status.queues.is_empty(), "the kernel does not tell its queues".into());
-    for queue in &status.queues {
-        let number = queue.number;
-        fault(!queue.served, format!("nobody serves queue {number}"));
-    }
     let canary = canary_fault(&status.canary, status.mode, now);
     fault(canary.is_some(), canary.unwrap_or_default());
     let changed = status.drift.as_ref().filter(|news| !news.healthy);
@@ -144,7 +188,8 @@ pub fn faults(status: &Status, now: Wall) -> Vec<String> {
         let (name, error) = (&list.name, list.error.as_deref());
         let what = if list.feed { "feed" } else { "list" };
         fault(error.is_some(), format!("{what} {name}: {}", error.unwrap_or_default()));
-        fault(list.bad > 0, format!("{what} {name}: {} lines do not count", list.bad));
+        let bad = bad_lines(list, what);
+        fault(bad.is_some(), bad.unwrap_or_default());
     }
     fault(
         status.left_out > 0,
@@ -158,7 +203,6 @@ fn canary_fault(canary: &Canary, mode: Mode, now: Wall) -> Option<String> {
     let message = &canary.message;
     let age = canary.at.map_or(0, |at| now.0.saturating_sub(at.0));
     match canary.state {
-        CanaryState::Failing => Some(format!("canary: {message}")),
         CanaryState::Off if canary.unable && mode == Mode::Enforce => {
             Some(format!("there is no canary: {message}"))
         }
@@ -168,7 +212,10 @@ fn canary_fault(canary: &Canary, mode: Mode, now: Wall) -> Option<String> {
         CanaryState::Passing if u128::from(age) > (LOOKS_MISSED * canary::EVERY).as_micros() => {
             Some(format!("the canary has not been heard of for {} s", age / 1_000_000))
         }
-        CanaryState::Off | CanaryState::Waiting | CanaryState::Passing => None,
+        // Failing is of the ground.
+        CanaryState::Failing | CanaryState::Off | CanaryState::Waiting | CanaryState::Passing => {
+            None
+        }
     }
 }
 

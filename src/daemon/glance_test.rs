@@ -25,7 +25,7 @@ fn sound() -> Status {
 fn a_sound_daemon_has_no_faults_and_enforces() {
     let status = sound();
     assert_eq!(faults(&status, NOW), Vec::<String>::new());
-    assert!(is_enforcing(&status));
+    assert!(Ground::of(&status).is_enforcing());
 }
 
 #[test]
@@ -54,11 +54,18 @@ fn every_fault_is_named_and_those_that_end_enforcing_do() {
         break_it(&mut status);
         let faults = faults(&status, NOW);
         assert!(faults.len() == 1 && faults[0].contains(word), "{word}: {faults:?}");
-        assert_eq!(is_enforcing(&status), enforcing, "{word}");
+        assert_eq!(Ground::of(&status).is_enforcing(), enforcing, "{word}");
     }
+    let mut listed = sound();
+    let list = json!({"name": "block", "kind": "block", "feed": false, "entries": 0, "bad": 1,
+        "first_bad": "block.txt:3: what is it"});
+    listed.lists = vec![serde_json::from_value(list).unwrap()];
+    let said =
+        "list block: 1 line does not count, first block.txt:3: what is it; mend or remove it";
+    assert!(faults(&listed, NOW)[0].starts_with(said), "{:?}", faults(&listed, NOW));
     let mut learning = sound();
     learning.mode = Mode::Learn;
-    assert!(!is_enforcing(&learning) && faults(&learning, NOW).is_empty());
+    assert!(!Ground::of(&learning).is_enforcing() && faults(&learning, NOW).is_empty());
 }
 
 /// One that has passed, and was heard of so long ago.

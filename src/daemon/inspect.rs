@@ -11,14 +11,14 @@ mod steps;
 pub use contents::{Asked, Contents, ElementLine, SetContents, contents};
 pub use overview::{ListLine, Overview, SetLine, overview};
 pub use question::{Step, Tested, Verdict, test};
-pub use state::RulesState;
+pub use state::{Queue, RulesState};
 
 use crate::lists::Found;
 
 /// Where an element comes from: `from list drop: SBL123`, or which line it is where that says nothing.
 pub fn comes_from(entries: &[Found]) -> String {
     let Some(first) = entries.first() else {
-        return "which no list has: `synhold sets` compares them".to_owned();
+        return "which none of the lists read here has: `synhold sets` compares them".to_owned();
     };
     let why = match &first.note {
         Some(note) => format!("from list {}: {note}", first.list),

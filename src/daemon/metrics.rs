@@ -9,19 +9,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use super::clock;
+use super::glance::{self, Ground};
 use super::inspect::RulesState;
 use super::shared::Shared;
 use crate::config::Config;
 use crate::engine::{Mode, Wall};
 use crate::metrics::{Family, Labels, Server, Source, State};
-use crate::nftables;
 use containers::Series;
-
-/// How long a look at the rules in the kernel holds: whoever asks in a loop is not to keep it busy.
-const RULES_FRESH: Duration = Duration::from_millis(500);
 
 /// Serves from now on, if that is wanted. Judging does not depend on it.
 pub fn start(config: &Config, shared: &Arc<Shared>) -> Option<Server> {
@@ -31,7 +27,6 @@ pub fn start(config: &Config, shared: &Arc<Shared>) -> Option<Server> {
         since: clock::wall(),
         queues: config.rules.queues,
         series: Mutex::default(),
-        rules: Mutex::default(),
     };
     Server::start(at, Arc::new(source))
         .inspect_err(|error| {
@@ -47,8 +42,6 @@ struct Meters {
     queues: u16,
     /// Which containers have series of their own.
     series: Mutex<Series>,
-    /// What the rules in the kernel do, and when they were looked at.
-    rules: Mutex<Option<(Instant, Option<RulesState>)>>,
 }
 
 impl Source for Meters {
@@ -74,11 +67,7 @@ impl Source for Meters {
         if !shared.pulse.serving.load(Relaxed) {
             wrong.push("no verdicts are given".to_owned());
         }
-        match self.rules() {
-            Some(rules) if rules.is_active() => {}
-            Some(rules) => wrong.push(format!("the rules in the kernel are {}", rules.as_str())),
-            None => wrong.push("the kernel does not tell its rules".to_owned()),
-        }
+        wrong.extend(self.on_ground(|ground| ground.faults()));
         let evidence = shared.engine.evidence(clock::now());
         if !evidence.healthy {
             wrong.push(format!("the evidence is not healthy: {}", evidence.why.join(", ")));
@@ -119,17 +108,12 @@ fn exposure(at: SocketAddr) -> Option<&'static str> {
 }
 
 impl Meters {
-    /// What the rules in the kernel do, as of a moment ago; nothing if it does not tell.
-    fn rules(&self) -> Option<RulesState> {
-        let mut kept = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        match *kept {
-            Some((at, rules)) if at.elapsed() < RULES_FRESH => rules,
-            _ => {
-                let rules = nftables::read().ok().map(|rules| RulesState::of(rules.as_ref()));
-                *kept = Some((Instant::now(), rules));
-                rules
-            }
-        }
+    /// What refusing stands on, as a status has it too.
+    fn on_ground<A>(&self, ask: impl FnOnce(Ground<'_>) -> A) -> A {
+        let shared = &self.shared;
+        let (queues, canary) = (glance::queues(shared), shared.canary().clone());
+        let rules = shared.rules.state().map(RulesState::as_str);
+        ask(Ground { mode: shared.present_mode(), rules, queues: &queues, canary: &canary })
     }
 
     /// What it is and whether it does its work.
@@ -140,7 +124,7 @@ impl Meters {
         };
         let modes = [(Mode::Enforce, "enforce"), (Mode::DryRun, "dry-run"), (Mode::Learn, "learn")]
             .map(mode);
-        let enforcing = present == Mode::Enforce && self.rules() == Some(RulesState::Enforcing);
+        let enforcing = self.on_ground(|ground| ground.is_enforcing());
         let version = label("version", env!("CARGO_PKG_VERSION"));
         vec![
             Family::info("build", "Which synhold this is", version),
@@ -149,7 +133,7 @@ impl Meters {
             Family::gauges("mode", "1 for the mode it is in", modes),
             Family::flag(
                 "enforcing",
-                "Refusals are carried out, and the rules are in the kernel",
+                "What is to be refused is refused, as `synhold status` says: by mode, rules, queues and canary",
                 enforcing,
             ),
             Family::flag("ready", "What /readyz says", self.readiness().ok),
@@ -186,16 +170,5 @@ fn seconds(time: Wall) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_that_others_reach_has_a_warning() {
-        for at in ["127.0.0.1:1", "127.8.8.8:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
-            assert_eq!(exposure(at.parse().unwrap()), None, "{at}");
-        }
-        for at in ["0.0.0.0:1", "[::]:1", "172.17.0.1:1", "[fd00::1]:1"] {
-            assert!(exposure(at.parse().unwrap()).is_some(), "{at}");
-        }
-    }
-}
+#[path = "metrics_test.rs"]
+mod tests;

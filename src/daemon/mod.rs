@@ -23,6 +23,7 @@ mod learn;
 pub mod ledger;
 mod library;
 mod lock;
+mod look;
 mod mailbox;
 mod marks;
 pub mod measures;

@@ -133,10 +133,13 @@ fn blocked(
     blocked
 }
 
-/// Refused for what it is, not because too much waited or the evidence was not to be trusted.
+/// Refused for what it is: not because too much waited, the evidence was not to be trusted, or its container is in
+/// quarantine.
 fn is_refused(group: &Group) -> bool {
-    let passing = [Reason::HoldBudget, Reason::Unhealthy].map(Reason::as_str);
-    let accused = group.reasons.keys().any(|reason| !passing.contains(reason));
+    let mut passing = vec![Reason::HoldBudget, Reason::Unhealthy];
+    passing.extend(group.confined.then_some(Reason::Blocklisted));
+    let accused =
+        group.reasons.keys().any(|reason| passing.iter().all(|one| one.as_str() != *reason));
     (group.refused > 0 && accused) || group.retries > 0 || group.auto
 }
 

@@ -106,8 +106,14 @@ fn what_is_allowed_or_accused_of_nothing_is_not_blocked() {
         one("203.0.113.5", "unhealthy"),
         one("203.0.113.6", "never-resolved"),
     ];
-    place.write("events", &events.concat());
-    assert_eq!(addresses(&place.report(None)), ["203.0.113.1", "203.0.113.3"]);
+    // What a container in quarantine dials is not accused by that.
+    let confined = serde_json::json!({ "ts": "2026-11-01T03:04:05Z", "event": "block", "mode": "enforce",
+        "enforced": true, "set": "quarantine4", "container": "db", "container_id": "y", "src": "172.17.0.3",
+        "dst": "203.0.113.9", "count": 3, "list": "quarantine", "entry": "172.17.0.3", "names": [] });
+    let listed = confined.to_string().replace("quarantine4", "block4").replace("113.9", "113.8");
+    place.write("events", &format!("{}{confined}\n{listed}\n", events.concat()));
+    let blocked = ["203.0.113.1", "203.0.113.3", "203.0.113.8"];
+    assert_eq!(addresses(&place.report(None)), blocked);
 }
 
 #[test]

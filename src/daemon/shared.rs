@@ -10,6 +10,7 @@ use super::denied::Denied;
 use super::desk::Desk;
 use super::learn::Learning;
 use super::library;
+use super::look::RulesLook;
 use super::mailbox::Mailbox;
 use super::measures::Measures;
 use super::persist::DiskState;
@@ -90,6 +91,8 @@ pub struct Shared {
     pub desk: Desk,
     /// What threads leave for whoever asks.
     pub pulse: Pulse,
+    /// What the rules in the kernel do.
+    pub rules: RulesLook,
     /// What our own packet found last. See [`Shared::canary`].
     canary: Mutex<Canary>,
     /// Verdicts on that packet.
@@ -137,7 +140,7 @@ impl Shared {
         queue_num: u16,
     ) -> Shared {
         let (told, alerts, tally, measures) = Default::default();
-        let (pulse, canary, canary_way, queue_stats) = Default::default();
+        let (pulse, rules, canary, canary_way, queue_stats) = Default::default();
         let phase = AtomicU8::new(Phase::Serve as u8);
         let desk = Desk::default();
         desk.listen(&events);
@@ -161,6 +164,7 @@ impl Shared {
             measures,
             desk,
             pulse,
+            rules,
             canary,
             canary_way,
             queue_stats,

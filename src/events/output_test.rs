@@ -167,3 +167,12 @@ fn lines_from_before_are_in_the_file_from_before() {
     let took: Vec<String> = bench.took.try_iter().collect();
     assert_eq!(took, ["before\n", "(again)", "after\n"]);
 }
+
+#[test]
+fn the_event_file_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.jsonl");
+    EventFile::open(path.clone()).unwrap();
+    assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+}

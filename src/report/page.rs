@@ -201,12 +201,17 @@ fn table(page: &Page) -> Markup {
     }
 }
 
+/// An address is read as a whole; a name may be long.
+fn is_address(container: &str) -> Option<&'static str> {
+    container.parse::<std::net::IpAddr>().is_ok().then_some("address")
+}
+
 fn row(finding: &Finding) -> Markup {
     html! {
         tr {
-            td data-head="Container" { b { (finding.container) } }
+            td data-head="Container" { b class=[is_address(&finding.container)] { (finding.container) } }
             td data-head="Destination" {
-                code { (finding.destination) }
+                code.address { (finding.destination) }
                 @for name in &finding.names { " " span.name { (name) } }
             }
             td.number data-head="Times" {

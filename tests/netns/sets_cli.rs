@@ -1,12 +1,13 @@
 //! `synhold sets`, `block` and `allow` beside a running daemon: what they say is what the kernel and the wire do.
 
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
 use serde_json::Value;
 
 use super::lab::net::{connect, connect_from};
-use super::lab::{CT4, DEAD4, Lab, SRV4, at};
-use super::stand::{Cast, SOON, Stand, casts, synhold};
+use super::lab::{CT4, DEAD4, Lab, SRV4, at, eventually};
+use super::stand::{Cast, DnsLog, SOON, STARTED, Stand, casts, start, synhold};
 
 /// A command on the state directory that the stand's daemon uses: exit code and what it said.
 pub fn command(lab: &Lab, args: &[&str]) -> (i32, String) {
@@ -141,6 +142,49 @@ fn the_sets_show_what_they_hold_and_what_it_did() {
     assert_eq!(cut["sets"][0]["more"], true);
 }
 
+/// A feed that is only in the daemon's own file is known to whoever does not name that file, and its lack to who names another.
+#[test]
+fn commands_read_the_configuration_of_the_daemon() {
+    let lab = Lab::new("whosefile");
+    let path = |name: &str| lab.dir().join(name).display().to_string();
+    let (own, other, state) = (path("own.toml"), path("other.toml"), path("state"));
+    let listener = lab.gw.run(|| std::net::TcpListener::bind("127.0.0.1:8080")).unwrap();
+    std::thread::spawn(move || {
+        let answer =
+            b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\n198.51.100.7\n";
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answer);
+        }
+    });
+    let feed = "[[feed]]\nname = \"drop\"\nkind = \"block\"\nurl = \"http://127.0.0.1:8080/\"\ninsecure = true\n";
+    std::fs::write(&own, feed).unwrap();
+    std::fs::write(&other, "").unwrap();
+    let mut log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+    log.write(STARTED);
+    let daemon = start(&lab, &log.path, &["--config", &own]);
+    daemon.ready();
+    let ask = |args: &[&str], more: &[&str]| {
+        let (_, out, err) = synhold(&lab, &[args, &["--state-dir", &state], more].concat());
+        assert_eq!(err, "", "{args:?}");
+        out
+    };
+    let test = ["sets", "test", "198.51.100.7"];
+    eventually("the feed is loaded", SOON * 4, || {
+        ask(&test, &[]).contains("refused: set blockhosts4 has 198.51.100.7, from list drop")
+    });
+    assert!(ask(&["explain", "198.51.100.7"], &[]).contains("from list drop"));
+    let said = ask(&["sets"], &[]);
+    assert!(said.contains("drop") && !said.contains("the configuration that was read"), "{said}");
+    // Another file: no word that something is mended.
+    let told = format!("the configuration that was read is {other}");
+    for args in [&test[..], &["sets"], &["sets", "show", "blockhosts4"]] {
+        let said = ask(args, &["--config", &other]);
+        assert!(said.contains(&told) && !said.contains("within a minute"), "{args:?}: {said}");
+    }
+}
+
 #[test]
 fn a_question_is_answered_by_the_set_that_decides() {
     let mut stand = Stand::new("asked", &["--keep-rules"]);
@@ -191,12 +235,21 @@ fn a_question_is_answered_by_the_set_that_decides() {
     // The rules stay; the registry is on disk, and nobody mends what is changed.
     assert!(daemon.stop().status.success());
     let server = SRV4.to_string();
+    check("203.0.113.98", "no synhold serves the queue, and the rules are those that fail closed");
+    let (code, said) = command(&lab, &["status"]);
+    assert!(
+        code == 1 && said.contains("new container flows are DROPPED until it starts"),
+        "{said}"
+    );
     assert_eq!(check(&server, "is evil.example or under it, from list block, line"), "");
     assert_eq!(json(&lab, &["sets"]).0, 0, "nothing differs");
     lab.gw.nft("delete element inet synhold blockhosts4 { 203.0.113.99 }\n");
     lab.gw.nft("add element inet synhold block4 { 192.0.2.0/24 }\n");
     assert_eq!(check("203.0.113.99", "no set decides"), "");
-    assert_eq!(check("192.0.2.7", "set block4 has 192.0.2.0/24, which no list has"), "block4");
+    assert_eq!(
+        check("192.0.2.7", "set block4 has 192.0.2.0/24, which none of the lists read here has"),
+        "block4"
+    );
     let (_, tested) = ask(&lab, "203.0.113.99".parse().unwrap(), CT4.into());
     let note = tested["notes"][0].as_str().unwrap();
     assert!(note.contains("but nothing in block4 or blockhosts4 does"), "{note}");

@@ -61,9 +61,34 @@ fn a_status_counts_what_the_wire_saw_and_names_every_fault() {
     assert!(first_line(&stand).contains("changed by others"), "{}", first_line(&stand));
     stand.list("block.txt", "this is no entry\n203.0.113.99\n");
     eventually("a bad line is a fault", LATER, || {
-        has(&status(&stand)["faults"], "list block: 1 lines")
+        has(&status(&stand)["faults"], "list block: 1 line does not count, first block.txt:1: ")
     });
     assert!(first_line(&stand).starts_with("ENFORCING, BUT SOMETHING IS WRONG"));
+}
+
+/// A drift that is told and rules that are said to be there would be one answer too many.
+#[test]
+fn rules_that_are_gone_are_not_said_to_be_there() {
+    let stand = Stand::new("gone", &["--hold-ms", "200"]);
+    eventually("it enforces", LATER, || status(&stand)["enforcing"] == true);
+    let (code, _, err) = synhold(&stand.lab, &["rules", "remove"]);
+    assert_eq!(code, 0, "{err}");
+    let mut said = Value::Null;
+    eventually("it was seen", LATER, || {
+        said = status(&stand);
+        !said["drift"].is_null()
+    });
+    assert_eq!((&said["enforcing"], &said["rules"]), (&false.into(), &"absent".into()), "{said}");
+    let said = fine_or_no(&stand, &["explain", "203.0.113.9"]);
+    assert!(
+        said.contains("`synhold rules install` puts the") && !said.contains("KERNEL SET"),
+        "{said}"
+    );
+}
+
+fn fine_or_no(stand: &Stand, args: &[&str]) -> String {
+    let state = stand.lab.dir().join("state").display().to_string();
+    synhold(&stand.lab, &[args, &["--state-dir", &state]].concat()).1
 }
 
 #[test]

@@ -25,6 +25,9 @@ struct Named {
     addresses: Vec<Explanation>,
     /// Addresses beyond those.
     more: u64,
+    /// Those among them that this container has no packet for, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    without: Vec<String>,
     /// What lists say about the name.
     entries: Vec<Found>,
     /// What to do where no address is known.
@@ -52,6 +55,7 @@ pub(super) fn run(
             Err(fault) => faults.push(fault),
         }
     }
+    let without = faults.iter().map(|fault| fault.message.clone()).collect();
     if let (Some(fault), true) = (faults.pop(), addresses.is_empty()) {
         return Err(fault.into());
     }
@@ -59,6 +63,7 @@ pub(super) fn run(
     let named = Named {
         passes: !addresses.is_empty() && addresses.iter().all(|one| one.passes),
         more: all.saturating_sub(addresses.len() as u64),
+        without,
         advice: if all == 0 { unknown(name, container, &entries) } else { Vec::new() },
         addresses,
         name: name.clone(),
@@ -85,13 +90,24 @@ fn unknown(name: &Name, container: Option<&str>, entries: &[Found]) -> Vec<Strin
         ),
         format!(
             "if {who} did resolve it: it asked another resolver, or the answer was no evidence; \
-             `synhold status` shows the sources, its `alert` events what was rejected"
+             `synhold status` shows the sources, `synhold events --only alert` what was rejected"
         ),
     ];
     if blocked {
         advice.insert(0, format!("it is blocked by name: `synhold allow {name}` lets it through"));
     }
     advice
+}
+
+/// Addresses that are not explained, and why not.
+fn rest(named: &Named) -> String {
+    let without = named.without.len() as u64;
+    let parts = [
+        (without, "that this container has no packet for"),
+        (named.more.saturating_sub(without), "more that were seen less lately"),
+    ];
+    let parts = parts.iter().filter(|(count, _)| *count > 0);
+    parts.map(|(count, why)| format!(", and {count} {why}")).collect()
 }
 
 fn told(named: &Named, now: Wall) -> String {
@@ -101,14 +117,11 @@ fn told(named: &Named, now: Wall) -> String {
         lines.push(format!("NOT KNOWN: no DNS answer ever gave {name} an address"));
     } else {
         let count = named.addresses.len();
-        let more = if named.more == 0 {
-            String::new()
-        } else {
-            format!(", {} more are known", named.more)
-        };
+        let more = rest(named);
         let plural = if count == 1 { "address" } else { "addresses, the one seen last first" };
         lines.push(format!("{name} has {count} {plural}{more}"));
     }
+    lines.extend(named.without.iter().map(|why| format!("  {}", words::plain(why))));
     lines.extend(named.entries.iter().map(|found| format!("  {}", crate::cli::lists::one(found))));
     for explanation in &named.addresses {
         lines.push(String::new());
@@ -121,4 +134,35 @@ fn told(named: &Named, now: Wall) -> String {
         lines.extend(named.advice.iter().flat_map(|one| words::point(one, super::WIDTH)));
     }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_the_other_family_are_told_from_those_that_are_too_many() {
+        let say = |more: u64, without: &[&str]| {
+            let named = Named {
+                name: Name::new("shop.example").unwrap(),
+                passes: false,
+                addresses: Vec::new(),
+                more,
+                without: without.iter().map(|&why| why.to_owned()).collect(),
+                entries: Vec::new(),
+                advice: Vec::new(),
+            };
+            rest(&named)
+        };
+        assert_eq!(say(0, &[]), "");
+        assert_eq!(
+            say(1, &["web has no address of the family of fd00::1"]),
+            ", and 1 that this container has no packet for"
+        );
+        assert_eq!(say(3, &[]), ", and 3 more that were seen less lately");
+        assert_eq!(
+            say(3, &["a"]),
+            ", and 1 that this container has no packet for, and 2 more that were seen less lately"
+        );
+    }
 }

@@ -30,9 +30,12 @@ fn by_daemon(daemon: &Explained) -> String {
     let address = daemon.address;
     let domain = daemon.domain.as_ref().map(|domain| format!(", by the domain {domain}"));
     let domain = domain.unwrap_or_default();
-    let held = match daemon.held_ms {
-        0 => String::new(),
-        ms => format!("held for {ms} ms, and if no record comes, "),
+    let held = match (daemon.held_ms, daemon.mode) {
+        (0, _) => String::new(),
+        (ms, Mode::Enforce) => format!("held for {ms} ms, and if no record comes, "),
+        (ms, Mode::DryRun | Mode::Learn) => {
+            format!("would be held for {ms} ms, and if no record comes, ")
+        }
     };
     let word = daemon.reason.as_str();
     let why = match daemon.reason {

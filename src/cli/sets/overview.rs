@@ -130,12 +130,17 @@ fn remarks(overview: &Overview) -> Vec<String> {
         RulesState::Enforcing => None,
         RulesState::DryRun => Some("the rules are those of a dry run: they count, and refuse nothing"),
         RulesState::Dormant => Some("our table is dormant, so nothing is refused: `synhold run` wakes it"),
+        RulesState::Absent if overview.daemon.is_some() => Some(
+            "no rules of ours are in the kernel, so nothing is refused: `synhold rules install` puts them in",
+        ),
         RulesState::Absent => Some(
             "no rules of ours are in the kernel, so nothing is refused: `synhold run` puts them in",
         ),
     }.map(str::to_owned));
+    remarks.extend(overview.misread.clone());
     if overview.drift && overview.rules != RulesState::Absent {
         remarks.push(match overview.daemon {
+            Some(_) if overview.misread.is_some() => "whether the kernel holds what its lists say is not told by this: name its file with --config".to_owned(),
             Some(pid) => format!(
                 "the kernel does not hold what the lists say: the running synhold (process {pid}) is to mend \
                  it within a minute, and its events say why if it cannot"

@@ -2,6 +2,7 @@
 
 use crate::cli::words;
 use crate::control::{QueueState, Rate, Status, Timing};
+use crate::engine::Mode;
 
 /// Queues shown one by one; with more of them only those with something to tell.
 const QUEUES_SHOWN: usize = 4;
@@ -35,20 +36,25 @@ fn queue(queue: &QueueState) -> String {
 
 /// `Last 10 s: 12.4 verdicts/s, 3 refused/min, 0.1 held/s`, and the same over a longer time.
 pub fn rates(status: &Status) -> Vec<String> {
-    let of = |rate: &Rate| {
-        format!(
-            "Last {}: {} verdicts/s, {} refused/min, {} held/s",
-            words::span(rate.over_ms),
-            per(rate.verdicts, 1_000, rate.over_ms),
-            per(rate.refused, 60_000, rate.over_ms),
-            per(rate.held, 1_000, rate.over_ms)
-        )
-    };
+    let of = |rate: &Rate| format!("Last {}: {}", words::span(rate.over_ms), rated(status, rate));
     let (short, long) = (&status.rates.short, &status.rates.long);
     match long.over_ms {
         0 => vec!["Rates: nothing measured yet".to_owned()],
         over if over == short.over_ms => vec![of(short)],
         _ => vec![of(short), of(long)],
+    }
+}
+
+/// `12.4 verdicts/s, 3 refused/min, 0.1 held/s`, or what would be where nothing is carried out.
+pub fn rated(status: &Status, rate: &Rate) -> String {
+    let refused = per(rate.refused, 60_000, rate.over_ms);
+    let held = per(rate.held, 1_000, rate.over_ms);
+    let verdicts = per(rate.verdicts, 1_000, rate.over_ms);
+    match status.mode {
+        Mode::Enforce => format!("{verdicts} verdicts/s, {refused} refused/min, {held} held/s"),
+        Mode::DryRun | Mode::Learn => {
+            format!("{verdicts} verdicts/s, would be refused {refused}/min and held {held}/s")
+        }
     }
 }
 
@@ -65,7 +71,10 @@ pub fn per(count: u64, unit_ms: u64, over_ms: u64) -> String {
 /// `Verdicts took below 50 us (half of them), below 250 us (99 %)`, and the same of what was held.
 pub fn times(status: &Status) -> Vec<String> {
     let latency = timing(&status.latency).map(|text| format!("Verdicts took {text}"));
-    let hold = timing(&status.hold).map(|text| format!("Held packets waited {text}"));
+    let hold = timing(&status.hold).map(|text| match status.mode {
+        Mode::Enforce => format!("Held packets waited {text}"),
+        Mode::DryRun | Mode::Learn => format!("Held packets would have waited {text}"),
+    });
     latency.into_iter().chain(hold).collect()
 }
 

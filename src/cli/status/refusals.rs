@@ -13,8 +13,12 @@ pub fn refusals(status: &Status, now: Wall) -> Vec<String> {
     if status.refusals.is_empty() {
         return vec!["Nothing was refused of late.".to_owned()];
     }
+    let last = match status.refusals.iter().take(REFUSALS_SHOWN).any(|one| one.enforced) {
+        true => "LAST REFUSED",
+        false => "WOULD BE REFUSED",
+    };
     let mut table = Table::new(&[
-        ("LAST REFUSED", Align::Right),
+        (last, Align::Right),
         ("CONTAINER", Align::Cut),
         ("DESTINATION", Align::Left),
         ("TIMES", Align::Right),
@@ -91,6 +95,7 @@ pub fn lists(lists: &[ListState], now: Wall) -> Vec<String> {
         let fetched = list.fetched.map_or_else(words::dash, |at| words::ago(at, now));
         let bad = || match list.bad {
             0 => String::new(),
+            1 => "1 line does not count".to_owned(),
             bad => format!("{bad} lines do not count"),
         };
         table.row(vec![

@@ -8,10 +8,10 @@ use ratatui::widgets::{Block, Clear, Paragraph, Row, Sparkline, Table, TableStat
 
 use super::keys::Change;
 use super::model::{Model, Pane, Popup};
-use crate::cli::status::{headline, names, per, reason, to, who};
+use crate::cli::status::{headline, names, rated, reason, to, who};
 use crate::cli::words;
 use crate::control::{Container, Refused, Status};
-use crate::engine::Wall;
+use crate::engine::{Mode, Wall};
 
 /// Faults shown one by one; the headline has their number.
 const FAULTS_SHOWN: usize = 3;
@@ -37,7 +37,7 @@ const HELP: [&str; 13] = [
 /// Draws everything.
 pub fn draw(frame: &mut Frame<'_>, model: &Model, now: Wall, colours: bool) {
     let ink = Ink(colours);
-    let header = header(model, now, ink);
+    let header = header(model, now, ink, frame.area().width);
     let height = u16::try_from(header.lines.len()).unwrap_or(u16::MAX);
     let [top, spark, containers, refusals, keys] = Layout::vertical([
         Constraint::Length(height),
@@ -82,11 +82,11 @@ impl Ink {
     }
 }
 
-fn header(model: &Model, now: Wall, ink: Ink) -> Text<'static> {
+fn header(model: &Model, now: Wall, ink: Ink, width: u16) -> Text<'static> {
     let mut lines = Vec::new();
     if let Some(why) = &model.gone {
         let text = format!("DAEMON GONE, retrying: {}", words::plain(why));
-        lines.push(Line::styled(text, ink.bad()));
+        lines.extend(wrapped(&text, width, ink.bad()));
     }
     let Some(status) = &model.status else {
         lines.push(Line::from("asking the daemon..."));
@@ -99,7 +99,7 @@ fn header(model: &Model, now: Wall, ink: Ink) -> Text<'static> {
         (None, true) => ink.good(),
         (None, false) => ink.bad(),
     };
-    lines.push(Line::styled(text, style));
+    lines.extend(wrapped(&text, width, style));
     let faults = status.faults.iter().take(FAULTS_SHOWN);
     lines.extend(faults.map(|fault| Line::styled(format!("! {}", words::plain(fault)), ink.bad())));
     if let more @ 1.. = status.faults.len().saturating_sub(FAULTS_SHOWN) {
@@ -109,6 +109,12 @@ fn header(model: &Model, now: Wall, ink: Ink) -> Text<'static> {
     Text::from(lines)
 }
 
+/// What must not be cut off: in as many lines as it takes.
+fn wrapped(text: &str, width: u16, style: Style) -> Vec<Line<'static>> {
+    let lines = words::wrapped(text, usize::from(width));
+    lines.into_iter().map(|line| Line::styled(line, style)).collect()
+}
+
 /// `12 verdicts/s, 6 refused/min, 0.5 held/s; 2 held now; p99 below 250 us`
 fn rates(status: &Status) -> String {
     let rate = &status.rates.short;
@@ -116,13 +122,7 @@ fn rates(status: &Status) -> String {
         .latency
         .p99_us
         .map_or_else(String::new, |us| format!("; 99 % of verdicts below {}", words::micros(us)));
-    format!(
-        "{} verdicts/s, {} refused/min, {} held/s; {} held now{p99}",
-        per(rate.verdicts, 1_000, rate.over_ms),
-        per(rate.refused, 60_000, rate.over_ms),
-        per(rate.held, 1_000, rate.over_ms),
-        status.held_now
-    )
+    format!("{}; {} held now{p99}", rated(status, rate), status.held_now)
 }
 
 fn sparkline(frame: &mut Frame<'_>, model: &Model, area: Rect, ink: Ink) {
@@ -162,7 +162,7 @@ fn container_table(frame: &mut Frame<'_>, model: &Model, area: Rect, now: Wall, 
 }
 
 fn container_row(one: &Container, now: Wall, ink: Ink) -> Row<'static> {
-    let mode = if one.quarantined { "quarantine" } else { one.policy.mode.as_str() };
+    let mode = one.treatment();
     let last = one.last_refusal.as_ref().map_or_else(words::dash, |last| {
         format!("{} {} {}", words::ago(last.at, now), last.dst, last.reason.as_str())
     });
@@ -180,7 +180,9 @@ fn container_row(one: &Container, now: Wall, ink: Ink) -> Row<'static> {
 
 fn refusal_table(frame: &mut Frame<'_>, model: &Model, area: Rect, now: Wall, ink: Ink) {
     let shown = model.refusals();
-    let title = format!(" Refusals of late: {} ", shown.len());
+    let enforces = model.status.as_ref().is_none_or(|status| status.mode == Mode::Enforce);
+    let what = if enforces { "Refusals of late" } else { "Would be refused of late" };
+    let title = format!(" {what}: {} ", shown.len());
     let rows = shown.iter().map(|one| refusal_row(one, now));
     let widths = [
         Constraint::Length(11),

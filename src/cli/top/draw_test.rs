@@ -42,6 +42,27 @@ fn everything_is_there_in_the_smallest_screen_and_in_a_large_one() {
 }
 
 #[test]
+fn the_first_line_is_whole_in_a_narrow_terminal() {
+    let text = screen(&model(), 40, 24);
+    let first: Vec<&str> = text.lines().take(2).flat_map(str::split_whitespace).collect();
+    let whole = "ENFORCING: rules in the kernel, queue served, no canary, unchanged by others";
+    assert_eq!(first.join(" "), whole, "{text}");
+}
+
+#[test]
+fn a_dry_run_shows_nothing_as_refused() {
+    let mut model = model();
+    let mut dry = status(&[("db", 1)], &[("db", "203.0.113.1")]);
+    dry.mode = crate::engine::Mode::DryRun;
+    dry.containers[0].judged = false;
+    model.hear(Outcome::Status(Ok(Box::new(dry))));
+    let text = screen(&model, 80, 24);
+    for part in ["would be refused 6/min", "Would be refused of late: 1", "not judged"] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+}
+
+#[test]
 fn no_size_is_too_small_to_be_drawn() {
     let mut model = model();
     for popup in ["", "?", "a", "e"] {
@@ -62,8 +83,8 @@ fn faults_and_a_daemon_that_is_gone_come_first() {
     let text = screen(&model, 80, 24);
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].starts_with("ENFORCING, BUT 5 THINGS ARE WRONG"), "{text}");
-    assert_eq!(lines[1], "! file:/log [2J is down");
-    assert!(lines[4].starts_with("! and 2 more"), "{text}");
+    assert_eq!(lines[2], "! file:/log [2J is down");
+    assert!(lines[5].starts_with("! and 2 more"), "{text}");
     assert!(text.contains("(none known)"), "{text}");
     model.hear(Outcome::Status(Err("nobody listens on /s".into())));
     let text = screen(&model, 80, 24);

@@ -87,7 +87,7 @@ impl Change {
                 format!("This writes the line `{to}` into block.txt."),
             ],
             Change::Quarantine(who) => [
-                format!("Refuse everything new to {who}, and end what it has open?"),
+                format!("Refuse everything new from {who}, and end what it has open?"),
                 format!("This writes {who} into quarantine.txt."),
             ],
         }

@@ -103,6 +103,7 @@ fn nothing_changes_without_a_yes() {
     let to = "203.0.113.1".parse().unwrap();
     let changes = [Change::Allow(to), Change::Block(to), Change::Quarantine("web".into())];
     for (key, change) in ["ay", "bY", "Qy"].into_iter().zip(changes) {
+        assert!(!change.question()[0].contains("to web"), "it is from it");
         assert_eq!(press(&mut model, key), Action::Ask(Job::Change(change.clone())), "{key}");
         let (title, lines) = (change.command(), vec!["done\u{1b}[2J".to_owned()]);
         model.hear(Outcome::Text { title, lines });

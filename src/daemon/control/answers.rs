@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -13,11 +13,10 @@ use super::ask::absolute;
 use super::changes::{Asked, Changes};
 use crate::config::Config;
 use crate::control::{
-    Bell, Client, Container, Containers, Daemon, Explained, Fault, FaultKind, LearningState, Named,
-    Policy, Question, Refusal, Said, Status,
+    Bell, Client, Container, Containers, Daemon, DockerState, Explained, Fault, FaultKind,
+    LearningState, Named, Policy, Question, Refusal, Said, Status,
 };
 use crate::daemon::edit::Action;
-use crate::daemon::inspect::RulesState;
 use crate::daemon::learn::Learning;
 use crate::daemon::roster::books;
 use crate::daemon::shared::Shared;
@@ -30,10 +29,8 @@ use crate::engine::owner::Owner;
 use crate::engine::policy::Policy as Treated;
 use crate::engine::wish::Refusal as RefusedBy;
 use crate::engine::{Flow, Wall};
-use crate::nftables::{self, Posture, Refuse};
+use crate::nftables::{Posture, Refuse};
 
-/// How long a look at the rules in the kernel holds: whoever asks in a loop is not to keep it busy.
-const RULES_FRESH: Duration = Duration::from_secs(1);
 const SECOND: u64 = 1_000_000;
 
 /// Who answers.
@@ -44,7 +41,6 @@ pub struct Answers {
     changes: Changes,
     posture: &'static str,
     refuse: RefusedBy,
-    rules: Option<(Instant, Option<RulesState>)>,
 }
 
 /// Whose packet is asked about.
@@ -65,6 +61,7 @@ impl Answers {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state_dir: absolute(&config.state_dir),
+            config: config.file.as_deref().map(absolute),
             memory_only: config.memory_only,
             netns: netns.ino(),
             since: clock::wall(),
@@ -79,7 +76,7 @@ impl Answers {
         };
         let changes = Changes::start(config, shared, bell)?;
         let (shared, bell) = (Arc::clone(shared), bell.clone());
-        Ok(Answers { shared, daemon, bell, changes, posture, refuse, rules: None })
+        Ok(Answers { shared, daemon, bell, changes, posture, refuse })
     }
 
     /// The answer to a question.
@@ -121,8 +118,7 @@ impl Answers {
         }
     }
 
-    fn status(&mut self) -> Status {
-        let rules = self.rules().map(|rules| rules.as_str().to_owned());
+    fn status(&self) -> Status {
         let shared = &self.shared;
         let lists = shared.engine.lists();
         // The books are closed again before anything is written.
@@ -135,6 +131,8 @@ impl Answers {
         containers.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
         let (now, totals) = (clock::now(), shared.totals());
         let view = shared.desk.view(totals, now.mono);
+        // After what was told of them, or the two could disagree.
+        let rules = shared.rules.state().map(|rules| rules.as_str().to_owned());
         let mut status = Status {
             daemon: self.daemon.clone(),
             enforcing: false,
@@ -166,22 +164,8 @@ impl Answers {
             alerts: shared.pulse.sinks().clone(),
         };
         status.faults = glance::faults(&status, now.wall);
-        status.enforcing = glance::is_enforcing(&status);
+        status.enforcing = glance::Ground::of(&status).is_enforcing();
         status
-    }
-
-    /// What the rules in the kernel do, as of a moment ago; nothing if it does not tell.
-    fn rules(&mut self) -> Option<RulesState> {
-        match self.rules {
-            Some((at, rules)) if at.elapsed() < RULES_FRESH => rules,
-            _ => {
-                let read = nftables::read()
-                    .inspect_err(|error| tracing::debug!("cannot look at the rules: {error}"));
-                let rules = read.ok().map(|rules| RulesState::of(rules.as_ref()));
-                self.rules = Some((Instant::now(), rules));
-                rules
-            }
-        }
     }
 
     fn explain(&self, address: IpAddr, container: Option<&str>) -> Result<Explained, Fault> {
@@ -245,7 +229,7 @@ impl Answers {
             return Ok(Source { address: Some(address), owner });
         }
         let Some((owner, place)) = books(&self.shared).find(text) else {
-            return missing(unknown(text));
+            return missing(unknown(text, &self.shared));
         };
         let fits = |address: &&IpAddr| Family::of(**address) == Family::of(to);
         match place.addresses.iter().find(fits).copied() {
@@ -283,7 +267,7 @@ impl Answers {
             }
         };
         if let (Some(text), true) = (asked, found.is_empty()) {
-            return Err(Fault::new(FaultKind::NotFound, unknown(text)));
+            return Err(Fault::new(FaultKind::NotFound, unknown(text, &self.shared)));
         }
         let mut containers: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
         let mut gaps = Vec::new();
@@ -307,9 +291,18 @@ fn learning(learning: &Learning) -> Option<LearningState> {
     learning.state(clock::now()).map(|(until, refused)| LearningState { until, refused })
 }
 
-pub(super) fn unknown(text: &str) -> String {
+pub(super) fn unknown(text: &str, shared: &Shared) -> String {
     let text: String = text.chars().take(80).collect();
-    format!("no container is known as {text:?}: `synhold status` lists those that run")
+    let docker = shared.docker.lock().unwrap_or_else(PoisonError::into_inner);
+    let why = match docker.state {
+        DockerState::Up => "`synhold status` lists those that run".to_owned(),
+        DockerState::Off => "this daemon does not ask Docker, so give an address".to_owned(),
+        DockerState::Unheard => "Docker has not answered yet, so give an address".to_owned(),
+        DockerState::Down => {
+            format!("Docker is DOWN ({}), so new ones are not known: give an address", docker.what)
+        }
+    };
+    format!("no container is known as {text:?}: {why}")
 }
 
 fn value(answer: &impl Serialize) -> Result<Said, Fault> {
@@ -326,6 +319,7 @@ fn container(owner: &Owner, place: Place, lists: &Lists) -> Container {
         policy: policy(&owner.policy),
         quarantined: lists.confined.has(&owner.name)
             || place.addresses.iter().any(|ip| lists.confines(*ip, Some(&owner.name))),
+        judged: !place.addresses.is_empty(),
         addresses: place.addresses,
         networks: place.networks,
         gaps: place.gaps,

@@ -4,7 +4,8 @@ use serde_json::Value;
 use tracing::level_filters::LevelFilter;
 
 use super::*;
-use crate::control::{DockerState, parse};
+use crate::control::parse;
+use crate::daemon::inspect::RulesState;
 use crate::engine::container::{Change, Container as Told, Dated, Endpoint, Network, NetworkMode};
 use crate::engine::inventory::Inventory;
 use crate::engine::limits::FAULTS_MAX;
@@ -41,6 +42,7 @@ fn bench() -> Bench {
         pid: 7,
         version: "1".to_owned(),
         state_dir: "/state".into(),
+        config: None,
         memory_only: false,
         netns: 1,
         since: Wall(0),
@@ -48,7 +50,7 @@ fn bench() -> Bench {
     let shared = Arc::new(shared);
     let (posture, refuse) = ("closed", RefusedBy::Reset);
     // The kernel is not asked here.
-    let rules = Some((Instant::now() + Duration::from_secs(3600), Some(RulesState::Absent)));
+    shared.rules.say(RulesState::Absent);
     let bell = Bell::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let lists = crate::config::ListConfig {
@@ -59,7 +61,7 @@ fn bench() -> Bench {
         upstreams: Vec::new(),
     };
     let changes = Changes::of(lists, &shared, &bell).unwrap();
-    let answers = Answers { shared, daemon, bell, changes, posture, refuse, rules };
+    let answers = Answers { shared, daemon, bell, changes, posture, refuse };
     let bench = Bench { answers, lists: folder, _writer: writer };
     for (id, driver) in [("net1", "bridge"), ("net2", "macvlan")] {
         bench.apply(Change::Network(Network {
@@ -121,6 +123,7 @@ fn status_lists_what_runs_with_what_is_not_covered() {
     let [db, web] = &status.containers[..] else { panic!("{status:?}") };
     assert!(db.addresses.is_empty() && db.gaps[0].contains("macvlan"), "{db:?}");
     assert_eq!(web.addresses.len(), 2);
+    assert_eq!((db.treatment(), web.treatment()), ("not judged", web.policy.mode.as_str()));
     assert!(web.policy.faults[0].contains("may only loosen with trust-labels"), "{web:?}");
     assert_eq!((status.docker.state, status.docker.what.as_str()), (DockerState::Up, "Docker 29"));
     assert_eq!(status.rules.as_deref(), Some("absent"));
@@ -179,6 +182,19 @@ fn who_cannot_be_asked_about_is_told_with_the_reason() {
     assert!(why("203.0.113.9", "fd00::2").contains("not of one family"));
     bench.apply(Change::Died { id: "a1b2c3d4e5f6".into() });
     assert!(bench.explain("203.0.113.9", "web").unwrap_err().message.contains("does not run"));
+}
+
+#[test]
+fn who_is_not_known_may_be_so_because_docker_is_not() {
+    let mut bench = bench();
+    let mut why = || bench.explain("203.0.113.9", "new").unwrap_err().message;
+    assert!(why().contains("Docker has not answered yet"), "{}", why());
+    bench.answers.shared.report_docker(false, "no socket".to_owned());
+    let why = bench.explain("203.0.113.9", "new").unwrap_err().message;
+    assert!(why.contains("Docker is DOWN (no socket)"), "{why}");
+    bench.answers.shared.report_docker(true, "Docker 29".to_owned());
+    let why = bench.explain("203.0.113.9", "new").unwrap_err().message;
+    assert!(why.contains("`synhold status` lists those that run"), "{why}");
 }
 
 #[test]

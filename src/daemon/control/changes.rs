@@ -155,7 +155,7 @@ fn of_container(
     let name = match (books(shared).find(text), action) {
         (Some((owner, _)), _) => owner.name.to_string(),
         (None, Action::Release) => text.to_owned(),
-        (None, _) => return Err(Fault::new(FaultKind::NotFound, unknown(text))),
+        (None, _) => return Err(Fault::new(FaultKind::NotFound, unknown(text, shared))),
     };
     let entry = format!("container:{name}").parse::<Entry>();
     let entry = entry.map_err(|error| Fault::new(FaultKind::Malformed, error.to_string()))?;

@@ -59,7 +59,9 @@ impl Answers {
         match (found, by_address) {
             (Some((owner, place)), _) => Ok((Some(owner.name.to_string()), place.addresses)),
             (None, Some(address)) => Ok((Some(text.to_owned()), vec![address])),
-            (None, None) => Err(Fault::new(FaultKind::NotFound, super::answers::unknown(text))),
+            (None, None) => {
+                Err(Fault::new(FaultKind::NotFound, super::answers::unknown(text, &self.shared)))
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::engine::event::{BlockBody, Body, RecordBody, VerdictBody, WouldRefuse};
 use crate::engine::{Grade, Name, Proto, Reason, Verdict, Wall};
 use crate::lists::serde_time;
+use crate::nftables::names;
 
 use super::wanted::Wanted;
 
@@ -73,6 +74,8 @@ pub struct Group {
     pub list: Option<String>,
     /// True if `auto.txt` has it.
     pub auto: bool,
+    /// True if the container was in quarantine: that says nothing of the destination.
+    pub confined: bool,
 }
 
 /// Refusals of one hour, for one reason.
@@ -101,7 +104,7 @@ pub(super) struct Groups {
 impl Group {
     fn new(key: Key) -> Group {
         let (sources, refused, would_refuse, retries, unhealthy, reasons) = Default::default();
-        let (grade, held_us, first, last, names, list, auto) = Default::default();
+        let (grade, held_us, first, last, names, list, auto, confined) = Default::default();
         Group {
             key,
             sources,
@@ -117,6 +120,7 @@ impl Group {
             names,
             list,
             auto,
+            confined,
         }
     }
 
@@ -236,6 +240,7 @@ impl Groups {
         if let (Some(list), Some(entry)) = (&block.list, &block.entry) {
             group.list = Some(format!("list {list} has {entry}"));
         }
+        group.confined |= names::QUARANTINE.has(&block.set);
     }
 
     fn record(&mut self, at: Wall, record: &RecordBody) {

@@ -244,7 +244,8 @@ fn explain(books: &Books, sets: Vec<Raw>) -> Contents {
         more: raw.more,
         missing: raw.missing,
     };
-    let notes = known.note.into_iter().chain(findings.errors).collect();
+    let notes =
+        known.note.into_iter().chain(findings.errors).chain(books.misread.clone()).collect();
     Contents { sets: sets.into_iter().zip(elements).map(with).collect(), notes }
 }
 

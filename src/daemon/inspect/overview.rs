@@ -29,6 +29,9 @@ pub struct Overview {
     pub rules: RulesState,
     /// Process id of the daemon that uses the state directory.
     pub daemon: Option<u32>,
+    /// Which configuration was read, where that daemon reads another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub misread: Option<String>,
     /// True if some set is known not to hold what the lists say.
     pub drift: bool,
     /// Every set, in the order in which the rules ask them.
@@ -144,6 +147,7 @@ pub fn overview(books: &Books) -> Result<Overview> {
     Ok(Overview {
         rules,
         daemon: books.status.as_ref().filter(|_| books.running).map(|status| status.pid),
+        misread: books.misread.clone(),
         drift: sets.iter().any(|set| set.drift == Some(true)),
         sets,
         lists: lists.into_iter().map(|list| ListLine::new(list, books.running)).collect(),

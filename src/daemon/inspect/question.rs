@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::comes_from;
 use super::known::Known;
-use super::state::RulesState;
+use super::state::{Queue, RulesState};
 use super::steps::{Role, questions};
 use crate::daemon::books::Books;
 use crate::engine::Name;
@@ -78,7 +78,8 @@ pub struct Step {
 pub fn test(books: &Books, address: IpAddr, from: Option<IpAddr>) -> Result<Tested> {
     let same = from.is_none_or(|from| from.is_ipv4() == address.is_ipv4());
     ensure!(same, "ADDRESS and --from are not of one family");
-    let rules = RulesState::of(nftables::read()?.as_ref());
+    let ruleset = nftables::read()?;
+    let (rules, queue) = (RulesState::of(ruleset.as_ref()), ruleset.as_ref().and_then(Queue::of));
     let known = Known::read(books, &HashSet::from([address]));
     let spoken = Spoken::find(books, address, from, &known);
     let mut steps = Vec::new();
@@ -91,8 +92,13 @@ pub fn test(books: &Books, address: IpAddr, from: Option<IpAddr>) -> Result<Test
     let by_name = spoken.judge(from, address, &known);
     let mut notes: Vec<String> = known.note.iter().chain(&spoken.errors).cloned().collect();
     notes.extend(disagreements(&steps, &spoken));
+    notes.extend(books.misread.clone());
     let names = known.names(address);
     let (verdict, because) = decide(&mut steps, rules, by_name, &spoken, &names);
+    let (verdict, because) = match steps.iter().any(|step| step.decides) || !rules.is_active() {
+        true => (verdict, because),
+        false => unserved(queue, verdict, because),
+    };
     let domains = spoken.domains;
     Ok(Tested { address, from, verdict, because, rules, steps, names, domains, notes })
 }
@@ -106,6 +112,8 @@ pub(super) struct Spoken {
     pairs: Vec<Found>,
     domains: Vec<Found>,
     errors: Vec<String>,
+    /// A daemon runs.
+    running: bool,
 }
 
 impl Spoken {
@@ -130,6 +138,7 @@ impl Spoken {
             pairs: Vec::new(),
             domains: Vec::new(),
             errors: findings.errors,
+            running: books.running,
         };
         for found in findings.found {
             let place = match (found.query, found.from) {
@@ -199,8 +208,8 @@ fn decide(
     names: &[String],
 ) -> (Verdict, String) {
     match rules {
-        RulesState::Absent => return (Verdict::NotJudged, no_rules("there are no rules of ours")),
-        RulesState::Dormant => return (Verdict::NotJudged, no_rules("our table is dormant")),
+        RulesState::Absent => return no_rules("there are no rules of ours", spoken.running),
+        RulesState::Dormant => return no_rules("our table is dormant", spoken.running),
         RulesState::Enforcing | RulesState::DryRun => {}
     }
     let decision = steps.iter_mut().find_map(|step| {
@@ -227,8 +236,33 @@ fn decide(
     }
 }
 
-fn no_rules(what: &str) -> String {
-    format!("not judged: {what} in the kernel, so everything passes; `synhold run` puts them in")
+fn no_rules(what: &str, running: bool) -> (Verdict, String) {
+    // One that runs puts back what others take, but not what a person took by command.
+    let command = if running { "synhold rules install" } else { "synhold run" };
+    let because =
+        format!("not judged: {what} in the kernel, so everything passes; `{command}` puts them in");
+    (Verdict::NotJudged, because)
+}
+
+/// What no set decides is for whoever serves the queue, if anybody does.
+fn unserved(queue: Option<Queue>, verdict: Verdict, because: String) -> (Verdict, String) {
+    match queue {
+        None | Some(Queue::Served) => (verdict, because),
+        Some(Queue::Dropping) => (
+            Verdict::Refused,
+            format!(
+                "refused: no synhold serves the queue, and the rules are those that fail closed, so what no set decides is \
+                 DROPPED until `synhold run` starts, or `synhold rules remove`; once it runs: {because}"
+            ),
+        ),
+        Some(Queue::Passing) => (
+            Verdict::NotJudged,
+            format!(
+                "not judged: no synhold serves the queue, and the rules are those that fail open, so what no set decides \
+                 passes until `synhold run` starts; once it runs: {because}"
+            ),
+        ),
+    }
 }
 
 impl Step {

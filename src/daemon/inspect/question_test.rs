@@ -25,7 +25,15 @@ fn found(kind: Kind, entry: &str, note: Option<&str>) -> Found {
 
 fn spoken(domains: Vec<Found>) -> Spoken {
     let (by_address, by_source, pairs, errors) = Default::default();
-    Spoken { address: ip("203.0.113.9"), by_address, by_source, pairs, domains, errors }
+    Spoken {
+        address: ip("203.0.113.9"),
+        by_address,
+        by_source,
+        pairs,
+        domains,
+        errors,
+        running: false,
+    }
 }
 
 /// Every question for one source, answered yes by these sets.
@@ -118,7 +126,20 @@ fn rules_that_refuse_nothing_are_named() {
         let (decider, verdict, because) = decided(&yes, state);
         assert_eq!((decider, verdict), (None, Verdict::NotJudged));
         assert!(because.contains("everything passes; `synhold run`"), "{because}");
+        let beside = Spoken { running: true, ..spoken(Vec::new()) };
+        let (_, because) = decide(&mut steps(&yes), state, None, &beside, &[]);
+        assert!(because.contains("everything passes; `synhold rules install`"), "{because}");
     }
+}
+
+#[test]
+fn nobody_judges_where_nobody_serves_the_queue() {
+    let says = |queue| unserved(queue, Verdict::Undecided, "by DNS".to_owned());
+    assert_eq!(says(Some(Queue::Served)), (Verdict::Undecided, "by DNS".to_owned()));
+    let (verdict, because) = says(Some(Queue::Dropping));
+    assert!(verdict == Verdict::Refused && because.contains("DROPPED until"), "{because}");
+    let (verdict, because) = says(Some(Queue::Passing));
+    assert!(verdict == Verdict::NotJudged && because.contains("passes until"), "{because}");
 }
 
 #[test]

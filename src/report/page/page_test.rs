@@ -21,6 +21,14 @@ fn finding(container: &str, count: u64) -> Finding {
 }
 
 #[test]
+fn an_address_is_not_broken() {
+    let findings = vec![finding("172.17.0.2", 3), finding("web", 2)];
+    let html = render(&Page { findings, ..Page::default() });
+    assert!(html.contains("<b class=\"address\">172.17.0.2") && html.contains("<b>web"), "{html}");
+    assert!(html.contains("<code class=\"address\">tcp 203"), "{html}");
+}
+
+#[test]
 fn what_strangers_write_is_text_and_nothing_is_fetched() {
     let page = Page {
         findings: vec![finding("<script>alert(1)</script>", 3), finding("web", 2)],
