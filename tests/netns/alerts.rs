@@ -302,16 +302,6 @@ fn what_was_wrong_at_start_is_told_and_a_command_inherits_nothing() {
     eventually("the other ran", LATER, || fds.exists());
     let fds = std::fs::read_to_string(&fds).unwrap();
     // What whoever started these tests left open for everybody is not the daemon's doing.
-    let ours = |fd: &&str| !is_left_open_to_all(fd);
+    let ours = |fd: &&str| !super::lab::proc::is_left_open_to_all(fd);
     assert_eq!(fds.split_whitespace().filter(ours).collect::<Vec<_>>(), ["0", "1", "2"]);
-}
-
-/// Whether this process has a descriptor beside the first three that whatever it starts gets too (`O_CLOEXEC`, asm-generic/fcntl.h).
-fn is_left_open_to_all(fd: &str) -> bool {
-    let Ok(about) = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")) else {
-        return false;
-    };
-    let flags = about.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
-    let flags = i64::from_str_radix(flags, 8).unwrap();
-    fd.parse::<u32>().unwrap() > 2 && flags & 0o2_000_000 == 0
 }

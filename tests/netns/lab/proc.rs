@@ -155,3 +155,13 @@ impl Proc {
         child.wait().expect("wait")
     }
 }
+
+/// Whether this process has a descriptor beside the first three that whatever it starts gets too (`O_CLOEXEC`, asm-generic/fcntl.h).
+pub fn is_left_open_to_all(fd: &str) -> bool {
+    let Ok(about) = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")) else {
+        return false;
+    };
+    let flags = about.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+    let flags = i64::from_str_radix(flags, 8).unwrap();
+    fd.parse::<u32>().unwrap() > 2 && flags & 0o2_000_000 == 0
+}
