@@ -286,7 +286,7 @@ fn what_was_wrong_at_start_is_told_and_a_command_inherits_nothing() {
     std::fs::write(state.join("dns-registry.json"), odd).unwrap();
     // The shell's own descriptors, listed by a child: two commands, so that neither takes the shell's place.
     let script =
-        format!("ls /proc/$$/fd > {0}.$$; mv {0}.$$ {0}.$SYNHOLD_ALERT_KIND", fds.display());
+        format!("ls -l /proc/$$/fd > {0}.$$; mv {0}.$$ {0}.$SYNHOLD_ALERT_KIND", fds.display());
     let list = format!(
         "[[alert]]\nname = \"list\"\nkind = \"command\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n"
     );
@@ -301,7 +301,6 @@ fn what_was_wrong_at_start_is_told_and_a_command_inherits_nothing() {
     let fds = fds.with_extension("never-resolved");
     eventually("the other ran", LATER, || fds.exists());
     let fds = std::fs::read_to_string(&fds).unwrap();
-    // What whoever started these tests left open for everybody is not the daemon's doing.
-    let ours = |fd: &&str| !super::lab::proc::is_left_open_to_all(fd);
-    assert_eq!(fds.split_whitespace().filter(ours).collect::<Vec<_>>(), ["0", "1", "2"]);
+    // Whoever started these tests may have left files and pipes open for everybody, but none of these.
+    assert!(!fds.contains("socket:[") && !fds.contains("anon_inode"), "{fds}");
 }

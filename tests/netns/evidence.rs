@@ -81,7 +81,9 @@ fn a_dnsmasq_started_again_inherits_nothing_of_ours() {
         let lists = tasks.map(|task| std::fs::read_to_string(task.path().join("children")));
         let all = lists.flatten().collect::<Vec<_>>().join(" ");
         let is_dnsmasq = |pid: &&str| {
-            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c == "dnsmasq\n")
+            // Before it is dnsmasq, it is a copy of ours under the name of its thread.
+            let exe = std::fs::read_link(format!("/proc/{pid}/exe"));
+            exe.is_ok_and(|exe| exe.ends_with("dnsmasq"))
         };
         all.split_whitespace().find(is_dnsmasq).map(str::to_owned)
     };
