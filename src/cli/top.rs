@@ -97,7 +97,8 @@ struct Signals(SignalFd);
 
 impl Signals {
     fn new() -> Result<Signals> {
-        let all = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
+        // Not SIGHUP: a terminal that is gone has nothing to be given back, and crossterm reads from it for ever.
+        let all = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
         let mask: SigSet = all.into_iter().collect();
         mask.thread_block().context("cannot block signals")?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
