@@ -25,6 +25,7 @@
 //! | [`nfq`] | adapter: the queue socket, and the guard that answers every packet once |
 //! | [`nftables`] | adapter: the rules as plain data, one netlink transaction to put them in, read-back and comparison |
 //! | `netlink` | framing for the adapters that speak netlink |
+//! | `tls` | certificates for the adapters that speak TLS |
 //! | [`lists`] | adapter: list files and feeds: read, fetched, watched, edited, compiled to [`engine::lists`] |
 //! | [`conntrack`] | adapter: ends flows that stand |
 //! | [`dns`] | adapter: dnsmasq's log from a file, a FIFO, standard input, a container or a dnsmasq of our own; parser and correlator |
@@ -156,3 +157,4 @@ pub mod nftables;
 pub mod opensnitch;
 pub mod report;
 pub mod store;
+mod tls;

@@ -1,4 +1,4 @@
-//! Whom to trust over TLS: well-known authorities, or those of one file.
+//! Whom adapters that speak TLS trust instead of well-known authorities: the certificates of one file.
 
 use std::path::Path;
 

@@ -16,7 +16,7 @@ use lettre::{Message, SmtpTransport, Transport as _};
 use super::notice::Notice;
 use super::secret::SecretFile;
 use super::sink::{Patience, SendError};
-use super::trust::certificates;
+use crate::tls::certificates;
 
 /// How often it is looked whether to give up.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

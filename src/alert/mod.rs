@@ -15,7 +15,6 @@ mod syslog;
 #[cfg(test)]
 mod testing;
 mod text;
-mod trust;
 mod webhook;
 
 pub use notice::{Notice, Severity, VERSION};

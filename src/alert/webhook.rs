@@ -10,7 +10,7 @@ use super::notice::Notice;
 use super::secret::SecretFile;
 use super::signature;
 use super::sink::{Patience, SendError};
-use super::trust::certificates;
+use crate::tls::certificates;
 
 /// The same for every try, so that whoever receives it can tell a repetition.
 const ID_HEADER: &str = "Idempotency-Key";

@@ -6,11 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, StatusCode, header};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{RootCerts, TlsConfig};
 
 use super::atomic::open_file;
 use super::feed::{Feed, Origin};
 use super::text::excerpt;
+use crate::tls::certificates;
 
 /// Redirects followed; publishers have one or two, from a fixed name to a mirror.
 const REDIRECTS_MAX: u32 = 5;
@@ -66,7 +67,7 @@ pub enum FetchError {
     #[error("redirected away from https; `insecure = true` follows")]
     Insecure,
     /// The file named `ca` cannot be used.
-    #[error("ca: {0}")]
+    #[error("{0}")]
     Ca(String),
     /// Reading the feed failed.
     #[error("{0}")]
@@ -144,7 +145,7 @@ fn get(
 
 fn agent(feed: &Feed, patience: Patience) -> Result<ureq::Agent, FetchError> {
     let roots = match &feed.ca {
-        Some(ca) => RootCerts::from(certificates(ca)?),
+        Some(ca) => RootCerts::from(certificates(ca).map_err(FetchError::Ca)?),
         None => RootCerts::WebPki,
     };
     let config = ureq::Agent::config_builder()
@@ -157,17 +158,6 @@ fn agent(feed: &Feed, patience: Patience) -> Result<ureq::Agent, FetchError> {
         .timeout_global(Some(patience.total))
         .tls_config(TlsConfig::builder().root_certs(roots).build());
     Ok(config.build().new_agent())
-}
-
-fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, FetchError> {
-    let wrong = |why: &dyn std::fmt::Display| FetchError::Ca(format!("{}: {why}", path.display()));
-    let pem = std::fs::read(path).map_err(|error| wrong(&error))?;
-    let found = parse_pem(&pem).filter_map(|item| match item {
-        Ok(PemItem::Certificate(certificate)) => Some(certificate),
-        _ => None,
-    });
-    let found: Vec<Certificate<'static>> = found.collect();
-    if found.is_empty() { Err(wrong(&"no certificate in it")) } else { Ok(found) }
 }
 
 fn validators(headers: &HeaderMap) -> Validators {

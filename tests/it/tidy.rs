@@ -93,6 +93,7 @@ fn layers_import_only_what_is_below_them() {
         match module {
             "engine" => vec!["engine"],
             "netlink" => vec!["netlink"],
+            "tls" => vec!["tls"],
             "config" => [&["config", "engine"][..], &adapters].concat(),
             "daemon" => [&["config", "daemon", "engine"][..], &adapters].concat(),
             "cli" => [&["cli", "config", "daemon", "engine"][..], &adapters].concat(),
@@ -100,7 +101,7 @@ fn layers_import_only_what_is_below_them() {
             adapter => {
                 assert!(adapters.contains(&adapter), "{adapter} has no place in the layers");
                 let known = adapters.iter().find(|known| **known == adapter).copied();
-                vec![known.unwrap(), "engine", "netlink"]
+                vec![known.unwrap(), "engine", "netlink", "tls"]
             }
         }
     };
