@@ -209,6 +209,7 @@ impl<T: Target> Far<T> {
     fn serve(mut self, batches: &Receiver<Batch>, condition: &Condition, lost: impl Fn(u64)) {
         while let Ok(batch) = batches.recv() {
             if condition.gone.load(Relaxed) {
+                condition.unwritten.fetch_sub(1, Relaxed);
                 lost(batch.lines);
                 continue;
             }
