@@ -51,6 +51,8 @@ pub struct Engine<T> {
     refused: AtomicUsize,
     rebinding: ArcSwap<Rebinding>,
     trust: Trust,
+    /// Held while a record goes in: two sources may bring one at once, and it is news once.
+    news: Mutex<()>,
 }
 
 impl<T> Engine<T> {
@@ -70,6 +72,7 @@ impl<T> Engine<T> {
             refused: AtomicUsize::new(0),
             rebinding: ArcSwap::default(),
             trust: Trust::default(),
+            news: Mutex::default(),
         }
     }
 
@@ -187,6 +190,23 @@ impl<T> Engine<T> {
             let (released, is_news, waited) = Default::default();
             return Recorded { inserted: Inserted::Rejected(inside), released, is_news, waited };
         }
+        let (inserted, is_news) = self.take_in(record, live, now);
+        fence(SeqCst);
+        if self.flows.load(SeqCst) == 0 && self.refused.load(SeqCst) == 0 {
+            return Recorded { inserted, released: Vec::new(), is_news, waited: None };
+        }
+        let decides = |client: IpAddr| self.decides(client, record.address, now);
+        let (left, late) = self.with_hold(|hold| {
+            (hold.release(record.address, decides, now.mono), hold.late(record.address, now.mono))
+        });
+        let waited = left.iter().map(|left| left.held).chain(late).max();
+        let released = left.into_iter().map(|left| self.release(left, now)).collect();
+        Recorded { inserted, released, is_news, waited }
+    }
+
+    /// Puts a record into the registry: what became of it, and whether it says anything that was not known.
+    fn take_in(&self, record: &Record, live: bool, now: Now) -> (Inserted, bool) {
+        let _alone = self.news.lock().unwrap_or_else(PoisonError::into_inner);
         let max_age = self.settings.evidence.max_age;
         let before = self.grade_for_asker(record, now, max_age);
         // Where evidence ages it matters when it was seen last, to a small part of the age that counts.
@@ -200,17 +220,7 @@ impl<T> Engine<T> {
         let is_news = is_older
             || inserted == Inserted::New
             || self.grade_for_asker(record, now, max_age) < before;
-        fence(SeqCst);
-        if self.flows.load(SeqCst) == 0 && self.refused.load(SeqCst) == 0 {
-            return Recorded { inserted, released: Vec::new(), is_news, waited: None };
-        }
-        let decides = |client: IpAddr| self.decides(client, record.address, now);
-        let (left, late) = self.with_hold(|hold| {
-            (hold.release(record.address, decides, now.mono), hold.late(record.address, now.mono))
-        });
-        let waited = left.iter().map(|left| left.held).chain(late).max();
-        let released = left.into_iter().map(|left| self.release(left, now)).collect();
-        Recorded { inserted, released, is_news, waited }
+        (inserted, is_news)
     }
 
     /// The grade of a record's address for whoever asked, where evidence of such an age is fresh.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::engine::decision::Decision;
@@ -280,4 +281,32 @@ fn where_evidence_ages_it_is_told_when_it_is_seen_again() {
     assert!(news(EvidenceRules { max_age, ..EvidenceRules::default() }, 600));
     assert!(!news(EvidenceRules { max_age, ..EvidenceRules::default() }, 10), "a moment later");
     assert!(!news(EvidenceRules::default(), 600), "where it does not age");
+}
+
+#[test]
+fn what_two_sources_bring_at_once_is_news_once() {
+    let (engine, _) = engine(EvidenceRules::default());
+    let records: Vec<crate::engine::Record> = (0..5_000_u32)
+        .map(|n| crate::engine::Record {
+            address: std::net::Ipv4Addr::from(0xCB00_0000 + n).into(),
+            ..record("172.17.0.2")
+        })
+        .collect();
+    let begun = AtomicUsize::new(0);
+    let bring = || {
+        let news = |(index, record): (usize, _)| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            // Each record is begun by both at one time, as far as two processors can.
+            while begun.load(Ordering::SeqCst) < 2 * (index + 1) {
+                std::thread::yield_now();
+            }
+            engine.record(record, at(1_000)).is_news
+        };
+        records.iter().enumerate().filter(|&record| news(record)).count()
+    };
+    let told = std::thread::scope(|scope| {
+        let other = scope.spawn(bring);
+        bring() + other.join().unwrap()
+    });
+    assert_eq!(told, records.len());
 }
