@@ -98,10 +98,18 @@ pub fn is_running() -> bool {
     holder.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists())
 }
 
+/// The time of a file may be so much behind the clock: it is that of the last tick (`CONFIG_HZ`, 100 at the least).
+const FILE_TICK: Duration = Duration::from_millis(10);
+
 /// Whether a person changed the rules by command since `since`.
 pub fn rules_commanded_since(since: SystemTime) -> bool {
     let told = path().and_then(|path| Ok(std::fs::metadata(path.with_extension(RULES))?));
-    told.and_then(|told| Ok(told.modified()?)).is_ok_and(|at| at >= since)
+    told.and_then(|told| Ok(told.modified()?)).is_ok_and(|at| is_since(at, since))
+}
+
+/// Whether a file of this time was written after `since`.
+fn is_since(file: SystemTime, since: SystemTime) -> bool {
+    file + FILE_TICK >= since
 }
 
 fn holder(file: &mut File) -> String {
@@ -196,5 +204,18 @@ mod tests {
         drop(held);
         assert!(!is_state_in_use(folder.path()));
         lock_state(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_file_written_after_a_moment_is_known_to_be_though_its_time_lags() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("told");
+        for _ in 0..200 {
+            let since = SystemTime::now();
+            std::fs::write(&path, []).unwrap();
+            assert!(is_since(std::fs::metadata(&path).unwrap().modified().unwrap(), since));
+        }
+        let since = SystemTime::now();
+        assert!(!is_since(since - Duration::from_millis(50), since));
     }
 }
