@@ -8,7 +8,7 @@ use super::lab::dial::{Dial, connect_many};
 use super::lab::net::{connect, connect_from, udp_ask};
 use super::lab::raw::{self, Ext, Raw};
 use super::lab::{CT2_4, CT4, CT6, DEAD4, DEAD6, SRV4, SRV6, Side, at, eventually};
-use super::stand::{PORT, SOON, Stand, casts, is_verdict_on, waiting};
+use super::stand::{PORT, SOON, Stand, casts, is_verdict_on, told, waiting};
 
 #[test]
 fn a_resolved_destination_passes_and_an_unresolved_one_is_reset() {
@@ -17,11 +17,7 @@ fn a_resolved_destination_passes_and_an_unresolved_one_is_reset() {
         let refused = connect(&stand.lab.ct, cast.dead, SOON).expect_err("nobody resolved it");
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{cast:?}");
         let event = stand.verdict(cast.dead);
-        assert_eq!(
-            (&event["verdict"], &event["reason"]),
-            (&"drop".into(), &"never-resolved".into()),
-            "{event}"
-        );
+        assert_eq!(told(&event), ("drop", "never-resolved"), "{event}");
         assert_eq!(
             (&event["enforced"], &event["grade"]),
             (&true.into(), &"never".into()),
@@ -34,11 +30,7 @@ fn a_resolved_destination_passes_and_an_unresolved_one_is_reset() {
         stand.resolve(cast.container, "web.example", cast.server.ip());
         connect(&stand.lab.ct, cast.server, SOON).expect("resolved");
         let event = stand.verdict(cast.server);
-        assert_eq!(
-            (&event["verdict"], &event["reason"]),
-            (&"accept".into(), &"resolved".into()),
-            "{event}"
-        );
+        assert_eq!(told(&event), ("accept", "resolved"), "{event}");
         assert_eq!(
             (&event["grade"], &event["names"][0]),
             (&"own".into(), &"web.example".into()),
