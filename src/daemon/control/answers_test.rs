@@ -26,6 +26,7 @@ fn bench() -> Bench {
         version: "1".to_owned(),
         state_dir: "/state".into(),
         config: None,
+        events: None,
         memory_only: false,
         netns: 1,
         since: Wall(0),
