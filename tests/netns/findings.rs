@@ -14,7 +14,7 @@ use super::lab::wire::{Proto, Seen, Wire};
 use super::lab::{CT4, Lab, at};
 
 use super::stand::{
-    LATER, PORT, SOON, Stand, assert_passes, assert_refused, is_verdict_on, synhold,
+    BIN, LATER, PORT, SOON, Stand, assert_passes, assert_refused, is_verdict_on, synhold,
 };
 
 const UNKNOWN: [u8; 4] = [203, 0, 113, 77];
@@ -27,8 +27,11 @@ fn command(lab: &Lab, args: &[&str]) -> (i32, String) {
     let config = lab.dir().join("empty.toml");
     std::fs::write(&config, "").unwrap();
     let place = ["--state-dir", &state, "--config", config.to_str().unwrap()];
-    let (code, out, _) = synhold(lab, &[args, &place].concat());
-    (code, out)
+    // No resolver answers here, and nothing is proved by how long that takes.
+    let mut command = lab.gw.command(BIN);
+    let output = command.env("RES_OPTIONS", "timeout:1 attempts:1").args([args, &place].concat());
+    let output = output.output().expect("synhold runs");
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// A database as OpenSnitch's window makes it, with denied reverse look-ups of these names.

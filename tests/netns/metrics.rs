@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -169,7 +168,7 @@ fn an_address_that_is_taken_keeps_nothing_but_the_metrics_away() {
     assert!(event["message"].as_str().unwrap().contains("in use"), "{event}");
     assert_refused(&lab.ct, at(DEAD4, PORT));
     drop(taken);
-    daemon.expect_event("and tried again", said(true), Duration::from_secs(40));
+    daemon.expect_event("and tried again", said(true), LATER);
     assert_eq!(get(&lab.gw, "/healthz", AT).0, 200);
 }
 

@@ -152,6 +152,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn who_has_no_more_than_its_share_forgets_nothing(
             steps in prop::collection::vec((prop_oneof![8 => Just(0u8), 1 => 1u8..6], 0u8..10), 0..2_000),
