@@ -31,7 +31,9 @@ json.dump(families, sys.stdout)
 fn get(ns: &Ns, path: &str, host: &str) -> (u16, String, String) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
     let answer = ns.run(move || {
-        let mut stream = TcpStream::connect(AT).expect("the metrics are served");
+        // They are served a moment after the daemon is ready.
+        let stream = retry_until(SOON, || TcpStream::connect(AT).ok());
+        let mut stream = stream.expect("the metrics are served");
         stream.set_read_timeout(Some(LATER)).expect("timeout");
         stream.write_all(request.as_bytes()).expect("asked");
         let mut answer = String::new();

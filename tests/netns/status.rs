@@ -29,6 +29,7 @@ fn a_status_counts_what_the_wire_saw_and_names_every_fault() {
         "ENFORCING: rules in the kernel, queue served, no canary, unchanged by others"
     );
     assert_refused(&stand.lab.ct, cast.dead);
+    eventually("the kernel knows", LATER, || !stand.members("denied4").is_empty());
     assert_refused(&stand.lab.ct, cast.dead);
     stand.resolve(cast.container, "shop.example", cast.server.ip());
     assert_passes(&stand.lab.ct, cast.server);
