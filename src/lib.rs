@@ -157,4 +157,6 @@ pub mod nftables;
 pub mod opensnitch;
 pub mod report;
 pub mod store;
+#[cfg(test)]
+mod testing;
 mod tls;

@@ -8,14 +8,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::{Notice, Patience, Severity, VERSION};
 use crate::engine::alert::Topic;
 use crate::engine::health::Evidence;
 use crate::engine::{Grade, Name, Proto, Reason};
+pub(super) use crate::testing::Authority;
 
 /// A client that hangs must not hang the test.
 const STUCK: Duration = Duration::from_secs(20);
@@ -57,38 +56,6 @@ pub(super) fn secret(folder: &Path, text: &str) -> PathBuf {
     let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
     file.unwrap().write_all(text.as_bytes()).unwrap();
     path
-}
-
-/// A certificate authority, and a certificate of its for loopback.
-pub(super) struct Authority {
-    pem: String,
-    pub config: Arc<ServerConfig>,
-}
-
-impl Authority {
-    pub(super) fn new() -> Authority {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-        let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &ca).unwrap();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![leaf.der().clone()], key)
-            .unwrap();
-        Authority { pem: ca.pem(), config: Arc::new(config) }
-    }
-
-    pub(super) fn save(&self, folder: &Path) -> PathBuf {
-        let path = folder.join("ca.pem");
-        std::fs::write(&path, &self.pem).unwrap();
-        path
-    }
 }
 
 /// Listens on loopback and gives each connection with its number to `talk`, until the test's process ends.

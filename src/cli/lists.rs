@@ -130,17 +130,37 @@ impl Place {
         config::load_state_dir(self.config.as_deref(), self.state_dir.clone())
     }
 
-    /// The lists, and the state directory they are in.
-    ///
-    /// Without `--config` it is the running daemon's configuration, which may be in any file.
-    pub(super) fn books(&self) -> Result<(Books, PathBuf)> {
+    /// Where things are.
+    pub(super) fn known(&self) -> Result<Known> {
         let state_dir = self.state_dir()?;
         let daemon = daemon_of(&state_dir);
         let theirs = daemon.as_ref().and_then(|daemon| daemon.config.clone());
         let file = self.config.clone().or(theirs.filter(|file| is_readable(file)));
-        let config = config::load_lists(file.as_deref(), Some(state_dir))?;
-        let misread = daemon.and_then(|daemon| misread(file.as_deref(), &daemon));
+        Ok(Known { file, state_dir, daemon })
+    }
+
+    /// The lists, and the state directory they are in.
+    pub(super) fn books(&self) -> Result<(Books, PathBuf)> {
+        let known = self.known()?;
+        let misread = known.misread();
+        let config = config::load_lists(known.file.as_deref(), Some(known.state_dir))?;
         Ok((Books { misread, ..Books::open(&config) }, config.state_dir))
+    }
+}
+
+/// Where things are.
+pub(super) struct Known {
+    /// The configuration file to read: without `--config` the running daemon's, which may be any file.
+    pub file: Option<PathBuf>,
+    pub state_dir: PathBuf,
+    /// Who runs there.
+    pub daemon: Option<control::Daemon>,
+}
+
+impl Known {
+    /// What is read instead of the daemon's configuration, if it is.
+    pub(super) fn misread(&self) -> Option<String> {
+        self.daemon.as_ref().and_then(|daemon| misread(self.file.as_deref(), daemon))
     }
 }
 
@@ -154,7 +174,6 @@ fn is_readable(file: &Path) -> bool {
     file.is_file() && File::open(file).is_ok()
 }
 
-/// What was read instead of the daemon's configuration, if it was.
 fn misread(read: Option<&Path>, daemon: &control::Daemon) -> Option<String> {
     let default = Path::new(config::DEFAULT_FILE);
     let place = |file: Option<&Path>| {

@@ -2,6 +2,7 @@
 
 mod alert;
 mod check;
+mod chosen;
 mod containers;
 mod events;
 mod explain;

@@ -6,12 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::{ArgGroup, Args};
 
-use super::lists::Place;
+use super::chosen::{Chosen, Found};
 use super::{Answer, say, say_json};
 use crate::alert::SecretFile;
-use crate::config;
-use crate::daemon::clock;
-use crate::daemon::findings::{Sources, parse_since};
 use crate::daemon::report::{Report, report};
 use crate::report::lookup::{ABUSEIPDB, Endpoint, Lookups, RDAP};
 use crate::report::{page, row};
@@ -31,16 +28,6 @@ pub(super) struct ReportArgs {
     /// Write a page with charts and findings that needs nothing else; - is standard output
     #[arg(long, value_name = "FILE|-")]
     html: Option<PathBuf>,
-    /// An event log of synhold's, as --events of `run` writes it; repeatable. FILE.1, FILE.2 ... beside it are read too
-    /// [default: the one the configuration names]
-    #[arg(long, value_name = "FILE")]
-    events: Vec<PathBuf>,
-    /// No events before this: 24h or 7d ago, a day as 2026-01-31, or a time as events have it
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// Only this container
-    #[arg(long, value_name = "NAME|ADDRESS")]
-    container: Option<String>,
     /// Ask the system's resolver for names and RDAP for owners of blocked addresses: that tells others whom we look at
     #[arg(long)]
     lookups: bool,
@@ -53,15 +40,12 @@ pub(super) struct ReportArgs {
     /// Where AbuseIPDB is asked [default: https://api.abuseipdb.com]
     #[arg(long, value_name = "URL", requires = "abuseipdb_key_file")]
     abuseipdb_url: Option<String>,
-    /// OpenSnitch's database [default: what the configuration says, or /var/lib/opensnitch/opensnitch.sqlite3]
-    #[arg(long, value_name = "FILE")]
-    opensnitch_db: Option<PathBuf>,
     #[command(flatten)]
-    place: Place,
+    chosen: Chosen,
 }
 
 pub(super) fn run(args: &ReportArgs) -> Result<Answer> {
-    let place = &args.place;
+    let place = &args.chosen.place;
     let outputs = [&args.csv, &args.html];
     let to_stdout = outputs.into_iter().flatten().filter(|path| is_stdout(path)).count();
     ensure!(to_stdout <= 1, "only one of --csv and --html can go to standard output");
@@ -69,24 +53,10 @@ pub(super) fn run(args: &ReportArgs) -> Result<Answer> {
         to_stdout == 0 || !place.json,
         "--json goes to standard output: write the report to a file"
     );
-    let config = config::load_findings(
-        place.config.as_deref(),
-        place.state_dir.clone(),
-        args.opensnitch_db.clone(),
-    )?;
     let lookups = lookups(args)?;
-    let since = args.since.as_deref().map(|text| parse_since(text, clock::wall())).transpose()?;
-    let events = match args.events.as_slice() {
-        // One that was never written to tells nothing.
-        [] => config.events.iter().filter(|path| path.exists()).cloned().collect(),
-        named => named.to_vec(),
-    };
-    let no_events = events.is_empty();
-    let sources = Sources { events, since, container: args.container.clone() };
+    let Found { config, sources, notes } = args.chosen.find()?;
     let Report { rows, mut page, forgotten } = report(&config, &sources, &lookups)?;
-    if no_events {
-        page.notes.push("no event file is read: name it with --events FILE".to_owned());
-    }
+    page.notes.extend(notes);
     for warning in page.notes.iter().chain(&forgotten) {
         tracing::warn!("{}", super::words::plain(warning));
     }

@@ -5,18 +5,17 @@ mod ask;
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::lists::{Place, tell_daemon, tell_others};
+use super::chosen::{Chosen, Found};
+use super::lists::{tell_daemon, tell_others};
 use super::paint::Paint;
 use super::table::{Align, Table};
 use super::{Answer, say, say_json, words};
-use crate::config;
 use crate::daemon::edit::Edited;
-use crate::daemon::findings::{Proposal, Sources, parse_since};
+use crate::daemon::findings::Proposal;
 use crate::daemon::review::{Breaks, Desk, Item, Review};
 use crate::engine::Wall;
 use crate::engine::opinion::View;
@@ -28,16 +27,6 @@ const NAMED_MAX: usize = 5;
 
 #[derive(Args, Debug)]
 pub(super) struct ReviewArgs {
-    /// An event log of synhold's, as --events of `run` writes it; repeatable. FILE.1, FILE.2 ... beside it are read too
-    /// [default: the one the configuration names]
-    #[arg(long, value_name = "FILE")]
-    events: Vec<PathBuf>,
-    /// Nothing before this: 24h or 7d ago, a day as 2026-01-31, or a time as events have it
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// Only this container
-    #[arg(long, value_name = "NAME|ADDRESS")]
-    container: Option<String>,
     /// Allow what is proposed to be allowed, without asking: to every container, from now on
     #[arg(long, conflicts_with = "accept")]
     yes: bool,
@@ -47,38 +36,19 @@ pub(super) struct ReviewArgs {
     /// Show and ask also about what was kept refused in an earlier review
     #[arg(long)]
     all: bool,
-    /// OpenSnitch's database [default: what the configuration says, or /var/lib/opensnitch/opensnitch.sqlite3]
-    #[arg(long, value_name = "FILE")]
-    opensnitch_db: Option<PathBuf>,
     #[command(flatten)]
-    place: Place,
+    chosen: Chosen,
 }
 
 pub(super) fn run(args: &ReviewArgs) -> Result<Answer> {
-    let place = &args.place;
-    let config = config::load_findings(
-        place.config.as_deref(),
-        place.state_dir.clone(),
-        args.opensnitch_db.clone(),
-    )?;
+    let Found { config, sources, notes } = args.chosen.find()?;
     let mut desk = Desk::open(&config);
-    let since = args.since.as_deref().map(|text| parse_since(text, desk.now())).transpose()?;
-    let events = match args.events.as_slice() {
-        // One that was never written to tells nothing.
-        [] => config.events.iter().filter(|path| path.exists()).cloned().collect(),
-        named => named.to_vec(),
-    };
-    let no_events = events.is_empty();
-    let sources = Sources { events, since, container: args.container.clone() };
     let mut review = desk.review(&sources, args.all)?;
-    if no_events {
-        let note = "no event file is read: name it with --events FILE";
-        review.notes.push(note.to_owned());
-    }
+    review.notes.extend(notes);
     if args.yes || !args.accept.is_empty() {
         return accept(args, &desk, &review);
     }
-    if place.json {
+    if args.chosen.place.json {
         say_json(&review)?;
         return Ok(left(review.items.len()));
     }
@@ -115,7 +85,7 @@ fn accept(args: &ReviewArgs, desk: &Desk, review: &Review) -> Result<Answer> {
     };
     let (accepted, rest): (Vec<&Item>, Vec<&Item>) = review.items.iter().partition(wanted);
     let edited = desk.accept(&accepted)?;
-    if args.place.json {
+    if args.chosen.place.json {
         let answer = serde_json::json!({ "accepted": edited, "left": rest });
         say_json(&answer)?;
     } else if accepted.is_empty() {
@@ -123,7 +93,7 @@ fn accept(args: &ReviewArgs, desk: &Desk, review: &Review) -> Result<Answer> {
     } else {
         say(&tell_edited(&edited, desk))?;
     }
-    if !args.place.json && !rest.is_empty() {
+    if !args.chosen.place.json && !rest.is_empty() {
         say(&format!("{} left to be looked at: `synhold review`", destinations(rest.len())))?;
     }
     Ok(left(rest.len()))

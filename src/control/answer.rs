@@ -31,6 +31,9 @@ pub struct Daemon {
     /// The configuration file that its command line named; nothing is the default one, if it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<PathBuf>,
+    /// The file it writes its events to, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<PathBuf>,
     /// It writes nothing there.
     pub memory_only: bool,
     /// The inode of its network namespace.

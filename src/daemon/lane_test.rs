@@ -6,15 +6,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use etherparse::PacketBuilder;
-use tracing::level_filters::LevelFilter;
 
 use super::*;
+use crate::daemon::testing::Parts;
 use crate::engine::health::{Batch, SourceHealth};
 use crate::engine::hold::Bounds;
-use crate::engine::inventory::Inventory;
-use crate::engine::policy::Policies;
 use crate::engine::{Engine, Kind, Name, Record, Settings, Wall};
-use crate::events::{EventWriter, Outputs};
+use crate::events::EventWriter;
 use crate::nfq::script::{Arrival, Script};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,8 +47,6 @@ struct Bench {
 impl Bench {
     /// A lane in `mode` over sockets that play these scripts, one after the other.
     fn start(mode: Mode, unanswered: Verdict, hold_ms: u64, scripts: Vec<Script>) -> Bench {
-        let outputs = Outputs { stdout: None, level: LevelFilter::OFF, file: None };
-        let writer = EventWriter::start(outputs).unwrap();
         let source = Arc::new(SourceHealth::new("test"));
         source.mark_up(crate::engine::Mono(0));
         source.count(
@@ -61,24 +57,8 @@ impl Bench {
         let engine = Engine::new(Settings { mode, bounds, ..Settings::default() }, vec![source]);
         engine.record(&record(1), clock::now());
         let mailboxes = vec![Mailbox::new().unwrap()];
-        let shared = {
-            let denied = Arc::new(crate::daemon::denied::Denied::new().0);
-            let orders = crate::daemon::truth::Truth::orders().unwrap();
-            let sender = writer.sender();
-            let policies = Policies::new(engine.settings(), Refusal::Reset);
-            let books = Inventory::new(policies);
-            Shared::new(
-                engine,
-                mailboxes,
-                sender,
-                denied,
-                orders,
-                (crate::daemon::roster::notes().unwrap(), books, Default::default()),
-                unanswered,
-                Disposition::Refuse,
-                0,
-            )
-        };
+        let parts = Parts { engine, mailboxes, unanswered, ..Parts::default() };
+        let (shared, writer) = parts.shared();
         let shared = Arc::new(shared);
         let (tell, drained) = channel();
         let next = AtomicUsize::new(0);

@@ -1,11 +1,10 @@
 //! The learning period of a first start: nothing is refused for want of evidence, and what would have been is kept.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::shared::Shared;
@@ -14,10 +13,9 @@ use crate::engine::decision::Decision;
 use crate::engine::event::{Body, LearnBody, WouldRefuse};
 use crate::engine::learned::{LEARNED_MAX, Learned};
 use crate::engine::{Mode, Mono, Now, Verdict, Wall};
-use crate::store::write_atomically;
+use crate::store::{Small, Version};
 
 const FILE: &str = "learn.json";
-const VERSION: u64 = 1;
 /// Bytes of an entry at most: a container's name, an address, words, and what JSON puts around them.
 const ENTRY_BYTES_MAX: u64 = 512;
 /// How often the books are saved: what a crash loses is a minute of counts.
@@ -28,8 +26,7 @@ const TOLD_MAX: usize = 50;
 /// The period and its books.
 #[derive(Debug)]
 pub struct Learning {
-    /// None if nothing may be written.
-    path: Option<PathBuf>,
+    file: Small,
     period: Duration,
     /// What had passed of it before this run.
     passed: Duration,
@@ -50,7 +47,7 @@ struct Books {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Saved {
-    version: u64,
+    version: Version<1>,
     /// Seconds of the period that have passed while synhold ran.
     passed_s: u64,
     over: bool,
@@ -66,8 +63,8 @@ impl Learning {
         if period.is_zero() || config.engine.mode != Mode::Enforce {
             return None;
         }
-        let path = config.state_dir.join(FILE);
-        let saved = match load(&path) {
+        let file = file(&config.state_dir, !config.memory_only);
+        let saved = match read(&file) {
             Ok(saved) => saved,
             Err(error) => {
                 // It was begun once, and nobody may end the enforcement by damaging a file.
@@ -81,9 +78,8 @@ impl Learning {
         let learned = saved.map(|saved| Learned::from_rows(saved.refused, saved.would_refuse));
         let learned = learned.unwrap_or_default();
         let books = Mutex::new(Books { learned, over, saved: Mono(0) });
-        let path = (!config.memory_only).then_some(path);
         let writing = Mutex::default();
-        Some(Learning { path, period, passed, started: now, books, writing })
+        Some(Learning { file, period, passed, started: now, books, writing })
     }
 
     /// Whether the period has not been declared over.
@@ -152,19 +148,15 @@ impl Learning {
             let mut books = self.books();
             books.saved = now.max(Mono(1));
             Saved {
-                version: VERSION,
+                version: Version,
                 passed_s: self.passed(now).as_secs(),
                 over: books.over,
                 refused: books.learned.total(),
                 would_refuse: books.learned.rows(),
             }
         };
-        let Some(path) = &self.path else { return };
-        let written = serde_json::to_vec(&saved).map_err(std::io::Error::from);
-        let written =
-            written.and_then(|bytes| write_atomically(path, |mut file| file.write_all(&bytes)));
-        if let Err(error) = written {
-            tracing::warn!("cannot save {}: {error}; a restart learns anew", path.display());
+        if let Err(error) = self.file.save(&saved) {
+            tracing::warn!("{error}; a restart learns anew");
         }
     }
 
@@ -178,21 +170,16 @@ impl Learning {
 /// # Errors
 /// If the file is damaged.
 pub fn rows(state_dir: &Path) -> Result<Vec<WouldRefuse>> {
-    Ok(load(&state_dir.join(FILE))?.map(|saved| saved.would_refuse).unwrap_or_default())
+    Ok(read(&file(state_dir, false))?.map(|saved| saved.would_refuse).unwrap_or_default())
 }
 
-fn load(path: &Path) -> Result<Option<Saved>> {
-    let what = || format!("cannot use {}", path.display());
-    let size = match std::fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        found => found.with_context(what)?.len(),
-    };
+fn file(state_dir: &Path, writes: bool) -> Small {
     let most = u64::try_from(LEARNED_MAX).unwrap_or(u64::MAX) * ENTRY_BYTES_MAX;
-    ensure!(size <= most, "cannot use {}: it has {size} bytes", path.display());
-    let saved: Saved =
-        serde_json::from_slice(&std::fs::read(path).with_context(what)?).with_context(what)?;
-    ensure!(saved.version == VERSION, "cannot use {}: version {}", path.display(), saved.version);
-    Ok(Some(saved))
+    Small::new(state_dir.join(FILE), most, writes)
+}
+
+fn read(file: &Small) -> Result<Option<Saved>> {
+    file.read(Some).with_context(|| format!("cannot use {}", file.path().display()))
 }
 
 #[cfg(test)]

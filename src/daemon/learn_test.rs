@@ -4,10 +4,10 @@ use super::*;
 use crate::daemon::replay::World;
 use crate::engine::{Flow, Proto, Settings};
 
-fn learning(path: PathBuf) -> Learning {
+fn learning(folder: &Path) -> Learning {
     let books = Mutex::new(Books { learned: Learned::default(), over: false, saved: Mono(0) });
     Learning {
-        path: Some(path),
+        file: file(folder, true),
         period: Duration::from_secs(60),
         passed: Duration::from_secs(10),
         started: Mono(0),
@@ -27,8 +27,7 @@ fn decision() -> Decision {
 #[test]
 fn a_disk_that_hangs_keeps_no_verdict_waiting() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(FILE);
-    let learning = std::sync::Arc::new(learning(path));
+    let learning = std::sync::Arc::new(learning(folder.path()));
     // Whoever writes is stuck at it.
     let _writing = learning.writing.lock().unwrap();
     let (done, told) = std::sync::mpsc::channel();
@@ -45,26 +44,27 @@ fn a_disk_that_hangs_keeps_no_verdict_waiting() {
 #[test]
 fn the_period_is_time_that_synhold_ran_whatever_the_clock_says() {
     let folder = tempfile::tempdir().unwrap();
-    let learning = learning(folder.path().join(FILE));
+    let learning = learning(folder.path());
     let second = |second: u64| Mono(second * 1_000_000_000);
     assert_eq!(learning.passed(second(49)), Duration::from_secs(59));
     // A clock that was set changes when it ends, and not whether it lasts.
     let now = Now { mono: second(20), wall: Wall(5_000_000) };
     assert_eq!(learning.until(now), Wall(35_000_000));
     learning.stop(second(20));
-    let saved = load(&folder.path().join(FILE)).unwrap().unwrap();
+    let saved = read(&file(folder.path(), true)).unwrap().unwrap();
     assert_eq!((saved.passed_s, saved.over), (30, false));
 }
 
 #[test]
 fn a_file_that_is_not_understood_is_an_error_and_no_new_beginning() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(FILE);
-    assert!(load(&path).unwrap().is_none());
+    let file = file(folder.path(), true);
+    assert!(read(&file).unwrap().is_none());
     for text in
         ["", "{}", r#"{"version":2,"passed_s":1,"over":true,"refused":0,"would_refuse":[]}"#]
     {
-        std::fs::write(&path, text).unwrap();
-        assert!(load(&path).is_err(), "{text}");
+        std::fs::write(file.path(), text).unwrap();
+        assert!(read(&file).is_err(), "{text}");
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), text, "it is not set aside");
     }
 }

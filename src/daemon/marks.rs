@@ -1,7 +1,5 @@
 //! How far the log of each container and the journal of each unit that is a DNS source was read, kept across restarts.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,7 +12,7 @@ use crate::docker::{self, logs};
 use crate::engine::health::Skip;
 use crate::engine::limits::LOG_HISTORY;
 use crate::engine::{Mono, Wall};
-use crate::store::write_atomically;
+use crate::store::{Small, Version};
 
 use super::clock;
 
@@ -23,7 +21,7 @@ use super::clock;
 const OVERLAP: Duration = Duration::from_secs(10);
 /// Largest file read; ours have some fifty bytes.
 const FILE_BYTES_MAX: u64 = 4096;
-const VERSION: u64 = 1;
+const LOSS: &str = "its log is read again as at a first start";
 
 /// One mark for each source that somebody else keeps: a container's log, or a journal.
 #[derive(Debug, Default)]
@@ -40,8 +38,7 @@ enum Of {
 struct Mark {
     of: Of,
     name: String,
-    /// None if nothing may be written.
-    path: Option<PathBuf>,
+    file: Small,
     /// The time of the last line that was taken in, in microseconds; 0 before the first.
     read: AtomicU64,
     /// The journal's name for that line; empty for a container's log.
@@ -53,12 +50,27 @@ struct Mark {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Saved {
-    version: u64,
+    version: Version<1>,
     /// Of the last line read, in RFC 3339.
     read_until: String,
     /// Its name in the journal, where it is in one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     cursor: String,
+}
+
+impl Saved {
+    fn new(reached: &journal::Place) -> Saved {
+        let time = std::time::UNIX_EPOCH + Duration::from_micros(reached.at.0);
+        let read_until = humantime::format_rfc3339_micros(time).to_string();
+        Saved { version: Version, read_until, cursor: reached.cursor.clone() }
+    }
+
+    fn place(self) -> Option<journal::Place> {
+        let time = humantime::parse_rfc3339(&self.read_until).ok()?;
+        let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
+        let at = u64::try_from(since.as_micros()).ok().map(Wall)?;
+        Some(journal::Place { cursor: self.cursor, at })
+    }
 }
 
 /// How far each log had been read at one moment.
@@ -72,9 +84,8 @@ impl Marks {
         let units = config.sources.iter().filter_map(dns::Spec::unit).map(|unit| (Of::Unit, unit));
         let mark = |(of, name): (Of, &str)| {
             let path = config.state_dir.join(of.file(name));
-            let path = (!config.memory_only).then_some(path);
-            let left = path.as_deref().filter(|_| !forgotten).and_then(load);
-            Mark::new(of, name, path, left.unwrap_or_default())
+            let reads = !forgotten && !config.memory_only;
+            Mark::load(of, name, Small::new(path, FILE_BYTES_MAX, !config.memory_only), reads)
         };
         Marks(containers.chain(units).map(mark).collect())
     }
@@ -111,14 +122,13 @@ impl Marks {
     /// Keeps what was reached, once the registry that holds it is on disk.
     pub fn save(&self, reached: &Reached) {
         for (mark, reached) in self.0.iter().zip(&reached.0) {
-            let Some(path) = &mark.path else { continue };
             if mark.saved.load(Ordering::Relaxed) == reached.at.0 {
                 continue;
             }
-            match save(path, reached) {
+            match mark.file.save(&Saved::new(reached)) {
                 Ok(()) => mark.saved.store(reached.at.0, Ordering::Relaxed),
                 // The registry lies beside it, and whoever saves that has told.
-                Err(error) => tracing::debug!("cannot save {}: {error}", path.display()),
+                Err(error) => tracing::debug!("{error}"),
             }
         }
     }
@@ -134,9 +144,12 @@ impl Of {
 }
 
 impl Mark {
-    fn new(of: Of, name: &str, path: Option<PathBuf>, left: journal::Place) -> Mark {
+    /// As it was left, if the file is to be read.
+    fn load(of: Of, name: &str, file: Small, reads: bool) -> Mark {
+        let left = || file.load_or_warn(LOSS, clock::wall(), Saved::place);
+        let left = reads.then(left).flatten().unwrap_or_default();
         let (read, saved) = (left.at.0.into(), left.at.0.into());
-        Mark { of, name: name.to_owned(), path, read, cursor: Mutex::new(left.cursor), saved }
+        Mark { of, name: name.to_owned(), file, read, cursor: Mutex::new(left.cursor), saved }
     }
 
     /// Time and cursor of one line.
@@ -154,29 +167,6 @@ impl Mark {
 
 fn before(moment: Wall, by: Duration) -> Wall {
     Wall(moment.0.saturating_sub(u64::try_from(by.as_micros()).unwrap_or(u64::MAX)))
-}
-
-fn load(path: &Path) -> Option<journal::Place> {
-    if std::fs::metadata(path).ok()?.len() > FILE_BYTES_MAX {
-        return None;
-    }
-    let saved: Saved = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
-    let time =
-        humantime::parse_rfc3339(&saved.read_until).ok().filter(|_| saved.version == VERSION)?;
-    let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
-    let at = u64::try_from(since.as_micros()).ok().map(Wall)?;
-    Some(journal::Place { cursor: saved.cursor, at })
-}
-
-fn save(path: &Path, reached: &journal::Place) -> std::io::Result<()> {
-    let time = std::time::UNIX_EPOCH + Duration::from_micros(reached.at.0);
-    let read_until = humantime::format_rfc3339_micros(time).to_string();
-    let text = serde_json::to_vec(&Saved {
-        version: VERSION,
-        read_until,
-        cursor: reached.cursor.clone(),
-    })?;
-    write_atomically(path, |mut file| file.write_all(&text))
 }
 
 /// The logs of containers and the places in journals, as the sources take them.

@@ -1,14 +1,16 @@
 //! The marks, as they are left and found again.
 
+use std::path::{Path, PathBuf};
+
 use super::*;
 
 fn marks(folder: &Path, name: &str) -> Marks {
-    let of = |of: Of| {
-        let path = folder.join(of.file(name));
-        let left = load(&path).unwrap_or_default();
-        Mark::new(of, name, Some(path), left)
-    };
+    let of = |of: Of| Mark::load(of, name, small(folder.join(of.file(name))), true);
     Marks(vec![of(Of::Container), of(Of::Unit)])
+}
+
+fn small(path: PathBuf) -> Small {
+    Small::new(path, FILE_BYTES_MAX, true)
 }
 
 const HOUR: u64 = 3_600_000_000;
@@ -43,14 +45,14 @@ fn only_what_the_saved_registry_holds_is_marked() {
     let reached = marks.reached();
     marks.0[0].read.store(NOW.0 + HOUR, Ordering::Release);
     marks.save(&reached);
-    let left = load(&folder.path().join("dns-docker-dns.json"));
+    let left = small(folder.path().join("dns-docker-dns.json")).read(Saved::place).unwrap();
     assert_eq!(left, Some(journal::Place { cursor: String::new(), at: NOW }));
 }
 
 #[test]
 fn a_damaged_mark_is_none() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("mark");
+    let file = small(folder.path().join("mark"));
     let long =
         format!("{{\"version\":1,{}\"read_until\":\"2026-01-01T00:00:00Z\"}}", " ".repeat(5_000));
     for text in [
@@ -62,8 +64,8 @@ fn a_damaged_mark_is_none() {
         "{\"version\":1,\"read_until\":\"1960-01-01T00:00:00Z\"}",
         &long,
     ] {
-        std::fs::write(&path, text).unwrap();
-        assert_eq!(load(&path), None, "{text}");
+        std::fs::write(file.path(), text).unwrap();
+        assert!(file.read(Saved::place).is_err(), "{text}");
     }
 }
 

@@ -1,34 +1,13 @@
 //! "Enforcing" and "ready" mean what a status means by them.
 
-use tracing::level_filters::LevelFilter;
-
 use super::*;
 use crate::control::{Canary, CanaryState};
-use crate::engine::inventory::Inventory;
-use crate::engine::policy::Policies;
-use crate::engine::wish::Refusal;
-use crate::engine::{Engine, Settings, Verdict};
-use crate::events::{EventWriter, Outputs};
-use crate::nfq::Disposition;
+use crate::daemon::testing::Parts;
 
 #[test]
 fn rules_alone_do_not_make_it_enforce() {
-    let writer =
-        EventWriter::start(Outputs { stdout: None, level: LevelFilter::OFF, file: None }).unwrap();
-    let engine = Engine::new(Settings::default(), Vec::new());
-    let books = Inventory::new(Policies::new(engine.settings(), Refusal::Reset));
-    let shared = Shared::new(
-        engine,
-        // No queue is ours.
-        Vec::new(),
-        writer.sender(),
-        Arc::new(crate::daemon::denied::Denied::new().0),
-        crate::daemon::truth::Truth::orders().unwrap(),
-        (crate::daemon::roster::notes().unwrap(), books, Default::default()),
-        Verdict::Drop,
-        Disposition::Refuse,
-        0,
-    );
+    // No queue is ours.
+    let (shared, _writer) = Parts::default().shared();
     shared.rules.say(RulesState::Enforcing);
     let series = Mutex::default();
     let meters = Meters { shared: Arc::new(shared), since: Wall(0), queues: 1, series };

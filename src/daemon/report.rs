@@ -48,10 +48,8 @@ pub fn report(config: &FindingConfig, sources: &Sources, lookups: &Lookups) -> R
     let mut second = Second::new(&config.opensnitch_db);
     let mut collected = collect(sources, &books)?;
     let blocked = blocked(&books, sources, &mut collected);
-    let mut memory = Memory::load(&books.state_dir).unwrap_or_else(|error| {
-        collected.notes.push(format!("{error:#}"));
-        Memory::default()
-    });
+    let (mut memory, complaint) = Memory::load(&books.state_dir, books.now);
+    collected.notes.extend(complaint);
     // A part of what is blocked says nothing about the rest.
     if sources.is_everything() {
         memory.keep_only(&blocked.keys().copied().collect());
@@ -66,7 +64,7 @@ pub fn report(config: &FindingConfig, sources: &Sources, lookups: &Lookups) -> R
     });
     let rows = rows.collect();
     let page = page(collected, &memory, &mut second, books.now);
-    let forgotten = memory.save(&books.state_dir).err().map(|error| format!("{error:#}"));
+    let forgotten = memory.save(&books.state_dir).err().map(|error| error.to_string());
     Ok(Report { rows, page, forgotten })
 }
 

@@ -131,7 +131,7 @@ fn a_report_of_one_container_is_all_about_it_and_forgets_nobody_else() {
     }
     let other: IpAddr = "203.0.113.8".parse().unwrap();
     let state = place.at("state");
-    let remembers = |state: &Path| Memory::load(state).unwrap().of(other).is_some();
+    let remembers = |state: &Path| Memory::load(state, Wall(0)).0.of(other).is_some();
     assert!(remembers(&state), "it is blocked still");
     place.write("state/lists/auto.txt", "");
     place.report(None);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::books::Books;
@@ -101,10 +101,8 @@ impl Desk {
     /// In one line: a file that cannot be read.
     pub fn review(&mut self, sources: &Sources, all: bool) -> Result<Review> {
         let Collected { groups, known, more, mode, mut notes, .. } = collect(sources, &self.books)?;
-        let kept = Kept::load(&self.books.state_dir).unwrap_or_else(|error| {
-            notes.push(format!("{error:#}"));
-            Kept::default()
-        });
+        let (kept, complaint) = Kept::load(&self.books.state_dir, self.books.now);
+        notes.extend(complaint);
         let now = clock::now();
         let opensnitch = self.second.trouble(now).map(ToString::to_string);
         let mut review = Review {
@@ -163,7 +161,8 @@ impl Desk {
         if items.is_empty() {
             return Ok(());
         }
-        let mut kept = Kept::load(&self.books.state_dir)?;
+        let (mut kept, complaint) = Kept::load(&self.books.state_dir, self.books.now);
+        ensure!(complaint.is_none(), "{}", complaint.unwrap_or_default());
         items.iter().for_each(|item| kept.add(&item.group.key, self.books.now));
         kept.save(&self.books.state_dir)
     }

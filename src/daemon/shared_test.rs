@@ -3,16 +3,13 @@
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use tracing::level_filters::LevelFilter;
-
 use super::*;
 use crate::daemon::denied::{Hooks, Pair, Server, Sets};
-use crate::daemon::truth::Truth;
+use crate::daemon::testing::Parts;
 use crate::engine::owner::{Owner, Owners};
-use crate::engine::policy::{Policies, Policy};
+use crate::engine::policy::Policy;
 use crate::engine::wish::Refusal;
 use crate::engine::{Flow, Grade, Proto, Settings};
-use crate::events::{EventWriter, Outputs};
 
 const SRC: &str = "172.17.0.2";
 
@@ -79,24 +76,7 @@ fn is_noted(judged: Option<&str>, present: Option<&str>) -> bool {
 }
 
 fn shared(denied: Arc<Denied>) -> Shared {
-    let writer =
-        EventWriter::start(Outputs { stdout: None, level: LevelFilter::OFF, file: None }).unwrap();
-    let settings = Settings::default();
-    Shared::new(
-        Engine::new(settings, Vec::new()),
-        Vec::new(),
-        writer.sender(),
-        denied,
-        Truth::orders().unwrap(),
-        (
-            crate::daemon::roster::notes().unwrap(),
-            Inventory::new(Policies::new(&settings, Refusal::Reset)),
-            TenantBook::default(),
-        ),
-        Verdict::Accept,
-        Disposition::Refuse,
-        0,
-    )
+    Parts { denied, ..Parts::default() }.shared().0
 }
 
 #[test]

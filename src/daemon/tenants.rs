@@ -1,26 +1,27 @@
 //! Which container had which address last, kept across restarts: the next one inherits no look-up, not even if it came while
 //! nobody was watching.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::inventory::Tenants;
 use crate::engine::limits::TENANTS_MAX;
-use crate::store::write_atomically;
+use crate::store::{Small, Version};
+
+use super::clock;
 
 const FILE: &str = "tenants.json";
-const VERSION: u64 = 1;
-/// Bytes of an entry at most: an IPv6 address, an id of 64 digits, a time, and what JSON puts around them.
-const ENTRY_BYTES_MAX: u64 = 192;
+/// Of an entry 192 at most: an IPv6 address, an id of 64 digits, a time, and what JSON puts around them.
+const BYTES_MAX: u64 = TENANTS_MAX as u64 * 192;
+
+const LOSS: &str = "a container that took an address over while synhold was away may inherit what was looked up before it";
 
 /// The tenants as the registry knows them: whoever is in here inherits nothing any more.
 #[derive(Debug, Default)]
 pub struct TenantBook {
-    /// None if nothing may be written.
-    path: Option<PathBuf>,
+    file: Small,
     now: Mutex<Arc<Tenants>>,
     saved: Mutex<Arc<Tenants>>,
 }
@@ -29,17 +30,18 @@ pub struct TenantBook {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Saved {
-    version: u64,
+    version: Version<1>,
     tenants: Tenants,
 }
 
 impl TenantBook {
     /// What was kept in `state_dir`; with `memory_only` nothing is ever written there.
     pub fn load(state_dir: &Path, memory_only: bool) -> TenantBook {
-        let path = state_dir.join(FILE);
-        let tenants = Arc::new(load(&path).unwrap_or_default());
-        let path = (!memory_only).then_some(path);
-        TenantBook { path, now: Mutex::new(Arc::clone(&tenants)), saved: Mutex::new(tenants) }
+        let file = Small::new(state_dir.join(FILE), BYTES_MAX, !memory_only);
+        let kept = |saved: Saved| Some(saved.tenants).filter(|kept| kept.len() <= TENANTS_MAX);
+        let tenants = Arc::new(file.load_or_warn(LOSS, clock::wall(), kept).unwrap_or_default());
+        let (now, saved) = (Mutex::new(Arc::clone(&tenants)), Mutex::new(tenants));
+        TenantBook { file, now, saved }
     }
 
     /// The tenants now.
@@ -54,30 +56,16 @@ impl TenantBook {
 
     /// Keeps `tenants`, once the registry that follows them is on disk.
     pub fn save(&self, tenants: Arc<Tenants>) {
-        let Some(path) = &self.path else { return };
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         if *saved == tenants {
             return;
         }
-        match save(path, &tenants) {
+        match self.file.save(&Saved { version: Version, tenants: Tenants::clone(&tenants) }) {
             Ok(()) => *saved = tenants,
             // The registry lies beside it, and whoever saves that has told.
-            Err(error) => tracing::debug!("cannot save {}: {error}", path.display()),
+            Err(error) => tracing::debug!("{error}"),
         }
     }
-}
-
-fn load(path: &Path) -> Option<Tenants> {
-    if std::fs::metadata(path).ok()?.len() > TENANTS_MAX as u64 * ENTRY_BYTES_MAX {
-        return None;
-    }
-    let saved: Saved = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
-    Some(saved.tenants).filter(|tenants| saved.version == VERSION && tenants.len() <= TENANTS_MAX)
-}
-
-fn save(path: &Path, tenants: &Tenants) -> std::io::Result<()> {
-    let text = serde_json::to_vec(&Saved { version: VERSION, tenants: tenants.clone() })?;
-    write_atomically(path, |mut file| file.write_all(&text))
 }
 
 #[cfg(test)]
@@ -115,7 +103,12 @@ mod tests {
             ["", "{", "[]", r#"{"version":2,"tenants":{}}"#, r#"{"version":1,"tenants":{"x":"y"}}"#]
         {
             std::fs::write(folder.path().join(FILE), text).unwrap();
-            assert!(TenantBook::load(folder.path(), false).tenants().is_empty(), "{text}");
+            let book = TenantBook::load(folder.path(), false);
+            assert!(book.tenants().is_empty(), "{text}");
+            book.save(Arc::new(tenants()));
+            let all = folder.path().read_dir().unwrap().flatten();
+            let kept = all.filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+            assert!(kept.into_iter().any(|kept| kept == text), "not written over: {text}");
         }
     }
 }

@@ -2,17 +2,11 @@
 
 use std::sync::Arc;
 
-use tracing::level_filters::LevelFilter;
-
 use super::*;
 use crate::daemon::mailbox::Mailbox;
+use crate::daemon::testing::Parts;
 use crate::engine::event::{Body, Health};
-use crate::engine::inventory::Inventory;
-use crate::engine::policy::Policies;
-use crate::engine::wish::Refusal;
-use crate::engine::{Engine, Settings, Verdict};
-use crate::events::{EventWriter, Outputs, Tapped};
-use crate::nfq::Disposition;
+use crate::events::{EventWriter, Tapped};
 
 /// Two verdict threads and the keepers, all of them played by the test.
 struct Bench {
@@ -24,23 +18,8 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let outputs = Outputs { stdout: None, level: LevelFilter::OFF, file: None };
-        let writer = EventWriter::start(outputs).unwrap();
-        let engine = Engine::new(Settings::default(), vec![]);
-        let books = Inventory::new(Policies::new(engine.settings(), Refusal::Reset));
-        let shared = Shared::new(
-            engine,
-            vec![Mailbox::new().unwrap(), Mailbox::new().unwrap()],
-            writer.sender(),
-            Arc::new(crate::daemon::denied::Denied::new().0),
-            crate::daemon::truth::Truth::orders().unwrap(),
-            (crate::daemon::roster::notes().unwrap(), books, Default::default()),
-            Verdict::Drop,
-            Disposition::Refuse,
-            7,
-        );
-        // Set once, here.
-        let _ = shared.library.set(crate::daemon::library::notes().unwrap());
+        let mailboxes = vec![Mailbox::new().unwrap(), Mailbox::new().unwrap()];
+        let (shared, writer) = Parts { mailboxes, queue_num: 7, ..Parts::default() }.shared();
         let told = writer.sender().tap(16, Box::new(|body| matches!(body, Body::Health(_))));
         Bench { shared, watchdog: Watchdog::default(), told, writer }
     }

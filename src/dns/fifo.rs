@@ -11,32 +11,20 @@ use nix::sys::stat::Mode;
 
 use super::framing::Framing;
 use super::pump::{Pump, Read};
-use super::{Backoff, Sink, Status, Stop, wait};
+use super::{Sink, Status, Stop, persevere, wait};
 
 /// How often it is checked that the path still leads to the FIFO being read.
 const SAFETY_TICK: Duration = Duration::from_secs(1);
 
 /// Reads the FIFO at `path` until `stop` is raised.
 pub fn run(path: &Path, stop: &Stop, sink: &mut dyn Sink) {
-    let (mut status, mut backoff) = (Status::new(), Backoff::new());
-    let mut pump = Pump::new();
-    while !stop.is_raised() {
-        let error = match open(path) {
-            Ok(fifo) => {
-                backoff.reset();
-                follow(path, fifo, stop, &mut pump, &mut status, sink)
-            }
-            Err(error) => error,
-        };
-        if stop.is_raised() {
-            return;
+    persevere(path, stop, sink, |pump, status, backoff, sink| match open(path) {
+        Ok(fifo) => {
+            backoff.reset();
+            follow(path, fifo, stop, pump, status, sink)
         }
-        pump.caught_up(sink);
-        status.down(&format!("{}: {error}", path.display()), sink);
-        if stop.wait(backoff.next()) {
-            return;
-        }
-    }
+        Err(error) => error,
+    });
 }
 
 /// Opens the FIFO, and makes it first if nothing is there.

@@ -16,7 +16,7 @@ use crate::engine::limits::BACKLOG_BYTES_MAX;
 use super::framing::Framing;
 use super::pump::{Pump, Read};
 use super::stamp::Stamps;
-use super::{Backoff, Sink, Status, Stop, nap};
+use super::{Backoff, Sink, Status, Stop, nap, persevere};
 
 /// How often the file is looked at although inotify says nothing (a directory that was itself replaced, NFS).
 const SAFETY_TICK: Duration = Duration::from_secs(1);
@@ -29,24 +29,14 @@ const HEAD_BYTES: usize = 64;
 
 /// Follows `path` until `stop` is raised.
 pub fn run(path: &Path, stop: &Stop, sink: &mut dyn Sink) {
-    let (mut status, mut backoff) = (Status::new(), Backoff::new());
-    let mut pump = Pump::new();
-    while !stop.is_raised() {
+    persevere(path, stop, sink, |pump, status, backoff, sink| {
         // The history of a file says when it was written; what comes later is of this moment.
         pump.date_by(Stamps::of(path).ok());
-        let error = match Follower::new(path) {
-            Ok(follower) => follower.follow(stop, &mut pump, &mut status, &mut backoff, sink),
+        match Follower::new(path) {
+            Ok(follower) => follower.follow(stop, pump, status, backoff, sink),
             Err(error) => error,
-        };
-        if stop.is_raised() {
-            return;
         }
-        pump.caught_up(sink);
-        status.down(&format!("{}: {error}", path.display()), sink);
-        if stop.wait(backoff.next()) {
-            return;
-        }
-    }
+    });
 }
 
 /// One file that is being read, by inode.

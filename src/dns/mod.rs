@@ -15,7 +15,7 @@ mod stop;
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use crate::engine::limits::{REOPEN_PAUSE_MAX, REOPEN_PAUSE_MIN};
 
 pub use correlate::Answer;
 pub use outside::{Nowhere, Outside, Taker};
+use pump::Pump;
 pub use spawn::SpawnConfig;
 use stop::Ready;
 pub use stop::Stop;
@@ -209,6 +210,29 @@ fn wait(
 /// The shorter of the source's own pause and the sink's.
 fn nap(longest: Option<Duration>, sink: &dyn Sink) -> Option<Duration> {
     [longest, sink.patience()].into_iter().flatten().min()
+}
+
+/// Reads what is at `path` by `follow`, which returns only with a failure or when stopped, again and again until `stop` is
+/// raised.
+fn persevere(
+    path: &Path,
+    stop: &Stop,
+    sink: &mut dyn Sink,
+    mut follow: impl FnMut(&mut Pump, &mut Status, &mut Backoff, &mut dyn Sink) -> std::io::Error,
+) {
+    let (mut status, mut backoff) = (Status::new(), Backoff::new());
+    let mut pump = Pump::new();
+    while !stop.is_raised() {
+        let error = follow(&mut pump, &mut status, &mut backoff, sink);
+        if stop.is_raised() {
+            return;
+        }
+        pump.caught_up(sink);
+        status.down(&format!("{}: {error}", path.display()), sink);
+        if stop.wait(backoff.next()) {
+            return;
+        }
+    }
 }
 
 /// The pause before the next attempt to open a source.

@@ -90,6 +90,8 @@ fn threads_may_add_at_the_same_time() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn the_hold_is_never_below_the_true_percentile_nor_above_what_was_configured(
         delays in prop::collection::vec((0u64..20_000_000, 0u64..700_000_000), 1..4000),

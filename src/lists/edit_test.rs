@@ -1,10 +1,11 @@
 //! Edits of files: links, owners, modes, crashes, and two editors at once.
 
 use super::*;
+use crate::testing::quick_folder;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
 fn folder() -> (tempfile::TempDir, Folder) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = quick_folder();
     let folder = Folder::new(dir.path());
     (dir, folder)
 }

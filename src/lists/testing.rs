@@ -2,15 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+pub(super) use crate::testing::Authority;
 
 /// A client that hangs must not hang the test.
 const STUCK: Duration = Duration::from_secs(20);
@@ -39,39 +38,6 @@ pub(super) struct Server {
     answer: Arc<Mutex<Answer>>,
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// A certificate authority, and a certificate of its for loopback.
-pub(super) struct Authority {
-    pem: String,
-    config: Arc<ServerConfig>,
-}
-
-impl Authority {
-    pub(super) fn new() -> Authority {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        let leaf = leaf.signed_by(&key, &ca).unwrap();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config =
-            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_no_client_auth()
-                .with_single_cert(vec![leaf.der().clone()], key)
-                .unwrap();
-        Authority { pem: ca.pem(), config: Arc::new(config) }
-    }
-
-    /// Writes the authority's certificate for a feed to trust.
-    pub(super) fn save(&self, folder: &Path) -> PathBuf {
-        let path = folder.join("ca.pem");
-        std::fs::write(&path, &self.pem).unwrap();
-        path
-    }
 }
 
 impl Server {

@@ -34,8 +34,9 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(2);
 const HEAD_BYTES_MAX: usize = 8 << 10;
 /// How long a page is good for whoever asks again: nobody needs to ask more often.
 const FRESH: Duration = Duration::from_millis(500);
-/// How long after a failure to listen it is tried again.
-const RETRY: Duration = Duration::from_secs(15);
+/// How long after a failure to listen it is tried again: soon, for whoever is just going; then less and less often.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(15);
 /// After a failure to accept: no descriptor is free, and more tries would only burn the processor.
 const BREATH: Duration = Duration::from_millis(200);
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -151,7 +152,7 @@ impl Guests {
 }
 
 async fn listen(at: SocketAddr, source: &dyn Source) -> TcpListener {
-    let mut told = false;
+    let (mut told, mut pause) = (false, RETRY_MIN);
     loop {
         match TcpListener::bind(at).await {
             Ok(listener) => {
@@ -161,7 +162,8 @@ async fn listen(at: SocketAddr, source: &dyn Source) -> TcpListener {
             Err(error) if !std::mem::replace(&mut told, true) => source.listens(at, Some(&error)),
             Err(_) => {}
         }
-        sleep(RETRY).await;
+        sleep(pause).await;
+        pause = (pause * 2).min(RETRY_MAX);
     }
 }
 

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::testing::quick_folder;
 
 /// What is done to a registry that is being saved.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +44,7 @@ proptest! {
     /// A crash between any two steps: what had been saved before is there, and nothing that never was.
     #[test]
     fn a_crash_loses_nothing_that_was_saved(acts in proptest::collection::vec(act(), 1..60)) {
-        let place = tempfile::tempdir().unwrap();
+        let place = quick_folder();
         let folder = place.path().to_owned();
         let crashes = std::rc::Rc::new(RefCell::new(Vec::new()));
         let (watched, seen) = (folder.clone(), std::rc::Rc::clone(&crashes));
@@ -94,7 +95,7 @@ proptest! {
     fn flipped_bits_never_panic_and_never_invent(
         file in 0..2usize, bits in proptest::collection::vec(any::<u16>(), 1..4),
     ) {
-        let place = tempfile::tempdir().unwrap();
+        let place = quick_folder();
         let after = sample(place.path());
         let path = place.path().join(["snapshot-2", "journal-2"][file]);
         let mut bytes = fs::read(&path).unwrap();

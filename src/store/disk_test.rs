@@ -8,6 +8,7 @@ use super::*;
 use crate::engine::sieve::Sieve;
 use crate::engine::{Kind, Name, Record, Wall};
 use crate::store::{load, load::load_if};
+use crate::testing::quick_folder;
 
 thread_local! {
     /// What to do between two changes of the disk.
@@ -93,7 +94,7 @@ fn begin(folder: &Path) -> Disk {
 
 #[test]
 fn what_is_appended_and_what_is_in_a_snapshot_is_loaded() {
-    let place = tempfile::tempdir().unwrap();
+    let place = quick_folder();
     let folder = place.path().join("registry");
     let (registry, mut disk) = (Registry::default(), begin(&folder));
     for n in 0..5 {
@@ -119,7 +120,7 @@ fn what_is_appended_and_what_is_in_a_snapshot_is_loaded() {
 
 #[test]
 fn a_snapshot_leaves_out_what_is_not_to_be_kept() {
-    let place = tempfile::tempdir().unwrap();
+    let place = quick_folder();
     let (registry, mut disk) = (Registry::default(), begin(place.path()));
     for n in 0..5 {
         registry.insert(&record(n, n, 1));
@@ -134,7 +135,7 @@ fn a_snapshot_leaves_out_what_is_not_to_be_kept() {
 
 #[test]
 fn an_asker_who_was_forgotten_is_not_brought_back_by_an_older_frame() {
-    let place = tempfile::tempdir().unwrap();
+    let place = quick_folder();
     let (registry, mut disk) = (Registry::default(), begin(place.path()));
     registry.insert(&record(1, 1, 1));
     save(&mut disk, &registry);
@@ -168,7 +169,7 @@ fn sample(folder: &Path) -> Vec<Content> {
 
 #[test]
 fn a_journal_cut_anywhere_is_a_beginning_of_what_happened() {
-    let place = tempfile::tempdir().unwrap();
+    let place = quick_folder();
     let after = sample(place.path());
     let path = place.path().join("journal-2");
     let whole = fs::read(&path).unwrap();
@@ -190,7 +191,7 @@ fn a_journal_cut_anywhere_is_a_beginning_of_what_happened() {
         let (again, later) = loaded(twice.path());
         assert_eq!((&again, later.lost), (&got, about.lost), "{cut}: {later:?}");
         // What was loaded can be saved again, and is the same then.
-        let other = tempfile::tempdir().unwrap();
+        let other = quick_folder();
         let again = Registry::default();
         load(place.path(), &again, &sieve()).unwrap();
         compact(&mut begin(other.path()), &again);
@@ -201,7 +202,7 @@ fn a_journal_cut_anywhere_is_a_beginning_of_what_happened() {
 
 #[test]
 fn zeros_at_the_end_of_a_journal_are_what_a_crash_leaves() {
-    let place = tempfile::tempdir().unwrap();
+    let place = quick_folder();
     let after = sample(place.path());
     let path = place.path().join("journal-2");
     let whole = fs::read(&path).unwrap();
@@ -223,7 +224,7 @@ fn zeros_at_the_end_of_a_journal_are_what_a_crash_leaves() {
 
 #[test]
 fn a_snapshot_cut_anywhere_is_known_as_such_and_what_stands_before_counts() {
-    let place = tempfile::tempdir().unwrap();
+    let place = quick_folder();
     let after = sample(place.path());
     let path = place.path().join("snapshot-2");
     let whole = fs::read(&path).unwrap();
@@ -239,7 +240,7 @@ fn a_snapshot_cut_anywhere_is_known_as_such_and_what_stands_before_counts() {
 
 #[test]
 fn an_older_snapshot_with_its_journals_is_as_good_as_a_damaged_one() {
-    let place = tempfile::tempdir().unwrap();
+    let place = quick_folder();
     let registry = Registry::default();
     let mut disk = begin(place.path());
     registry.insert(&record(1, 1, 1));
@@ -270,7 +271,7 @@ fn an_older_snapshot_with_its_journals_is_as_good_as_a_damaged_one() {
 
 #[test]
 fn a_file_that_is_gone_is_missed() {
-    let place = tempfile::tempdir().unwrap();
+    let place = quick_folder();
     sample(place.path());
     let about = loaded(place.path()).1;
     Disk::open(place.path(), &about).unwrap();
@@ -283,7 +284,7 @@ fn a_file_that_is_gone_is_missed() {
 
 #[test]
 fn what_a_later_synhold_wrote_is_left_alone() {
-    let place = tempfile::tempdir().unwrap();
+    let place = quick_folder();
     sample(place.path());
     let mut header = header(Purpose::Journal, 3);
     header[8..12].copy_from_slice(&7u32.to_le_bytes());
@@ -298,7 +299,7 @@ fn what_a_later_synhold_wrote_is_left_alone() {
 
 #[test]
 fn a_journal_that_was_removed_is_noticed() {
-    let place = tempfile::tempdir().unwrap();
+    let place = quick_folder();
     let folder = place.path().join("registry");
     let (registry, mut disk) = (Registry::default(), begin(&folder));
     registry.insert(&record(1, 1, 1));
@@ -311,7 +312,7 @@ fn a_journal_that_was_removed_is_noticed() {
 
 #[test]
 fn some_addresses_are_read_without_the_rest() {
-    let place = tempfile::tempdir().unwrap();
+    let place = quick_folder();
     let last = sample(place.path()).pop().unwrap();
     let mut got = Vec::new();
     load_if(place.path(), |address| address == ip(6), |address, _| got.push(address)).unwrap();
@@ -320,7 +321,7 @@ fn some_addresses_are_read_without_the_rest() {
 }
 
 fn copy(from: &Path) -> tempfile::TempDir {
-    let to = tempfile::tempdir().unwrap();
+    let to = quick_folder();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         fs::copy(entry.path(), to.path().join(entry.file_name())).unwrap();

@@ -14,7 +14,7 @@ pub const REGISTRY_FOLDER: &str = "registry";
 const UNFINISHED: &str = "snapshot.new";
 /// Read at once where a file is looked through for zeros; it is on the stack.
 const CHUNK_BYTES: usize = 1 << 12;
-/// Damaged files kept of each folder, the newest: enough to see what a disk does, and no disk fills with them.
+/// Damaged files kept of a registry, or of a small file, the newest: enough to see what a disk does, and no disk fills with them.
 const DAMAGED_MAX: usize = 4;
 /// Between the name of a damaged file and the time it was set aside.
 const DAMAGED: &str = ".damaged-";
@@ -175,36 +175,49 @@ pub fn has_snapshot(folder: &Path) -> io::Result<bool> {
 /// # Errors
 /// If it can be neither linked nor copied.
 pub fn keep_aside(path: &Path, now: Wall) -> io::Result<PathBuf> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!("{DAMAGED}{}", now.0));
-    let aside = PathBuf::from(name);
+    let aside = aside(path, now);
     if std::fs::hard_link(path, &aside).is_err() {
         std::fs::copy(path, &aside)?;
     }
-    if let Some(folder) = path.parent()
-        && let Err(error) = remove_old_damaged(folder, &aside)
-    {
-        tracing::debug!("cannot remove old damaged files of {}: {error}", folder.display());
-    }
+    remove_old_damaged(&aside, |of| path.parent().and_then(|at| Piece::parse(at, of)).is_some());
     Ok(aside)
 }
 
-/// Takes all but the newest damaged files of a folder away, and never the one that has come just now: clocks are set.
-fn remove_old_damaged(folder: &Path, now: &Path) -> io::Result<()> {
-    let mut damaged = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let time = name.to_str().and_then(|name| {
-            let (of, time) = name.split_once(DAMAGED)?;
-            Piece::parse(folder, of)?;
-            time.parse::<u64>().ok()
-        });
-        damaged.extend(time.map(|time| (time, entry.path())).filter(|(_, path)| path != now));
+/// Renames a file of which nothing is of use. Returns its new name.
+pub(super) fn set_aside(path: &Path, now: Wall) -> io::Result<PathBuf> {
+    let aside = aside(path, now);
+    std::fs::rename(path, &aside)?;
+    remove_old_damaged(&aside, |of| path.file_name().is_some_and(|name| name == of));
+    Ok(aside)
+}
+
+fn aside(path: &Path, now: Wall) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!("{DAMAGED}{}", now.0));
+    PathBuf::from(name)
+}
+
+/// Takes all but the newest damaged files of the kind away, and never the one that has come just now: clocks are set.
+fn remove_old_damaged(now: &Path, is_kind: impl Fn(&str) -> bool) {
+    let Some(folder) = now.parent() else { return };
+    let remove = || {
+        let mut damaged = Vec::new();
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let time = name.to_str().and_then(|name| {
+                let (of, time) = name.split_once(DAMAGED)?;
+                time.parse::<u64>().ok().filter(|_| is_kind(of))
+            });
+            damaged.extend(time.map(|time| (time, entry.path())).filter(|(_, path)| path != now));
+        }
+        damaged.sort_unstable();
+        let old = (damaged.len() + 1).saturating_sub(DAMAGED_MAX);
+        damaged.into_iter().take(old).try_for_each(|(_, path)| std::fs::remove_file(path))
+    };
+    if let Err(error) = remove() {
+        tracing::debug!("cannot remove old damaged files of {}: {error}", folder.display());
     }
-    damaged.sort_unstable();
-    let old = (damaged.len() + 1).saturating_sub(DAMAGED_MAX);
-    damaged.into_iter().take(old).try_for_each(|(_, path)| std::fs::remove_file(path))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The registry on disk: snapshots and journals, crash-safe at any byte; and as JSON, to be carried elsewhere.
+//! The registry on disk: snapshots and journals, crash-safe at any byte; and as JSON, to be carried elsewhere. Small files beside it.
 
 mod atomic;
 mod bounded;
@@ -8,6 +8,7 @@ mod frame;
 mod json;
 mod load;
 mod plan;
+mod small;
 mod wire;
 
 use std::collections::HashSet;
@@ -26,6 +27,7 @@ pub use disk::{Disk, Snapshot};
 pub use folder::{REGISTRY_FOLDER, has_snapshot, keep_aside, newest, size};
 pub use json::{JSON_VERSION, json_of};
 pub use load::{Change, Cut, Error, Loaded};
+pub use small::{Small, Version};
 
 /// File the registry was in before it was a folder; read until there is a snapshot in the folder.
 pub const FORMER_FILE: &str = "registry.json";

@@ -94,6 +94,7 @@ fn layers_import_only_what_is_below_them() {
             "engine" => vec!["engine"],
             "netlink" => vec!["netlink"],
             "tls" => vec!["tls"],
+            "testing" => vec![],
             "config" => [&["config", "engine"][..], &adapters].concat(),
             "daemon" => [&["config", "daemon", "engine"][..], &adapters].concat(),
             "cli" => [&["cli", "config", "daemon", "engine"][..], &adapters].concat(),
@@ -101,7 +102,7 @@ fn layers_import_only_what_is_below_them() {
             adapter => {
                 assert!(adapters.contains(&adapter), "{adapter} has no place in the layers");
                 let known = adapters.iter().find(|known| **known == adapter).copied();
-                vec![known.unwrap(), "engine", "netlink", "tls"]
+                vec![known.unwrap(), "engine", "netlink", "tls", "testing"]
             }
         }
     };

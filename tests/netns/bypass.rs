@@ -9,7 +9,7 @@ use super::lab::net::{connect, connect_from, udp_ask};
 use super::lab::raw::{self, Ext, Raw};
 use super::lab::wire::Seen;
 use super::lab::{CT4, CT6, DEAD4, DEAD6, Lab, SRV4, SRV6, Side, at};
-use super::stand::{DnsLog, PORT, SOON, Stand, casts, is_verdict_on, start, synhold};
+use super::stand::{DnsLog, PORT, SOON, Stand, casts, is_verdict_on, plain, start, synhold};
 
 const AH: u8 = 51;
 
@@ -270,18 +270,8 @@ fn foreign_rules_in_our_table_are_told_and_do_not_stop_the_stop() {
          insert rule inet synhold refuse limit rate 5/second log prefix \"bye\"\n\
          add set inet synhold mine { type ipv4_addr; elements = { 9.9.9.9 } }\n",
     );
-    let mut command = lab.gw.command(super::stand::BIN);
-    let source = format!("file:{}", log.path.display());
+    let mut command = plain(&lab, &log, &["--log-format", "json"]);
     command.env("RUST_LOG", "synhold=warn");
-    command.args([
-        "run",
-        "--no-docker",
-        "--log-format",
-        "json",
-        "--memory-only",
-        "--dns-source",
-        &source,
-    ]);
     let daemon = Daemon::start(&lab.gw, command);
     assert_eq!(daemon.ready()["own_rules"], false);
     let ended = daemon.stop();

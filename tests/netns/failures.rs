@@ -9,23 +9,14 @@ use nix::sys::signal::Signal;
 use super::lab::net::connect;
 use super::lab::raw::{self, Raw};
 use super::lab::{CT4, DEAD4, Lab, SRV4, Side, at};
-use super::stand::{BIN, DnsLog, PORT, SOON, STARTED, Stand, start, synhold};
+use super::stand::{BIN, DnsLog, PORT, SOON, STARTED, Stand, plain, start, synhold};
 
 #[test]
 fn standard_output_that_takes_nothing_costs_nobody_the_network() {
     let lab = Lab::new("full");
     let mut log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
     log.write(STARTED);
-    let mut command = lab.gw.command(BIN);
-    command.args([
-        "run",
-        "--no-docker",
-        "--memory-only",
-        "--container-net",
-        "172.31.7.0/24",
-        "--dns-source",
-    ]);
-    command.arg(format!("file:{}", log.path.display()));
+    let mut command = plain(&lab, &log, &["--container-net", "172.31.7.0/24"]);
     command.stdout(fs::File::create("/dev/full").unwrap()).stdin(Stdio::null());
     let mut child = command.spawn().unwrap();
     super::lab::eventually("the rules are in", SOON, || lab.gw.ruleset().contains("synhold"));
@@ -40,20 +31,9 @@ fn a_reader_that_never_reads_does_not_keep_the_daemon_from_stopping() {
     let lab = Lab::new("unread");
     let mut log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
     log.write(STARTED);
-    let mut command = lab.gw.command(BIN);
-    command.args([
-        "run",
-        "--no-docker",
-        "--memory-only",
-        "--log-format",
-        "json",
-        "--hold-ms",
-        "20",
-        "--evidence-grace",
-        "0s",
-    ]);
-    command.args(["--container-net", "172.31.7.0/24", "--dns-source"]);
-    command.arg(format!("file:{}", log.path.display()));
+    let quick = ["--log-format", "json", "--hold-ms", "20", "--evidence-grace", "0s"];
+    let mut command = plain(&lab, &log, &quick);
+    command.args(["--container-net", "172.31.7.0/24"]);
     let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
     super::lab::eventually("the rules are in", SOON, || lab.gw.ruleset().contains("synhold"));
     let raw = Raw::to_gateway(&lab, Side::Ct);

@@ -11,7 +11,7 @@ use super::lab::wire::Wire;
 use super::lab::{CT4, Lab, SRV4, at, eventually};
 use super::stand::{
     DnsLog, LATER, PORT, SOON, STARTED, Stand, assert_passes, assert_refused, is_verdict_on, start,
-    synhold,
+    synhold, told,
 };
 
 const UNKNOWN: [u8; 4] = [203, 0, 113, 77];
@@ -23,7 +23,7 @@ fn in_the_grace_of_a_first_start_nobody_is_accused_and_a_second_start_has_none()
     let unknown = at(UNKNOWN, PORT);
     assert_passes(&stand.lab.ct, unknown);
     let event = stand.verdict(unknown);
-    assert_eq!((&event["verdict"], &event["reason"]), (&"accept".into(), &"unhealthy".into()));
+    assert_eq!(told(&event), ("accept", "unhealthy"));
     assert_eq!((&event["held_us"], &event["enforced"]), (&0.into(), &true.into()));
     let why = event["evidence"]["why"].to_string();
     assert!(why.contains("registry was empty at the start"), "{why}");
@@ -61,7 +61,7 @@ fn flows_that_are_open_at_a_first_start_go_on_and_may_be_opened_again() {
     // The same container may go there again, and nowhere else.
     assert_passes(&lab.ct, known);
     let event = daemon.expect_event("verdict", |e| is_verdict_on(e, known), SOON);
-    assert_eq!((&event["verdict"], &event["reason"]), (&"accept".into(), &"established".into()));
+    assert_eq!(told(&event), ("accept", "established"));
     assert_refused(&lab.ct, unknown);
     assert_refused(&lab.ct2, known);
     daemon.stop();
@@ -75,7 +75,7 @@ fn learning_lets_pass_what_it_tells_and_then_enforces_by_itself() {
     let (unknown, blocked) = (at(UNKNOWN, PORT), at([203, 0, 113, 90], PORT));
     assert_passes(&stand.lab.ct, unknown);
     let event = stand.verdict(unknown);
-    assert_eq!((&event["verdict"], &event["reason"]), (&"drop".into(), &"never-resolved".into()));
+    assert_eq!(told(&event), ("drop", "never-resolved"));
     assert_eq!((&event["mode"], &event["enforced"]), (&"learn".into(), &false.into()));
     assert_refused(&stand.lab.ct, blocked);
     let over = |e: &Value| e["event"] == "learn" && e["over"] == true;
@@ -155,7 +155,7 @@ fn unhealthy_evidence_can_let_pass_at_once() {
     let server = at(SRV4, PORT);
     assert_passes(&lab.ct, server);
     let event = daemon.expect_event("verdict", |e| is_verdict_on(e, server), SOON);
-    assert_eq!((&event["verdict"], &event["reason"]), (&"accept".into(), &"unhealthy".into()));
+    assert_eq!(told(&event), ("accept", "unhealthy"));
     let held = Duration::from_micros(event["held_us"].as_u64().unwrap());
     assert_eq!(held, Duration::ZERO, "nobody waits for what would not be believed");
     daemon.stop();

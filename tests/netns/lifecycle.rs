@@ -11,7 +11,7 @@ use super::lab::net::connect;
 use super::lab::raw::{self, Raw};
 use super::lab::wire::Wire;
 use super::lab::{CT4, DEAD4, Lab, SRV4, Side, at, eventually};
-use super::stand::{DnsLog, PORT, SOON, Stand, casts, start, synhold, waiting};
+use super::stand::{DnsLog, PORT, SOON, Stand, casts, plain, start, synhold, waiting};
 
 const QUICK: Duration = Duration::from_millis(500);
 
@@ -211,16 +211,8 @@ fn systemd_is_told_ready_living_and_stopping() {
     let path = lab.dir().join("notify.sock");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(SOON)).unwrap();
-    let mut command = lab.gw.command(super::stand::BIN);
-    command.env("NOTIFY_SOCKET", &path).args([
-        "run",
-        "--no-docker",
-        "--log-format",
-        "json",
-        "--memory-only",
-        "--dns-source",
-    ]);
-    command.arg(format!("file:{}", log.path.display()));
+    let mut command = plain(&lab, &log, &["--log-format", "json"]);
+    command.env("NOTIFY_SOCKET", &path);
     let daemon = super::lab::daemon::Daemon::start(&lab.gw, command);
     let mut buffer = [0; 256];
     let mut next = || {

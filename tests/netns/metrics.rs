@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -32,7 +31,9 @@ json.dump(families, sys.stdout)
 fn get(ns: &Ns, path: &str, host: &str) -> (u16, String, String) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
     let answer = ns.run(move || {
-        let mut stream = TcpStream::connect(AT).expect("the metrics are served");
+        // They are served a moment after the daemon is ready.
+        let stream = retry_until(SOON, || TcpStream::connect(AT).ok());
+        let mut stream = stream.expect("the metrics are served");
         stream.set_read_timeout(Some(LATER)).expect("timeout");
         stream.write_all(request.as_bytes()).expect("asked");
         let mut answer = String::new();
@@ -169,7 +170,7 @@ fn an_address_that_is_taken_keeps_nothing_but_the_metrics_away() {
     assert!(event["message"].as_str().unwrap().contains("in use"), "{event}");
     assert_refused(&lab.ct, at(DEAD4, PORT));
     drop(taken);
-    daemon.expect_event("and tried again", said(true), Duration::from_secs(40));
+    daemon.expect_event("and tried again", said(true), LATER);
     assert_eq!(get(&lab.gw, "/healthz", AT).0, 200);
 }
 

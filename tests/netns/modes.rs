@@ -9,7 +9,7 @@ use super::lab::net::{connect, udp_ask};
 use super::lab::raw::{self, Raw};
 use super::lab::serve::{Server, everywhere};
 use super::lab::{CT4, Lab, SRV4, Side, at};
-use super::stand::{DnsLog, PORT, SOON, Stand, casts, is_verdict_on, start, waiting};
+use super::stand::{DnsLog, PORT, SOON, Stand, casts, is_verdict_on, start, told, waiting};
 
 #[test]
 fn a_dry_run_delays_and_refuses_nothing_and_reports_what_enforcing_would_do() {
@@ -42,11 +42,7 @@ fn a_dry_run_delays_and_refuses_nothing_and_reports_what_enforcing_would_do() {
             1,
         ));
         let event = stand.verdict(cast.dead);
-        assert_eq!(
-            (&event["verdict"], &event["reason"]),
-            (&"drop".into(), &"never-resolved".into()),
-            "{event}"
-        );
+        assert_eq!(told(&event), ("drop", "never-resolved"), "{event}");
         assert_eq!(
             (&event["enforced"], &event["mode"]),
             (&false.into(), &"dry-run".into()),

@@ -23,11 +23,20 @@ use super::stand::{BIN, DnsLog, LATER, PORT, SOON, STARTED, start, start_on};
 
 /// A killed process loses no more: a second between two writes to the journal, and as long for a busy machine.
 const LOST: Duration = Duration::from_secs(2);
-const KILLS: usize = 10;
+/// Of each of two processes.
+const KILLS: usize = 5;
 
 #[test]
 fn a_process_killed_again_and_again_loses_a_second_and_damages_nothing() {
-    let lab = Lab::new("kill9");
+    std::thread::scope(|scope| {
+        scope.spawn(|| kill_again_and_again("kill9", Duration::from_millis(700)));
+        scope.spawn(|| kill_again_and_again("kill9b", Duration::from_millis(1_350)));
+    });
+}
+
+/// Kills the process `first` and some more after what it told is to be safe.
+fn kill_again_and_again(name: &str, first: Duration) {
+    let lab = Lab::new(name);
     let path = lab.dir().join("dns.fifo");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     // Open for both, so that it outlives every reader; what does not fit while nobody reads is lost.
@@ -46,7 +55,7 @@ fn a_process_killed_again_and_again_loses_a_second_and_damages_nothing() {
             let known = daemon.ready()["records"].as_u64().unwrap();
             assert!(known >= safe.len() as u64, "{kill}: {known} of {}", safe.len());
             // At another moment of its second each time.
-            std::thread::sleep(LOST + Duration::from_millis(700 + 130 * kill as u64));
+            std::thread::sleep(LOST + first + Duration::from_millis(130 * kill as u64));
             let killed = SystemTime::now();
             let ended = daemon.kill9();
             let told = ended.events.iter().filter(|e| e["what"] == "registry");
@@ -65,7 +74,7 @@ fn a_process_killed_again_and_again_loses_a_second_and_damages_nothing() {
             let lost: Vec<&IpAddr> = safe.difference(&there).collect();
             assert!(lost.is_empty(), "{kill}: {lost:?} of {} are gone", safe.len());
         }
-        assert!(safe.len() > 1_000, "the control: {} records", safe.len());
+        assert!(safe.len() > 500, "the control: {} records", safe.len());
         drop(stop);
     });
 }

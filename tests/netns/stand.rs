@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -250,6 +251,14 @@ pub fn start_on(lab: &Lab, source: &str, args: &[&str]) -> Daemon {
     Daemon::run(&lab.gw, Path::new(BIN), all)
 }
 
+/// The plainest daemon on the gateway that reads this log, as a command to be completed.
+pub fn plain(lab: &Lab, log: &DnsLog, args: &[&str]) -> Command {
+    let mut command = lab.gw.command(BIN);
+    command.args(["run", "--no-docker", "--memory-only", "--dns-source"]);
+    command.arg(format!("file:{}", log.path.display())).args(args);
+    command
+}
+
 /// What a set of the gateway's kernel holds, as people write it.
 pub fn members(lab: &Lab, set: &str) -> BTreeSet<String> {
     let (found, more) = lab.gw.run(|| nftables::dump(set, 100_000)).expect("the set is read");
@@ -278,6 +287,12 @@ pub fn is_verdict_on(event: &Value, dst: SocketAddr) -> bool {
     event["event"] == "verdict"
         && event["dst"] == dst.ip().to_string().as_str()
         && event["dport"] == dst.port()
+}
+
+/// What a verdict says, and why.
+pub fn told(event: &Value) -> (&str, &str) {
+    let word = |key| event[key].as_str().unwrap_or_default();
+    (word("verdict"), word("reason"))
 }
 
 /// Packets waiting in all queues of the gateway.

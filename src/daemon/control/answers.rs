@@ -62,6 +62,7 @@ impl Answers {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state_dir: absolute(&config.state_dir),
             config: config.file.as_deref().map(absolute),
+            events: config.events.as_deref().map(absolute),
             memory_only: config.memory_only,
             netns: netns.ino(),
             since: clock::wall(),

@@ -1,19 +1,16 @@
 //! Answers about containers that are known.
 
 use serde_json::Value;
-use tracing::level_filters::LevelFilter;
 
 use super::*;
 use crate::control::parse;
 use crate::daemon::inspect::RulesState;
+use crate::daemon::testing::Parts;
 use crate::engine::container::{Change, Container as Told, Dated, Endpoint, Network, NetworkMode};
-use crate::engine::inventory::Inventory;
 use crate::engine::limits::FAULTS_MAX;
-use crate::engine::policy::Policies;
 use crate::engine::registry::Registry;
-use crate::engine::{Engine, Kind, Name, Reason, Record, Settings, Verdict};
-use crate::events::{EventWriter, Outputs};
-use crate::nfq::Disposition;
+use crate::engine::{Kind, Name, Reason, Record, Verdict};
+use crate::events::EventWriter;
 
 struct Bench {
     answers: Answers,
@@ -23,26 +20,13 @@ struct Bench {
 
 /// A daemon that knows `web` with two addresses, and `db` on a network that is not judged.
 fn bench() -> Bench {
-    let writer =
-        EventWriter::start(Outputs { stdout: None, level: LevelFilter::OFF, file: None }).unwrap();
-    let engine = Engine::new(Settings::default(), Vec::new());
-    let books = Inventory::new(Policies::new(engine.settings(), RefusedBy::Reset));
-    let shared = Shared::new(
-        engine,
-        Vec::new(),
-        writer.sender(),
-        Arc::new(crate::daemon::denied::Denied::new().0),
-        crate::daemon::truth::Truth::orders().unwrap(),
-        (crate::daemon::roster::notes().unwrap(), books, Default::default()),
-        Verdict::Drop,
-        Disposition::Refuse,
-        0,
-    );
+    let (shared, writer) = Parts::default().shared();
     let daemon = Daemon {
         pid: 7,
         version: "1".to_owned(),
         state_dir: "/state".into(),
         config: None,
+        events: None,
         memory_only: false,
         netns: 1,
         since: Wall(0),

@@ -1,23 +1,21 @@
 //! `report.json`: what others answered about addresses, so that they are not asked again too soon.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::Addresses;
 use crate::engine::Wall;
 use crate::report::lookup::{Found, Registration, Reputation, Wanted};
-use crate::store::write_atomically;
+use crate::store::{Small, Version};
 
 const FILE: &str = "report.json";
-const VERSION: u64 = 1;
 /// Bytes of a file that is read: a hundred thousand addresses with all that is known of them.
 const BYTES_MAX: u64 = 128 << 20;
+const LOSS: &str = "everybody is asked again";
 const DAY: u64 = 24 * 60 * 60;
 /// Whose an address is changes rarely.
 const REGISTRATION_AGE: Duration = Duration::from_secs(30 * DAY);
@@ -51,7 +49,7 @@ pub(super) struct Remembered {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Memory {
-    version: u64,
+    version: Version<1>,
     rows: BTreeMap<IpAddr, Remembered>,
     #[serde(skip)]
     is_changed: bool,
@@ -70,21 +68,12 @@ impl Remembered {
 }
 
 impl Memory {
-    /// What the last report left.
-    pub(super) fn load(state_dir: &Path) -> Result<Memory> {
-        let path = state_dir.join(FILE);
-        let what = || format!("{} is not used", path.display());
-        let size = match std::fs::metadata(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Memory::default());
-            }
-            found => found.with_context(what)?.len(),
-        };
-        ensure!(size <= BYTES_MAX, "{}: it has {size} bytes", what());
-        let memory: Memory =
-            serde_json::from_slice(&std::fs::read(&path).with_context(what)?).with_context(what)?;
-        ensure!(memory.version == VERSION, "{}: version {}", what(), memory.version);
-        Ok(memory)
+    /// What the last report left; and why it is not used, if it is not.
+    pub(super) fn load(state_dir: &Path, now: Wall) -> (Memory, Option<String>) {
+        match file(state_dir).load(LOSS, now, Some) {
+            Ok(memory) => (memory.unwrap_or_default(), None),
+            Err(complaint) => (Memory::default(), Some(complaint)),
+        }
     }
 
     /// Forgets who is not blocked any more.
@@ -127,16 +116,13 @@ impl Memory {
     }
 
     /// Writes it down, if there is something new.
-    pub(super) fn save(mut self, state_dir: &Path) -> Result<()> {
-        if !self.is_changed {
-            return Ok(());
-        }
-        self.version = VERSION;
-        let path = state_dir.join(FILE);
-        let bytes = serde_json::to_vec(&self)?;
-        write_atomically(&path, |mut file| file.write_all(&bytes))
-            .with_context(|| format!("cannot write {}", path.display()))
+    pub(super) fn save(&self, state_dir: &Path) -> std::io::Result<()> {
+        if self.is_changed { file(state_dir).save(self) } else { Ok(()) }
     }
+}
+
+fn file(state_dir: &Path) -> Small {
+    Small::new(state_dir.join(FILE), BYTES_MAX, true)
 }
 
 #[cfg(test)]
@@ -149,7 +135,11 @@ mod tests {
         let (address, other): (IpAddr, IpAddr) =
             ("203.0.113.9".parse().unwrap(), "203.0.113.10".parse().unwrap());
         let now = Wall(1_800_000_000_000_000);
-        let mut memory = Memory::load(folder.path()).unwrap();
+        let load = || match Memory::load(folder.path(), now) {
+            (memory, None) => memory,
+            (_, Some(complaint)) => panic!("{complaint}"),
+        };
+        let mut memory = load();
         memory.seen(address, None, now);
         memory.seen(other, Some(Wall(7)), now);
         let all = Wanted { ptr: true, rdap: true, abuse: true };
@@ -161,7 +151,7 @@ mod tests {
         };
         memory.answered(address, found, now);
         memory.save(folder.path()).unwrap();
-        let mut memory = Memory::load(folder.path()).unwrap();
+        let mut memory = load();
         let later = now + REPUTATION_AGE;
         let wanted = |memory: &Memory, at| memory.of(address).unwrap().wanted(at);
         assert_eq!(wanted(&memory, now), Wanted { rdap: true, ..Wanted::default() });
@@ -169,6 +159,6 @@ mod tests {
         assert_eq!(memory.of(other).unwrap().first, Wall(7));
         memory.keep_only(&[address].into());
         memory.save(folder.path()).unwrap();
-        assert!(Memory::load(folder.path()).unwrap().of(other).is_none(), "blocked no more");
+        assert!(load().of(other).is_none(), "blocked no more");
     }
 }

@@ -1,24 +1,23 @@
 //! `review.json`: what a person looked at and left refused. It decides nothing but what is asked again.
 
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::findings::Key;
 use crate::engine::{Proto, Wall};
 use crate::lists::serde_time;
-use crate::store::write_atomically;
+use crate::store::{Small, Version};
 
 const FILE: &str = "review.json";
-const VERSION: u64 = 1;
 /// Decisions kept; the oldest go first.
 const KEPT_MAX: usize = 10_000;
 /// Bytes of a file that is read: as many decisions, with long names.
 const BYTES_MAX: usize = 4 << 20;
+const LOSS: &str = "you are asked about everything again";
 /// One part of so many goes where they are too large together.
 const PART: usize = 8;
 
@@ -26,7 +25,7 @@ const PART: usize = 8;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Kept {
-    version: u64,
+    version: Version<1>,
     kept: Vec<Decided>,
 }
 
@@ -51,22 +50,12 @@ impl Decided {
 }
 
 impl Kept {
-    /// What earlier reviews decided.
-    pub(super) fn load(state_dir: &Path) -> Result<Kept> {
-        let path = state_dir.join(FILE);
-        let what = || format!("cannot use {}", path.display());
-        let size = match std::fs::metadata(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Kept::default());
-            }
-            found => usize::try_from(found.with_context(what)?.len()).unwrap_or(usize::MAX),
-        };
-        let again = "remove it, and be asked about everything again";
-        ensure!(size <= BYTES_MAX, "{}: it has {size} bytes; {again}", what());
-        let kept: Kept = serde_json::from_slice(&std::fs::read(&path).with_context(what)?)
-            .with_context(|| format!("{}; {again}", what()))?;
-        ensure!(kept.version == VERSION, "{}: version {}", what(), kept.version);
-        Ok(kept)
+    /// What earlier reviews decided; and why that is not known, if it is not.
+    pub(super) fn load(state_dir: &Path, now: Wall) -> (Kept, Option<String>) {
+        match file(state_dir).load(LOSS, now, Some) {
+            Ok(kept) => (kept.unwrap_or_default(), None),
+            Err(complaint) => (Kept::default(), Some(complaint)),
+        }
     }
 
     pub(super) fn has(&self, key: &Key) -> bool {
@@ -82,17 +71,16 @@ impl Kept {
     }
 
     pub(super) fn save(mut self, state_dir: &Path) -> Result<()> {
-        let path = state_dir.join(FILE);
-        self.version = VERSION;
-        let mut bytes = serde_json::to_vec_pretty(&self)?;
         // Long names: what would not be read again goes, the oldest first.
-        while bytes.len() > BYTES_MAX && !self.kept.is_empty() {
+        while serde_json::to_vec(&self)?.len() > BYTES_MAX && !self.kept.is_empty() {
             self.kept.drain(..self.kept.len().div_ceil(PART));
-            bytes = serde_json::to_vec_pretty(&self)?;
         }
-        write_atomically(&path, |mut file| file.write_all(&bytes))
-            .with_context(|| format!("cannot write {}", path.display()))
+        Ok(file(state_dir).save(&self)?)
     }
+}
+
+fn file(state_dir: &Path) -> Small {
+    Small::new(state_dir.join(FILE), BYTES_MAX as u64, true)
 }
 
 #[cfg(test)]
@@ -108,21 +96,24 @@ mod tests {
             dport: Some(dport),
             proto: Some(Proto::Tcp),
         };
-        let mut kept = Kept::load(folder.path()).unwrap();
+        let mut kept = Kept::load(folder.path(), Wall(9)).0;
         kept.add(&key(443), Wall(1));
         kept.add(&key(443), Wall(2));
         kept.save(folder.path()).unwrap();
-        let kept = Kept::load(folder.path()).unwrap();
+        let kept = Kept::load(folder.path(), Wall(9)).0;
         assert_eq!((kept.has(&key(443)), kept.has(&key(80)), kept.kept.len()), (true, false, 1));
         let mut kept = kept;
         let long =
             |n: u64| Key { container: format!("{n}{}", "x".repeat(1 << 20)).into(), ..key(1) };
         (0..6).for_each(|n| kept.add(&long(n), Wall(3 + n)));
         kept.save(folder.path()).unwrap();
-        let kept = Kept::load(folder.path()).unwrap();
+        let kept = Kept::load(folder.path(), Wall(9)).0;
         assert!(kept.has(&long(5)) && !kept.has(&long(0)), "the latest are kept");
         std::fs::write(folder.path().join(FILE), "{}").unwrap();
-        let error = format!("{:#}", Kept::load(folder.path()).unwrap_err());
-        assert!(error.contains("remove it"), "{error}");
+        let complaint = Kept::load(folder.path(), Wall(9)).1.unwrap();
+        assert!(
+            complaint.contains("asked about everything again; it was set aside"),
+            "{complaint}"
+        );
     }
 }

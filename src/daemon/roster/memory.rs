@@ -1,26 +1,25 @@
 //! Where containers were when the engine was last heard, kept across restarts: an engine that starts after us starts containers
 //! before it answers, and they are judged all the same.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::daemon::clock;
 use crate::engine::Net;
-use crate::store::write_atomically;
+use crate::store::{Small, Version};
 
 const FILE: &str = "networks.json";
-const VERSION: u64 = 1;
 /// Networks kept; an engine's own address pools give some hundred.
 const NETS_MAX: usize = 4096;
-/// Bytes of an entry at most.
-const NET_BYTES_MAX: u64 = 64;
+/// Of a network 64 at most.
+const BYTES_MAX: u64 = NETS_MAX as u64 * 64;
+const LOSS: &str = "networks of the container engine are not judged until it answers";
 
 /// The file.
 #[derive(Debug)]
 pub struct Memory {
-    /// None if nothing may be written.
-    path: Option<PathBuf>,
+    file: Small,
     nets: Vec<Net>,
 }
 
@@ -28,16 +27,18 @@ pub struct Memory {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Saved {
-    version: u64,
+    version: Version<1>,
     networks: Vec<String>,
 }
 
 impl Memory {
     /// What was kept in `state_dir`; with `memory_only` nothing is ever written there.
     pub fn load(state_dir: &Path, memory_only: bool) -> Memory {
-        let path = state_dir.join(FILE);
-        let nets = load(&path).unwrap_or_default();
-        Memory { path: (!memory_only).then_some(path), nets }
+        let file = Small::new(state_dir.join(FILE), BYTES_MAX, !memory_only);
+        let nets = file.load_or_warn(LOSS, clock::wall(), |saved: Saved| {
+            saved.networks.iter().map(|net| net.parse().ok()).collect()
+        });
+        Memory { file, nets: nets.unwrap_or_default() }
     }
 
     /// The networks.
@@ -52,26 +53,11 @@ impl Memory {
             return;
         }
         self.nets = nets;
-        let Some(path) = &self.path else { return };
-        if let Err(error) = save(path, &self.nets) {
-            tracing::warn!("cannot save {}: {error}", path.display());
+        let networks = self.nets.iter().map(ToString::to_string).collect();
+        if let Err(error) = self.file.save(&Saved { version: Version, networks }) {
+            tracing::warn!("{error}");
         }
     }
-}
-
-fn load(path: &Path) -> Option<Vec<Net>> {
-    if std::fs::metadata(path).ok()?.len() > NETS_MAX as u64 * NET_BYTES_MAX {
-        return None;
-    }
-    let saved: Saved = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
-    let nets = saved.networks.iter().map(|net| net.parse().ok()).collect::<Option<Vec<Net>>>()?;
-    Some(nets).filter(|_| saved.version == VERSION)
-}
-
-fn save(path: &Path, nets: &[Net]) -> std::io::Result<()> {
-    let networks = nets.iter().map(ToString::to_string).collect();
-    let text = serde_json::to_vec(&Saved { version: VERSION, networks })?;
-    write_atomically(path, |mut file| file.write_all(&text))
 }
 
 #[cfg(test)]

@@ -1,21 +1,21 @@
 //! What a run left in the user's own rules beyond what was theirs: the networks of an engine, which may be gone at the next.
 
-use std::io::Write as _;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::daemon::clock;
 use crate::engine::intervals::Span;
 use crate::engine::net::{Family, number};
 use crate::nftables::element::Key;
 use crate::nftables::{Ruleset, names};
-use crate::store::write_atomically;
+use crate::store::{Small, Version};
 
 const FILE: &str = "networks-left.json";
-const VERSION: u64 = 1;
 /// Bytes of the file at most: some thousand networks.
 const BYTES_MAX: u64 = 1024 * 1024;
+const LOSS: &str = "networks that the last run left in the rules are taken for yours";
 
 /// First and last address.
 type Range = (IpAddr, IpAddr);
@@ -23,8 +23,7 @@ type Range = (IpAddr, IpAddr);
 /// The file.
 #[derive(Debug, Default)]
 pub struct Left {
-    /// None if nothing may be written.
-    path: Option<PathBuf>,
+    file: Small,
     saved: Option<Saved>,
 }
 
@@ -32,7 +31,7 @@ pub struct Left {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Saved {
-    version: u64,
+    version: Version<1>,
     /// Judged when the run ended.
     left: Vec<Range>,
     /// Those of them that are the user's.
@@ -42,9 +41,9 @@ struct Saved {
 impl Left {
     /// What was left by the last run with this `state_dir`; with `memory_only` nothing is ever written there.
     pub fn load(state_dir: &Path, memory_only: bool) -> Left {
-        let path = state_dir.join(FILE);
-        let saved = load(&path);
-        Left { path: (!memory_only).then_some(path), saved }
+        let file = Small::new(state_dir.join(FILE), BYTES_MAX, !memory_only);
+        let saved = file.load_or_warn(LOSS, clock::wall(), Saved::sound);
+        Left { file, saved }
     }
 
     /// The user's own of these rules, unless somebody changed since which networks they judge.
@@ -59,33 +58,25 @@ impl Left {
 
     /// Notes what of `left`, which now stands in place of `users`, is not theirs.
     pub fn note(&self, left: &Ruleset, users: &Ruleset) {
-        let Some(path) = &self.path else { return };
-        let saved = Saved { version: VERSION, left: judged(left), users: judged(users) };
+        let saved = Saved { version: Version, left: judged(left), users: judged(users) };
         let done = match saved.left == saved.users {
-            true => std::fs::remove_file(path).or_else(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => Ok(()),
-                _ => Err(error),
-            }),
-            false => serde_json::to_vec(&saved)
-                .map_err(Into::into)
-                .and_then(|text| write_atomically(path, |mut file| file.write_all(&text))),
+            true => self.file.remove(),
+            false => self.file.save(&saved),
         };
         if let Err(error) = done {
-            tracing::warn!("cannot save {}: {error}", path.display());
+            tracing::warn!("{error}");
         }
     }
 }
 
-fn load(path: &Path) -> Option<Saved> {
-    if std::fs::metadata(path).ok()?.len() > BYTES_MAX {
-        return None;
+impl Saved {
+    fn sound(self) -> Option<Saved> {
+        let is_range = |(first, last): &Range| {
+            Family::of(*first) == Family::of(*last) && number(*first) <= number(*last)
+        };
+        let sound = self.left.iter().chain(&self.users).all(is_range);
+        sound.then_some(self)
     }
-    let saved: Saved = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
-    let is_range = |(first, last): &Range| {
-        Family::of(*first) == Family::of(*last) && number(*first) <= number(*last)
-    };
-    let sound = saved.left.iter().chain(&saved.users).all(is_range);
-    Some(saved).filter(|saved| saved.version == VERSION && sound)
 }
 
 /// The networks that rules judge.

@@ -4,18 +4,13 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use tracing::level_filters::LevelFilter;
-
 use crate::daemon::hits::Hit;
 use crate::daemon::policies::{Networks, Policies};
-use crate::daemon::testing::{in_netns, rules};
+use crate::daemon::testing::{Parts, in_netns, rules};
 use crate::daemon::truth::*;
-use crate::engine::inventory::Inventory;
+use crate::engine::Verdict;
 use crate::engine::net::{Family, Net};
-use crate::engine::wish::Refusal;
-use crate::engine::{Engine, Settings, Verdict};
-use crate::events::{EventWriter, Outputs};
-use crate::nfq::Disposition;
+use crate::events::EventWriter;
 use crate::nftables::{self, Bridge, Bulk, Element, Key, Ruleset};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,10 +40,6 @@ impl Listener for Ear {
     }
 }
 
-fn books() -> Inventory {
-    Inventory::new(crate::engine::policy::Policies::new(&Settings::default(), Refusal::Reset))
-}
-
 struct Bench {
     truth: Option<Truth>,
     shared: Arc<Shared>,
@@ -58,20 +49,8 @@ struct Bench {
 
 impl Bench {
     fn start() -> Bench {
-        let outputs = Outputs { stdout: None, level: LevelFilter::OFF, file: None };
-        let writer = EventWriter::start(outputs).unwrap();
-        let denied = Arc::new(crate::daemon::denied::Denied::new().0);
-        let shared = Arc::new(Shared::new(
-            Engine::new(Settings::default(), Vec::new()),
-            Vec::new(),
-            writer.sender(),
-            denied,
-            Truth::orders().unwrap(),
-            (crate::daemon::roster::notes().unwrap(), books(), Default::default()),
-            Verdict::Accept,
-            Disposition::Refuse,
-            0,
-        ));
+        let (shared, writer) = Parts { unanswered: Verdict::Accept, ..Parts::default() }.shared();
+        let shared = Arc::new(shared);
         let rules = Rules::install(&rules(), Mode::Enforce, 0, Default::default()).unwrap();
         let (tell, told) = channel();
         let truth = Truth::start(rules, &shared, Ear(tell)).unwrap();
