@@ -139,8 +139,9 @@ impl Place {
         let theirs = daemon.as_ref().and_then(|daemon| daemon.config.clone());
         let file = self.config.clone().or(theirs.filter(|file| is_readable(file)));
         let config = config::load_lists(file.as_deref(), Some(state_dir))?;
-        let misread = daemon.and_then(|daemon| misread(file.as_deref(), &daemon));
-        Ok((Books { misread, ..Books::open(&config) }, config.state_dir))
+        let mut books = Books::open(&config);
+        books.misread = daemon.and_then(|daemon| misread(file.as_deref(), &daemon));
+        Ok((books, config.state_dir))
     }
 }
 

@@ -91,8 +91,7 @@ impl Line {
     /// # Errors
     /// [`ClientError`].
     pub fn ask<A: DeserializeOwned>(&mut self, question: &Question) -> Result<A, ClientError> {
-        // A change waits for the kernel, and for changes before it.
-        let patience = if question.changes() { LATER_PATIENCE } else { PATIENCE };
+        let patience = if question.takes_time() { LATER_PATIENCE } else { PATIENCE };
         let line = self
             .exchange(&question_line(question), patience)
             .map_err(|source| ClientError::Io { path: self.path.clone(), source })?;

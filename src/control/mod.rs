@@ -18,6 +18,7 @@ mod client;
 mod connection;
 mod glance;
 mod listen;
+mod peer;
 mod protocol;
 mod registry;
 mod said;
@@ -29,11 +30,13 @@ pub use answer::{
     LearningState, Named, Policy, Refusal, Status,
 };
 pub use client::{ClientError, Line};
+pub use connection::Answerer;
 pub use glance::{
     ListState, QueueState, Rate, Rates, Refused, RegistryState, Rejected, RulesNews, SinkState,
     Timing,
 };
 pub use listen::{ListenError, Listener};
+pub use peer::Peer;
 pub use protocol::{
     ANSWER_BYTES_MAX, EventsAsked, Fault, FaultKind, QUESTION_BYTES_MAX, Question, VERSION, parse,
 };
@@ -41,7 +44,7 @@ pub use registry::{
     Forgotten, Imported, LookedUp, RegistryAddress, RegistryAsker, RegistryDisk, RegistryName,
     RegistryStats,
 };
-pub use said::{Bell, Lines, Said};
+pub use said::{Bell, Lines, Pending, Promise, Said};
 pub use serve::{CONNECTIONS_MAX, FOLLOWERS_MAX, Server};
 pub use when::show;
 

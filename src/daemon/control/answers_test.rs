@@ -53,15 +53,17 @@ fn bench() -> Bench {
     shared.rules.say(RulesState::Absent);
     let bell = Bell::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let lists = crate::config::ListConfig {
+    let lists = Arc::new(ListConfig {
         state_dir: folder.path().into(),
         refuse_doh: false,
         feeds: Vec::new(),
         host: Vec::new(),
         upstreams: Vec::new(),
-    };
-    let changes = Changes::of(lists, &shared, &bell).unwrap();
-    let answers = Answers { shared, daemon, bell, changes, posture, refuse };
+    });
+    let changes = Changes::start(&lists, &shared, &bell).unwrap();
+    let (runs, imports) = (Runs::start(&bell).unwrap(), BTreeMap::new());
+    let answers =
+        Answers { shared, daemon, bell, runs, lists, imports, changes, posture, refuse };
     let bench = Bench { answers, lists: folder, _writer: writer };
     for (id, driver) in [("net1", "bridge"), ("net2", "macvlan")] {
         bench.apply(Change::Network(Network {
@@ -100,9 +102,10 @@ impl Bench {
     }
 
     fn ask(&mut self, line: &str) -> Result<Value, Fault> {
-        match self.answers.to(parse(line.as_bytes()).unwrap())? {
+        let peer = Peer { connection: 7, uid: 0, pid: std::process::id(), may_change: true };
+        match self.answers.answer(&peer, parse(line.as_bytes()).unwrap())? {
             Said::Value(value) => Ok(value),
-            Said::Later(answer) => answer.recv().unwrap(),
+            Said::Later(pending) => pending.wait(),
             Said::Lines { answer, .. } => Ok(answer),
         }
     }
