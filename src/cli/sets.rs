@@ -89,6 +89,8 @@ fn answer<A: DeserializeOwned>(
 pub(super) fn needs_root(error: anyhow::Error) -> anyhow::Error {
     match nix::unistd::geteuid().is_root() {
         true => error,
-        false => error.context("the kernel's sets can be asked by root alone, and no synhold runs that would answer"),
+        false => error.context(
+            "the kernel's sets can be asked by root alone, and no synhold runs that would answer",
+        ),
     }
 }

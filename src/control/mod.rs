@@ -52,7 +52,8 @@ use std::time::Duration;
 
 /// How long a client may take for a question, or to read an answer. On a socket both are there at once.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-/// How long an answer may be in the making: some changes that wait for each other, of three seconds each.
+/// How long an answer may be in the making: some changes that wait for each other, of three seconds each, or as many
+/// answers of some seconds.
 pub const LATER_PATIENCE: Duration = Duration::from_secs(20);
 /// About how many bytes of lines a follower gets at once.
 pub const LINES_BYTES: usize = 64 << 10;

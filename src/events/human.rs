@@ -9,7 +9,8 @@ use tracing::level_filters::LevelFilter;
 use super::sign::Sign;
 use super::{Counts, timestamp};
 use crate::engine::event::{
-    AskedBody, BlockBody, Body, ContainerBody, Event, LearnBody, Outcome, Ready, RecordBody, Reload, Stop, VerdictBody,
+    AskedBody, BlockBody, Body, ContainerBody, Event, LearnBody, Outcome, Ready, RecordBody,
+    Reload, Stop, VerdictBody,
 };
 use crate::engine::inventory::What;
 use crate::engine::{Grade, Mode, Reason, Verdict, Wall, text};

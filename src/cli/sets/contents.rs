@@ -10,12 +10,7 @@ use crate::control::Question;
 use crate::daemon::inspect::{self, Asked, Contents, ElementLine, SHOWN_MAX, SetContents};
 use crate::lists::Found;
 
-pub(super) fn run(
-    place: &Place,
-    name: &str,
-    limit: usize,
-    within: Option<&str>,
-) -> Result<Answer> {
+pub(super) fn run(place: &Place, name: &str, limit: usize, within: Option<&str>) -> Result<Answer> {
     let asked = Asked::new(name, limit, within)?;
     // More than a daemon shows is for whoever may ask the kernel.
     let contents = match limit > SHOWN_MAX && nix::unistd::geteuid().is_root() {

@@ -113,9 +113,7 @@ impl Answerer for Answers {
             Question::ListsLookup { name } => self.lists_lookup(peer, name),
             Question::RegistryFlush {} => self.registry_flush(peer),
             Question::RegistryForget { what } => self.registry_forget(peer, &what),
-            Question::RegistryImport { registry } => {
-                value(&self.registry_import(peer, &registry)?)
-            }
+            Question::RegistryImport { registry } => value(&self.registry_import(peer, &registry)?),
             Question::Events(asked) => self.events(&asked),
             Question::Block { entries, container, time, note, force } => {
                 let asked = Asked { entries, container, time, note, force };
@@ -144,7 +142,6 @@ impl Answerer for Answers {
 }
 
 impl Answers {
-
     fn status(&self) -> Status {
         let shared = &self.shared;
         let lists = shared.engine.lists();

@@ -121,11 +121,7 @@ fn serve(work: &Receiver<Job>, lists: &ListConfig, shared: &Arc<Shared>, bell: &
     }
 }
 
-fn carry_out(
-    lists: &ListConfig,
-    shared: &Arc<Shared>,
-    request: &Request,
-) -> Result<Edited, Fault> {
+fn carry_out(lists: &ListConfig, shared: &Arc<Shared>, request: &Request) -> Result<Edited, Fault> {
     let books = books_of(lists, shared)?;
     edit::edit_live(&books, request, &shared.told).map_err(failed)
 }

@@ -75,7 +75,7 @@ pub fn of_lists(edited: &Result<Edited, Fault>) -> (Outcome, Option<String>) {
         Err(fault) => failed(fault),
         Ok(Edited { daemon: None, .. }) => (Outcome::Unchanged, None),
         Ok(Edited { daemon: Some(Daemon::InForce { ended_flows }), .. }) => {
-            (Outcome::InForce, Some(format!("{ended_flows} open flows ended")))
+            (Outcome::InForce, Some(format!("open flows ended: {ended_flows}")))
         }
         Ok(Edited { daemon: Some(Daemon::Unconfirmed | Daemon::NotRunning), .. }) => {
             (Outcome::Unconfirmed, None)

@@ -74,7 +74,7 @@ impl Answers {
             let forgotten = records::forget(shared.engine.registry(), &subject);
             let outcome = match forgotten.addresses.len() {
                 0 => (Outcome::Unchanged, None),
-                count => (Outcome::Done, Some(format!("{count} addresses forgotten"))),
+                count => (Outcome::Done, Some(format!("addresses forgotten: {count}"))),
             };
             by.tell(&shared, "registry-forget", std::iter::once(subject.to_string()), outcome);
             Ok(forgotten)
@@ -117,8 +117,7 @@ fn look_up(shared: &Shared, subject: &Subject, asking: Option<Asking>) -> Looked
     let (container, clients) = asking.unzip();
     let clients = clients.as_deref();
     let max_age = engine.settings().evidence.max_age;
-    let inquiry =
-        clients.map(|clients| Inquiry { clients, at: clock::wall(), max_age });
+    let inquiry = clients.map(|clients| Inquiry { clients, at: clock::wall(), max_age });
     let name_of = |asker: IpAddr| engine.owner(asker).map(|owner| owner.name.to_string());
     let found = records::look_up(engine.registry(), subject, inquiry.as_ref(), &name_of);
     LookedUp { container, ..found }

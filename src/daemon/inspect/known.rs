@@ -28,7 +28,8 @@ impl Known {
             return known;
         }
         if let Some(shared) = &books.live {
-            let saved = |address: &IpAddr| Some((*address, shared.engine.registry().saved(*address)?));
+            let saved =
+                |address: &IpAddr| Some((*address, shared.engine.registry().saved(*address)?));
             for (address, saved) in addresses.iter().filter_map(saved) {
                 known.registry.restore(address, &saved);
             }
