@@ -203,7 +203,8 @@ impl Connection {
             Ok(Said::Value(value)) => answer_line(Ok(value)),
             Ok(Said::Later(made)) => {
                 self.doing = Doing::Make(made);
-                self.deadline = now + LATER_PATIENCE;
+                // The client, which waits as long, is to be the first to know.
+                self.deadline = now + LATER_PATIENCE + PATIENCE;
                 return;
             }
             Ok(Said::Lines { answer, lines, more }) => {

@@ -52,8 +52,10 @@ use std::time::Duration;
 
 /// How long a client may take for a question, or to read an answer. On a socket both are there at once.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-/// How long an answer may be in the making: some changes that wait for each other, of three seconds each, or as many
-/// answers of some seconds.
-pub const LATER_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a client waits for a change: some that wait for each other, of three seconds each.
+pub const CHANGE_PATIENCE: Duration = Duration::from_secs(20);
+/// How long an answer may be in the making: with a million lines of lists each takes some seconds, on a busy machine many,
+/// and some wait for each other.
+pub const LATER_PATIENCE: Duration = Duration::from_secs(60);
 /// About how many bytes of lines a follower gets at once.
 pub const LINES_BYTES: usize = 64 << 10;
