@@ -93,8 +93,10 @@
 //!    once a packet has its answer ([`daemon::measures`]).
 //! 2. A status, a metric or an explanation is made when somebody asks ([`control`], [`metrics`]). What is wrong is said by
 //!    one function for all; why a packet would be refused is told by the code that refuses it ([`engine::trace`]).
+//!    What takes time, as sets, lists, and the addresses of a name, is made beside, one answer at a time for those who may
+//!    change things and one for all others, who need no right to the kernel for it.
 //! 3. A change that is asked for runs through the code of the commands, on a thread of its own, and is answered when the
-//!    kernel has it.
+//!    kernel has it. An event tells who asked for it.
 //! 4. A canary of our own is judged every minute, and a watchdog sees every thread move before systemd hears that we live.
 //!
 //! # Invariants

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::lists::Place;
 use super::{Answer, say, say_json, words};
-use crate::control::{Explained, Fault, Question};
+use crate::control::{Explained, Fault, FaultKind, Question};
 use crate::daemon::books::Books;
 use crate::daemon::clock;
 use crate::daemon::control::Asker;
@@ -63,7 +63,7 @@ pub(super) struct Explanation {
 
 pub(super) fn run(args: &ExplainArgs) -> Result<Answer> {
     let place = &args.place;
-    let (books, state_dir) = place.books()?;
+    let state_dir = place.state_dir()?;
     let Some(mut asker) = Asker::find(&state_dir)? else {
         bail!(
             "no synhold runs on {}: `synhold sets test {}` asks the kernel's sets and the lists without one",
@@ -75,9 +75,9 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Answer> {
     let Ok(address) = args.destination.parse::<IpAddr>() else {
         let name = Name::new(&args.destination)
             .with_context(|| format!("{:?} is neither an address nor a name", args.destination))?;
-        return name::run(&mut asker, &books, &name, container, place.json);
+        return name::run(&mut asker, place, &name, container);
     };
-    let explanation = explain(&mut asker, &books, address, container)??;
+    let explanation = explain(&mut asker, place, address, container)??;
     if place.json {
         say_json(&explanation)?;
     } else {
@@ -86,13 +86,13 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Answer> {
     Ok(if explanation.passes { Answer::Fine } else { Answer::No })
 }
 
-/// Asks daemon, kernel and lists about one address. What the daemon cannot answer is kept apart.
+/// Asks the daemon, and by it the kernel and the lists, about one address. What the daemon cannot answer is kept apart.
 ///
 /// # Errors
 /// In one line, if it does not answer at all.
 pub(super) fn explain(
     asker: &mut Asker,
-    books: &Books,
+    place: &Place,
     address: IpAddr,
     container: Option<&str>,
 ) -> Result<Result<Explanation, Fault>> {
@@ -101,11 +101,14 @@ pub(super) fn explain(
         Ok(daemon) => daemon,
         Err(fault) => return Ok(Err(fault)),
     };
-    let (kernel, kernel_not_asked) = match ask_kernel(books, &daemon) {
+    let (kernel, kernel_not_asked) = match ask_kernel(asker, place, &daemon)? {
         Ok(tested) => (Some(tested), None),
         Err(why) => (None, Some(why)),
     };
-    let entries = domain(&daemon).map(|domain| entries(books, domain)).unwrap_or_default();
+    let entries = match domain(&daemon) {
+        Some(domain) => entries(asker, place, domain)?,
+        None => Vec::new(),
+    };
     let (passes, because) = verdict::verdict(&daemon, kernel.as_ref());
     let proof = proof::proof(&daemon, clock::wall());
     let mut explanation = Explanation {
@@ -123,7 +126,20 @@ pub(super) fn explain(
 }
 
 /// The sets of the daemon's kernel; or why they cannot be asked.
-fn ask_kernel(books: &Books, daemon: &Explained) -> Result<Tested, String> {
+fn ask_kernel(
+    asker: &mut Asker,
+    place: &Place,
+    daemon: &Explained,
+) -> Result<Result<Tested, String>> {
+    let question = Question::SetsTest { address: daemon.address, from: daemon.source };
+    Ok(match asker.try_ask(&question)? {
+        Err(fault) if fault.kind == FaultKind::UnknownQuestion => ask_kernel_here(place, daemon),
+        answered => answered.map_err(|fault| format!("the kernel's sets were not asked: {fault}")),
+    })
+}
+
+/// The same by this process, for a daemon of an older version.
+fn ask_kernel_here(place: &Place, daemon: &Explained) -> Result<Tested, String> {
     let ours = std::fs::metadata("/proc/thread-self/ns/net").map(|ours| ours.ino());
     if !ours.is_ok_and(|ours| ours == daemon.daemon.netns) {
         let pid = daemon.daemon.pid;
@@ -131,7 +147,10 @@ fn ask_kernel(books: &Books, daemon: &Explained) -> Result<Tested, String> {
             "the daemon is in another network namespace, so its sets were not asked: try `nsenter -t {pid} -n`"
         ));
     }
-    inspect::test(books, daemon.address, daemon.source)
+    let tested = |(books, _): (Books, _)| inspect::test(&books, daemon.address, daemon.source);
+    place
+        .books()
+        .and_then(tested)
         .map_err(|error| format!("the kernel's sets were not asked: {error:#}; that takes root"))
 }
 
@@ -145,11 +164,22 @@ fn domain(daemon: &Explained) -> Option<&Name> {
 }
 
 /// Where exactly a domain is listed.
-fn entries(books: &Books, domain: &Name) -> Vec<Found> {
-    let found = books.find(&[Query::Name(domain.clone())]).found;
+fn entries(asker: &mut Asker, place: &Place, domain: &Name) -> Result<Vec<Found>> {
     let is =
         |found: &Found| matches!(found.entry.parse(), Ok(Entry::Domain(name)) if name == *domain);
-    found.into_iter().filter(is).collect()
+    Ok(listed(asker, place, domain)?.into_iter().filter(is).collect())
+}
+
+/// What the lists say about a name.
+fn listed(asker: &mut Asker, place: &Place, name: &Name) -> Result<Vec<Found>> {
+    match asker.try_ask(&Question::ListsLookup { name: name.clone() })? {
+        Err(fault) if fault.kind == FaultKind::UnknownQuestion => {
+            // An older daemon's lists can be read by root alone, and only explain.
+            let find = |(books, _): (Books, _)| books.find(&[Query::Name(name.clone())]).found;
+            Ok(place.books().map(find).unwrap_or_default())
+        }
+        answered => Ok(answered?),
+    }
 }
 
 /// As people read it.

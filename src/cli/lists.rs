@@ -1,5 +1,7 @@
 //! `synhold block`, `allow`, `unblock` and `unallow`: the user's lists, edited by a word.
 
+mod live;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +12,7 @@ use super::{Answer, containers, say, say_json};
 use crate::config;
 use crate::control::{self, Question};
 use crate::daemon::books::Books;
+use crate::daemon::clock;
 use crate::daemon::control::Asker;
 use crate::daemon::edit::{self, Action, AddedAs, Daemon, Edited, EditedEntry, Request};
 use crate::lists::{Entry, Found, Kind, show_time};
@@ -144,7 +147,9 @@ impl Place {
         let known = self.known()?;
         let misread = known.misread();
         let config = config::load_lists(known.file.as_deref(), Some(known.state_dir))?;
-        Ok((Books { misread, ..Books::open(&config) }, config.state_dir))
+        let mut books = Books::open(&config);
+        books.misread = misread;
+        Ok((books, config.state_dir))
     }
 }
 
@@ -206,17 +211,21 @@ fn edit(
     force: bool,
     about: &[String],
 ) -> Result<Answer> {
-    let (books, state_dir) = place.books()?;
     let time = how.and_then(|how| how.time.as_deref());
-    let until = time.map(|time| edit::end_of(books.now, time)).transpose();
+    let until = time.map(|time| edit::end_of(clock::wall(), time)).transpose();
     let until = until.map_err(|error| anyhow!("--for {error:#}"))?;
     let note = how.and_then(|how| how.note.clone());
-    let request = Request { action, entries: entries.to_vec(), until, note, force };
-    let edited = edit::edit(&books, &request)?;
+    let edited = match live::edit(place, action, entries, how, force)? {
+        Some(edited) => edited,
+        None => {
+            let request = Request { action, entries: entries.to_vec(), until, note, force };
+            edit::edit(&place.books()?.0, &request)?
+        }
+    };
     if place.json {
         say_json(&edited)?;
     } else {
-        say(&told(&edited, about, &state_dir.display()).join("\n"))?;
+        say(&told(&edited, about, &place.state_dir()?.display()).join("\n"))?;
     }
     Ok(if is_no(&edited) { Answer::No } else { Answer::Fine })
 }

@@ -6,16 +6,16 @@ mod question;
 
 use std::net::IpAddr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::{Args, Subcommand};
+use serde::de::DeserializeOwned;
 
 use super::Answer;
 use super::containers;
 use super::lists::Place;
-use crate::daemon::inspect::Asked;
-use crate::engine::intervals::Span;
-use crate::engine::net::Family;
-use crate::lists::Entry;
+use crate::control::{FaultKind, Question};
+use crate::daemon::books::Books;
+use crate::daemon::control::Asker;
 pub(super) use question::yes;
 
 /// More than a screenful has to be asked for.
@@ -58,8 +58,7 @@ pub(super) fn run(args: &SetsArgs) -> Result<Answer> {
     let place = &args.place;
     match &args.action {
         Some(Action::Show { name, limit, within }) => {
-            let within = within.as_deref().map(range).transpose()?;
-            contents::run(place, &Asked { name: name.clone(), limit: *limit, within })
+            contents::run(place, name, *limit, within.as_deref())
         }
         Some(Action::Test { address, from }) => {
             let of = |from: &String| containers::address_of(place, from, address.is_ipv4());
@@ -69,11 +68,29 @@ pub(super) fn run(args: &SetsArgs) -> Result<Answer> {
     }
 }
 
-fn range(text: &str) -> Result<(Family, Span)> {
-    match text.parse().with_context(|| format!("--match {text}"))? {
-        Entry::Addresses(family, span) => Ok((family, span)),
-        Entry::Domain(_) | Entry::Container(_) => {
-            bail!("--match {text}: sets hold addresses, so give an address, network or range")
+/// Has the running daemon answer, which may ask the kernel for whoever may ask it. Where none runs, or one that does not know
+/// the question, this process asks the kernel and reads the lists itself.
+fn answer<A: DeserializeOwned>(
+    place: &Place,
+    question: &Question,
+    own: impl FnOnce(&Books) -> Result<A>,
+) -> Result<A> {
+    if let Some(mut asker) = Asker::find(&place.state_dir()?)? {
+        match asker.try_ask(question)? {
+            Err(fault) if fault.kind == FaultKind::UnknownQuestion => {}
+            answered => return Ok(answered?),
         }
+    }
+    let (books, _) = place.books()?;
+    own(&books).map_err(needs_root)
+}
+
+/// The kernel says only that something is not permitted.
+pub(super) fn needs_root(error: anyhow::Error) -> anyhow::Error {
+    match nix::unistd::geteuid().is_root() {
+        true => error,
+        false => error.context(
+            "the kernel's sets can be asked by root alone, and no synhold runs that would answer",
+        ),
     }
 }

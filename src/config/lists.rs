@@ -1,5 +1,6 @@
 //! What commands about lists need to know, whatever the rest of the configuration makes of this host.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -35,13 +36,26 @@ pub struct FindingConfig {
     pub opensnitch_db: PathBuf,
 }
 
-/// The state directory: `given`, or what `file` or the default file says.
+/// The state directory: `given`, or what `file` or the default file says. Of a default file that is not for whoever asks it
+/// is the default one.
 ///
 /// # Errors
 /// As [`super::load`].
 pub fn load_state_dir(file: Option<&Path>, given: Option<PathBuf>) -> Result<PathBuf> {
-    let state_dir = given.or(read(file)?.daemon.state_dir);
-    Ok(state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()))
+    if let (Some(given), None) = (&given, file) {
+        return Ok(given.clone());
+    }
+    let options = match read(file) {
+        Err(error) if file.is_none() && is_closed(&error) => Options::default(),
+        other => other?,
+    };
+    Ok(given.or(options.daemon.state_dir).unwrap_or_else(|| DEFAULT_STATE_DIR.into()))
+}
+
+/// Whether it is that this user may not read it.
+fn is_closed(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    kind == Some(io::ErrorKind::PermissionDenied)
 }
 
 /// Reads `file`, or the default file if it is there. `state_dir` goes before what it says.

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::listen::{ListenError, address};
 use super::protocol::{ANSWER_BYTES_MAX, Fault, Question, Reply, question_line};
-use super::{LATER_PATIENCE, PATIENCE};
+use super::{CHANGE_PATIENCE, LATER_PATIENCE, PATIENCE};
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -91,8 +91,11 @@ impl Line {
     /// # Errors
     /// [`ClientError`].
     pub fn ask<A: DeserializeOwned>(&mut self, question: &Question) -> Result<A, ClientError> {
-        // A change waits for the kernel, and for changes before it.
-        let patience = if question.changes() { LATER_PATIENCE } else { PATIENCE };
+        let patience = match (question.changes(), question.takes_time()) {
+            (true, _) => CHANGE_PATIENCE,
+            (false, true) => LATER_PATIENCE,
+            (false, false) => PATIENCE,
+        };
         let line = self
             .exchange(&question_line(question), patience)
             .map_err(|source| ClientError::Io { path: self.path.clone(), source })?;

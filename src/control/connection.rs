@@ -3,14 +3,14 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::TryRecvError;
 use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use serde_json::Value;
 
+use super::peer::Peer;
 use super::protocol::{Fault, FaultKind, QUESTION_BYTES_MAX, Question, answer_line, parse};
-use super::said::{Lines, Said};
+use super::said::{Lines, Pending, Said};
 use super::{LATER_PATIENCE, PATIENCE};
 
 /// Bytes read at once.
@@ -19,8 +19,23 @@ const CHUNK_BYTES: usize = 4096;
 /// one question: some answers go through the whole registry.
 const STEPS_A_TURN: usize = 16;
 
-/// Who answers.
-pub(super) type Answerer<'a> = dyn FnMut(Question) -> Result<Said, Fault> + 'a;
+/// Who answers; never asked twice at once.
+pub trait Answerer {
+    /// What comes of a question.
+    ///
+    /// # Errors
+    /// [`Fault`], for whoever asked.
+    fn answer(&mut self, peer: &Peer, question: Question) -> Result<Said, Fault>;
+
+    /// Hears that a client is gone.
+    fn left(&mut self, _peer: &Peer) {}
+}
+
+impl<F: FnMut(&Peer, Question) -> Result<Said, Fault>> Answerer for F {
+    fn answer(&mut self, peer: &Peer, question: Question) -> Result<Said, Fault> {
+        self(peer, question)
+    }
+}
 
 /// One client.
 pub(super) struct Connection {
@@ -29,8 +44,7 @@ pub(super) struct Connection {
     answer: Vec<u8>,
     sent: usize,
     doing: Doing,
-    /// It may change things.
-    may_change: bool,
+    peer: Peer,
     /// Let go when the answer is out.
     last: bool,
     /// Nothing more will be asked.
@@ -43,7 +57,7 @@ enum Doing {
     /// Its next question is awaited.
     Listen,
     /// An answer is being made.
-    Make(Receiver<Result<Value, Fault>>),
+    Make(Pending),
     /// It follows.
     Follow(Box<dyn Lines>),
 }
@@ -60,16 +74,21 @@ pub(super) enum Turn {
 }
 
 impl Connection {
-    pub(super) fn new(stream: UnixStream, may_change: bool, now: Instant) -> Connection {
+    pub(super) fn new(stream: UnixStream, peer: Peer, now: Instant) -> Connection {
         let (question, answer) = Default::default();
         let (sent, last, ended, deadline) = (0, false, false, now + PATIENCE);
         let doing = Doing::Listen;
-        Connection { stream, question, answer, sent, doing, may_change, last, ended, deadline }
+        Connection { stream, question, answer, sent, doing, peer, last, ended, deadline }
     }
 
     /// A client that gets nothing but this.
-    pub(super) fn refused(stream: UnixStream, fault: Fault, now: Instant) -> Connection {
-        let mut connection = Connection::new(stream, false, now);
+    pub(super) fn refused(
+        stream: UnixStream,
+        peer: Peer,
+        fault: Fault,
+        now: Instant,
+    ) -> Connection {
+        let mut connection = Connection::new(stream, peer, now);
         connection.fault(fault);
         connection
     }
@@ -80,9 +99,9 @@ impl Connection {
         (!is_content).then_some(self.deadline)
     }
 
-    /// Whether it may change things.
-    pub(super) fn may_change(&self) -> bool {
-        self.may_change
+    /// Who it is.
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     /// Whether it follows.
@@ -100,7 +119,7 @@ impl Connection {
     }
 
     /// Sends, reads and answers as far as it goes without waiting. While an answer is not out, nothing is read.
-    pub(super) fn turn(&mut self, answerer: &mut Answerer<'_>, now: Instant) -> Turn {
+    pub(super) fn turn(&mut self, answerer: &mut dyn Answerer, now: Instant) -> Turn {
         let mut had_its_own = false;
         for _ in 0..STEPS_A_TURN {
             match self.send(now) {
@@ -116,7 +135,7 @@ impl Connection {
                 Turn::More => {}
                 other => return other,
             }
-            had_its_own = listens && !self.may_change && !self.answer.is_empty();
+            had_its_own = listens && !self.peer.may_change && !self.answer.is_empty();
         }
         Turn::More
     }
@@ -140,11 +159,11 @@ impl Connection {
         }
     }
 
-    fn step(&mut self, answerer: &mut Answerer<'_>, now: Instant) -> Turn {
+    fn step(&mut self, answerer: &mut dyn Answerer, now: Instant) -> Turn {
         match &mut self.doing {
             Doing::Listen => self.listen(answerer, now),
             Doing::Make(made) => {
-                let answer = match made.try_recv() {
+                let answer = match made.try_take() {
                     Ok(answer) => answer,
                     Err(TryRecvError::Empty) if has_left(&self.stream) => return Turn::Over,
                     Err(TryRecvError::Empty) => return Turn::Wait,
@@ -160,7 +179,7 @@ impl Connection {
         }
     }
 
-    fn listen(&mut self, answerer: &mut Answerer<'_>, now: Instant) -> Turn {
+    fn listen(&mut self, answerer: &mut dyn Answerer, now: Instant) -> Turn {
         match self.receive() {
             Turn::More => {}
             other => return other,
@@ -170,9 +189,9 @@ impl Connection {
         };
         let line: Vec<u8> = self.question.drain(..=end).collect();
         let asked = parse(line.get(..end).unwrap_or_default());
-        let said = asked.and_then(|question| match question.changes() && !self.may_change {
+        let said = asked.and_then(|question| match question.changes() && !self.peer.may_change {
             true => Err(may_not()),
-            false => answerer(question),
+            false => answerer.answer(&self.peer, question),
         });
         self.put(said, now);
         Turn::More
@@ -184,7 +203,8 @@ impl Connection {
             Ok(Said::Value(value)) => answer_line(Ok(value)),
             Ok(Said::Later(made)) => {
                 self.doing = Doing::Make(made);
-                self.deadline = now + LATER_PATIENCE;
+                // The client, which waits as long, is to be the first to know.
+                self.deadline = now + LATER_PATIENCE + PATIENCE;
                 return;
             }
             Ok(Said::Lines { answer, lines, more }) => {

@@ -18,6 +18,7 @@ mod client;
 mod connection;
 mod glance;
 mod listen;
+mod peer;
 mod protocol;
 mod registry;
 mod said;
@@ -29,11 +30,13 @@ pub use answer::{
     LearningState, Named, Policy, Refusal, Status,
 };
 pub use client::{ClientError, Line};
+pub use connection::Answerer;
 pub use glance::{
     ListState, QueueState, Rate, Rates, Refused, RegistryState, Rejected, RulesNews, SinkState,
     Timing,
 };
 pub use listen::{ListenError, Listener};
+pub use peer::Peer;
 pub use protocol::{
     ANSWER_BYTES_MAX, EventsAsked, Fault, FaultKind, QUESTION_BYTES_MAX, Question, VERSION, parse,
 };
@@ -41,7 +44,7 @@ pub use registry::{
     Forgotten, Imported, LookedUp, RegistryAddress, RegistryAsker, RegistryDisk, RegistryName,
     RegistryStats,
 };
-pub use said::{Bell, Lines, Said};
+pub use said::{Bell, Lines, Pending, Promise, Said};
 pub use serve::{CONNECTIONS_MAX, FOLLOWERS_MAX, Server};
 pub use when::show;
 
@@ -49,7 +52,10 @@ use std::time::Duration;
 
 /// How long a client may take for a question, or to read an answer. On a socket both are there at once.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-/// How long an answer may be in the making: some changes that wait for each other, of three seconds each.
-pub const LATER_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a client waits for a change: some that wait for each other, of three seconds each.
+pub const CHANGE_PATIENCE: Duration = Duration::from_secs(20);
+/// How long an answer may be in the making: with a million lines of lists each takes some seconds, on a busy machine many,
+/// and some wait for each other.
+pub const LATER_PATIENCE: Duration = Duration::from_secs(60);
 /// About how many bytes of lines a follower gets at once.
 pub const LINES_BYTES: usize = 64 << 10;

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::engine::Name;
+
 /// The only version of the protocol so far.
 pub const VERSION: u64 = 1;
 /// Bytes of one question with its line end.
@@ -45,6 +47,31 @@ pub enum Question {
         /// Say how good that is for this container.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         container: Option<String>,
+    },
+    /// Every set of the kernel and every list.
+    Sets {},
+    /// What sets of the kernel hold.
+    SetsShow {
+        /// A set, or a name without its 4 or 6 for both families.
+        name: String,
+        /// Elements of each set, at most.
+        limit: u64,
+        /// Only elements that share an address with this address, network or range.
+        #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
+        within: Option<String>,
+    },
+    /// What the kernel's sets and the lists say to a first packet.
+    SetsTest {
+        /// Where it would go.
+        address: IpAddr,
+        /// Where it would come from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<IpAddr>,
+    },
+    /// What the lists say about a name.
+    ListsLookup {
+        /// The name.
+        name: Name,
     },
     /// Put everything into the registry's files; the answer says whether they have it.
     RegistryFlush {},
@@ -137,6 +164,31 @@ impl Question {
         matches!(self, Question::Events(EventsAsked { follow: true, .. }))
     }
 
+    /// Whether its answer may be some seconds in the making: it waits for the kernel or the disk, reads lists whole, or
+    /// goes through the whole registry, and others of its kind may be before it.
+    pub fn takes_time(&self) -> bool {
+        match self {
+            Question::Daemon {}
+            | Question::Status {}
+            | Question::Explain { .. }
+            | Question::Containers { .. }
+            | Question::RegistryStats {}
+            | Question::Events(_) => false,
+            Question::RegistryLookup { .. }
+            | Question::Sets {}
+            | Question::SetsShow { .. }
+            | Question::SetsTest { .. }
+            | Question::ListsLookup { .. }
+            | Question::RegistryFlush {}
+            | Question::RegistryForget { .. }
+            | Question::RegistryImport { .. }
+            | Question::Block { .. }
+            | Question::Unblock { .. }
+            | Question::Allow { .. }
+            | Question::Unallow { .. } => true,
+        }
+    }
+
     /// Whether it changes anything, so that only root and the daemon's own user may ask it.
     pub fn changes(&self) -> bool {
         match self {
@@ -146,6 +198,10 @@ impl Question {
             | Question::Containers { .. }
             | Question::RegistryStats {}
             | Question::RegistryLookup { .. }
+            | Question::Sets {}
+            | Question::SetsShow { .. }
+            | Question::SetsTest { .. }
+            | Question::ListsLookup { .. }
             | Question::Events(_) => false,
             Question::RegistryFlush {}
             | Question::RegistryForget { .. }
@@ -159,13 +215,17 @@ impl Question {
 }
 
 /// Every word that a question may begin with.
-const WORDS: [&str; 14] = [
+const WORDS: [&str; 18] = [
     "daemon",
     "status",
     "explain",
     "containers",
     "registry-stats",
     "registry-lookup",
+    "sets",
+    "sets-show",
+    "sets-test",
+    "lists-lookup",
     "registry-flush",
     "registry-forget",
     "registry-import",
@@ -278,7 +338,7 @@ pub(super) fn answer_line(answer: Result<Value, Fault>) -> Vec<u8> {
     if line.len() <= ANSWER_BYTES_MAX {
         return line;
     }
-    let text = format!("the answer has more than {ANSWER_BYTES_MAX} bytes");
+    let text = format!("the answer has more than {ANSWER_BYTES_MAX} bytes: ask for less");
     self::line(&Reply::from(Err(Fault::new(FaultKind::Failed, text))))
 }
 

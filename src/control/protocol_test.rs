@@ -18,6 +18,15 @@ fn every_question_is_read_as_it_is_written() {
         Question::Containers { container: container.clone() },
         Question::RegistryStats {},
         Question::RegistryLookup { what: "a.example".to_owned(), container },
+        Question::Sets {},
+        Question::SetsShow { name: "block".to_owned(), limit: 7, within: None },
+        Question::SetsShow { name: "".to_owned(), limit: 0, within: Some("::/0".to_owned()) },
+        Question::SetsTest {
+            address: "192.0.2.1".parse().unwrap(),
+            from: "172.17.0.2".parse().ok(),
+        },
+        Question::SetsTest { address: "2001:db8::1".parse().unwrap(), from: None },
+        Question::ListsLookup { name: Name::new("a.example").unwrap() },
         Question::RegistryFlush {},
         Question::RegistryForget { what: "192.0.2.1".to_owned() },
         Question::RegistryImport { registry: serde_json::json!({ "192.0.2.1": ["a"] }) },
@@ -75,12 +84,38 @@ fn a_field_that_does_not_belong_to_the_question_is_named() {
         r#""containers""#,
         r#""explain","address":"192.0.2.1""#,
         r#""events""#,
+        r#""sets""#,
+        r#""sets-show","name":"block","limit":1"#,
+        r#""sets-test","address":"192.0.2.1""#,
+        r#""lists-lookup","name":"a.example""#,
         r#""unblock""#,
     ] {
         let line = format!(r#"{{"v":1,"ask":{question},"contaner":"web"}}"#);
         let fault = parse(line.as_bytes()).unwrap_err();
         assert_eq!(fault.kind, FaultKind::Malformed, "{question}");
         assert!(fault.message.starts_with("unknown field `contaner`, "), "{fault}");
+    }
+}
+
+#[test]
+fn a_name_that_is_none_is_no_question() {
+    for name in ["", "a b", &"a".repeat(254)] {
+        let line = serde_json::json!({ "v": 1, "ask": "lists-lookup", "name": name });
+        assert_eq!(kind(&line.to_string()), FaultKind::Malformed, "{name}");
+    }
+}
+
+#[test]
+fn members_may_ask_for_sets_and_lists_and_wait_for_the_answers() {
+    for line in [
+        r#"{"v":1,"ask":"sets"}"#,
+        r#"{"v":1,"ask":"sets-show","name":"block4","limit":1}"#,
+        r#"{"v":1,"ask":"sets-test","address":"192.0.2.1"}"#,
+        r#"{"v":1,"ask":"lists-lookup","name":"a.example"}"#,
+        r#"{"v":1,"ask":"registry-lookup","what":"a.example"}"#,
+    ] {
+        let question = parse(line.as_bytes()).unwrap();
+        assert!(!question.changes() && question.takes_time() && !question.follows(), "{line}");
     }
 }
 

@@ -1,8 +1,8 @@
 //! What comes of a question: an answer, one that takes a while, or lines from now on.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, Weak};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use serde_json::Value;
@@ -14,7 +14,7 @@ pub enum Said {
     /// The answer.
     Value(Value),
     /// The answer comes by this way, within [`super::LATER_PATIENCE`]; the bell is to be rung for it.
-    Later(Receiver<Result<Value, Fault>>),
+    Later(Pending),
     /// The answer, and lines behind it.
     Lines {
         /// The answer.
@@ -24,6 +24,56 @@ pub enum Said {
         /// Those that come until the client leaves; none if that is all.
         more: Option<Box<dyn Lines>>,
     },
+}
+
+/// An answer in the making, for whoever waits for it.
+#[derive(Debug)]
+pub struct Pending {
+    made: Receiver<Result<Value, Fault>>,
+    /// Gone with the client.
+    _waits: Arc<()>,
+}
+
+/// The same for whoever makes it.
+#[derive(Debug)]
+pub struct Promise {
+    made: Sender<Result<Value, Fault>>,
+    waits: Weak<()>,
+}
+
+impl Pending {
+    /// An answer that is not made yet.
+    pub fn new() -> (Pending, Promise) {
+        let (sender, made) = channel();
+        let waits = Arc::new(());
+        let promise = Promise { made: sender, waits: Arc::downgrade(&waits) };
+        (Pending { made, _waits: waits }, promise)
+    }
+
+    /// The answer, if it is made.
+    ///
+    /// # Errors
+    /// It is not made yet, or never will be.
+    pub fn try_take(&self) -> Result<Result<Value, Fault>, TryRecvError> {
+        self.made.try_recv()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn wait(&self) -> Result<Value, Fault> {
+        self.made.recv().unwrap()
+    }
+}
+
+impl Promise {
+    /// False once whoever asked is gone, so that nobody needs to make it.
+    pub fn is_wanted(&self) -> bool {
+        self.waits.strong_count() > 0
+    }
+
+    /// Gives the answer; whoever asked may have gone.
+    pub fn keep(self, answer: Result<Value, Fault>) {
+        let _ = self.made.send(answer);
+    }
 }
 
 /// Lines that come from time to time. Whoever makes them rings the bell, and bounds what is not taken yet.

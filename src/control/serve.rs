@@ -2,17 +2,16 @@
 
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use super::connection::{Answerer, Connection, Turn};
 use super::listen::Listener;
+use super::peer::Peer;
 use super::protocol::{Fault, FaultKind, Question};
-use super::said::{Bell, Said};
+use super::said::Bell;
 
 /// Clients at once: some people and a few programs that watch.
 pub const CONNECTIONS_MAX: usize = 16;
@@ -35,14 +34,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Answers what is asked on `listener`. `answerer` is never asked twice at once, and rings `bell` for what comes later.
+    /// Answers what is asked on `listener`. `answerer` rings `bell` for what comes later.
     ///
     /// # Errors
     /// If the system gives no thread.
     pub fn start(
         listener: Listener,
         bell: Bell,
-        mut answerer: impl FnMut(Question) -> Result<Said, Fault> + Send + 'static,
+        mut answerer: impl Answerer + Send + 'static,
     ) -> io::Result<Server> {
         let ear = bell.clone();
         let serve = move || serve(&listener, &ear, &mut answerer);
@@ -65,7 +64,7 @@ impl Drop for Server {
     }
 }
 
-fn serve(listener: &Listener, bell: &Bell, answerer: &mut Answerer<'_>) {
+fn serve(listener: &Listener, bell: &Bell, answerer: &mut dyn Answerer) {
     let mut clients: Vec<Connection> = Vec::new();
     // A client with more to do is not waited for.
     let mut busy = false;
@@ -82,7 +81,8 @@ fn serve(listener: &Listener, bell: &Bell, answerer: &mut Answerer<'_>) {
             descriptors.iter().map(|one| one.any().unwrap_or_default()).collect();
         let now = Instant::now();
         if bell.is_stopped() {
-            return clients.iter_mut().for_each(|client| client.farewell(now));
+            clients.iter_mut().for_each(|client| client.farewell(now));
+            return clients.iter().for_each(|client| answerer.left(client.peer()));
         }
         // Before the clients look for what it was rung for: what is rung meanwhile counts again.
         bell.hush();
@@ -94,18 +94,18 @@ fn serve(listener: &Listener, bell: &Bell, answerer: &mut Answerer<'_>) {
 }
 
 /// Gives every client its turn, those who may change things first; true if one has more to do at once.
-fn serve_clients(clients: &mut Vec<Connection>, answerer: &mut Answerer<'_>, now: Instant) -> bool {
+fn serve_clients(clients: &mut Vec<Connection>, answerer: &mut dyn Answerer, now: Instant) -> bool {
     let mut busy = false;
     let mut followers = clients.iter().filter(|client| client.follows()).count();
-    clients.sort_by_key(|client| !client.may_change());
+    clients.sort_by_key(|client| !client.peer().may_change);
     clients.retain_mut(|client| {
         let before = client.follows();
-        let kept = if client.may_change() { 0 } else { FOLLOWING_MASTERS_MIN };
+        let kept = if client.peer().may_change { 0 } else { FOLLOWING_MASTERS_MIN };
         let most = FOLLOWERS_MAX - kept;
         let turn = client.turn(
-            &mut |question: Question| match question.follows() && followers >= most {
+            &mut |peer: &Peer, question: Question| match question.follows() && followers >= most {
                 true => Err(too_many_follow(most)),
-                false => answerer(question),
+                false => answerer.answer(peer, question),
             },
             now,
         );
@@ -118,7 +118,11 @@ fn serve_clients(clients: &mut Vec<Connection>, answerer: &mut Answerer<'_>, now
             tracing::warn!("{told}");
         }
         busy |= turn == Turn::More;
-        turn != Turn::Over && in_time
+        let stays = turn != Turn::Over && in_time;
+        if !stays {
+            answerer.left(client.peer());
+        }
+        stays
     });
     busy
 }
@@ -147,11 +151,11 @@ fn accept(listener: &Listener, clients: &mut Vec<Connection>, now: Instant) {
                 return;
             }
         };
-        let may_change = may_change(&stream);
-        let most = if may_change { CONNECTIONS_MAX } else { CONNECTIONS_MAX - MASTERS_MIN };
+        let peer = Peer::of(&stream);
+        let most = if peer.may_change { CONNECTIONS_MAX } else { CONNECTIONS_MAX - MASTERS_MIN };
         clients.push(match clients.len() < most {
-            true => Connection::new(stream, may_change, now),
-            false => Connection::refused(stream, too_many(most), now),
+            true => Connection::new(stream, peer, now),
+            false => Connection::refused(stream, peer, too_many(most), now),
         });
     }
 }
@@ -159,16 +163,6 @@ fn accept(listener: &Listener, clients: &mut Vec<Connection>, now: Instant) {
 fn too_many(most: usize) -> Fault {
     let text = format!("{most} others ask already: try again");
     Fault::new(FaultKind::Busy, text)
-}
-
-/// Root and the daemon's own user may change things. Whoever else could connect was let in by the mode of the socket.
-fn may_change(stream: &UnixStream) -> bool {
-    let uid = getsockopt(stream, PeerCredentials).map(|peer| peer.uid());
-    uid.is_ok_and(|uid| is_master(uid, nix::unistd::geteuid().as_raw()))
-}
-
-fn is_master(uid: u32, own: u32) -> bool {
-    uid == 0 || uid == own
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A server among well-behaved and hostile clients.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::Value;
 
 use super::*;
-use crate::control::{ClientError, Line, PATIENCE, QUESTION_BYTES_MAX};
+use crate::control::{ClientError, Line, PATIENCE, Pending, Promise, QUESTION_BYTES_MAX, Said};
 
 struct Bench {
     _dir: tempfile::TempDir,
@@ -23,7 +24,7 @@ fn bench() -> Bench {
     let path = dir.path().join("control.sock");
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
-    let answerer = move |question| {
+    let answerer = move |_: &Peer, question: Question| {
         let asked = count.fetch_add(1, Ordering::SeqCst) + 1;
         Ok(match question {
             Question::Status {} => Said::Value(Value::String("x".repeat(4 << 20))),
@@ -142,12 +143,6 @@ fn a_server_that_ends_takes_its_socket_along() {
     assert!(!bench.path.exists());
 }
 
-#[test]
-fn root_and_the_daemons_user_may_change_things() {
-    assert!(is_master(0, 0) && is_master(0, 997) && is_master(997, 997));
-    assert!(!is_master(1000, 0) && !is_master(1000, 997));
-}
-
 /// Lines of a kilobyte each: so many at once, or without end.
 struct Tape {
     left: usize,
@@ -169,13 +164,13 @@ impl crate::control::Lines for Tape {
 }
 
 /// Followers get `tape()`, and whoever asks for the status waits until the returned sender says so.
-fn live(tape: fn() -> Tape) -> (Bench, Bell, std::sync::mpsc::Sender<Result<Value, Fault>>) {
+fn live(tape: fn() -> Tape) -> (Bench, Bell, Promise) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("control.sock");
     let bell = Bell::new().unwrap();
-    let (done, made) = std::sync::mpsc::channel();
+    let (made, done) = Pending::new();
     let mut made = Some(made);
-    let answerer = move |question: Question| {
+    let answerer = move |_: &Peer, question: Question| {
         Ok(match question {
             Question::Events(_) => Said::Lines {
                 answer: Value::from(1),
@@ -200,7 +195,7 @@ fn an_answer_in_the_making_keeps_nobody_else_waiting() {
     let mut slow = bench.raw();
     slow.write_all(b"{\"v\":1,\"ask\":\"status\"}\n{\"v\":1,\"ask\":\"daemon\"}\n").unwrap();
     assert_eq!(bench.line().ask::<String>(&Question::Daemon {}).unwrap(), "at once");
-    done.send(Ok(Value::from("made"))).unwrap();
+    done.keep(Ok(Value::from("made")));
     bell.ring();
     slow.shutdown(std::net::Shutdown::Write).unwrap();
     let text = rest(&slow);
@@ -264,13 +259,13 @@ fn whoever_may_not_change_anything_is_told_what_to_do() {
     far.set_nonblocking(true).unwrap();
     let mut asked = 0;
     let now = Instant::now();
-    let mut member = Connection::new(far, false, now);
+    let mut member = Connection::new(far, somebody(&near, false), now);
     let mut near_end = &near;
     near_end
         .write_all(b"{\"v\":1,\"ask\":\"block\",\"entries\":[\"192.0.2.1\"]}\n{\"v\":1,\"ask\":\"daemon\"}\n")
         .unwrap();
     near.shutdown(std::net::Shutdown::Write).unwrap();
-    let mut answerer = |question: Question| {
+    let mut answerer = |_: &Peer, question: Question| {
         asked += 1;
         assert!(!question.changes());
         Ok(Said::Value(Value::Null))
@@ -282,13 +277,18 @@ fn whoever_may_not_change_anything_is_told_what_to_do() {
     assert!(text.contains(r#""kind":"not-allowed""#) && text.contains("sudo"), "{text}");
 }
 
+fn somebody(stream: &UnixStream, may_change: bool) -> Peer {
+    Peer { may_change, ..Peer::of(stream) }
+}
+
 /// Clients that have asked so often, each with its own end; true is one that may change things.
 fn asking(who: &[bool], question: &[u8], times: usize) -> (Vec<UnixStream>, Vec<Connection>) {
     let pair = |may_change: &bool| {
         let (near, far) = UnixStream::pair().unwrap();
         far.set_nonblocking(true).unwrap();
         (&near).write_all(&question.repeat(times)).unwrap();
-        (near, Connection::new(far, *may_change, Instant::now()))
+        let peer = somebody(&far, *may_change);
+        (near, Connection::new(far, peer, Instant::now()))
     };
     who.iter().map(pair).unzip()
 }
@@ -297,7 +297,7 @@ fn asking(who: &[bool], question: &[u8], times: usize) -> (Vec<UnixStream>, Vec<
 fn members_of_the_group_have_one_question_a_round_and_whoever_may_change_things_is_first() {
     let (near, mut clients) = asking(&[false, false, true], b"{\"v\":1,\"ask\":\"daemon\"}\n", 10);
     let mut asked = 0_u64;
-    let mut answerer = |_: Question| {
+    let mut answerer = |_: &Peer, _: Question| {
         asked += 1;
         Ok(Said::Value(Value::from(asked)))
     };
@@ -313,7 +313,7 @@ fn members_of_the_group_have_one_question_a_round_and_whoever_may_change_things_
 fn members_of_the_group_leave_places_to_follow_for_those_who_may_change_things() {
     let members = [false; FOLLOWERS_MAX];
     let (near, mut clients) = asking(&members, FOLLOW, 1);
-    let mut answerer = |_: Question| {
+    let mut answerer = |_: &Peer, _: Question| {
         let more: Box<dyn crate::control::Lines> = Box::new(Tape { left: 0, missed: 0 });
         Ok(Said::Lines { answer: Value::Null, lines: Vec::new(), more: Some(more) })
     };

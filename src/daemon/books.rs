@@ -1,9 +1,13 @@
 //! The lists as a command of its own process sees them: the files, and what the daemon last said about them.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::config::ListConfig;
+use crate::engine::inventory::Place;
+use crate::engine::owner::Owner;
 use crate::engine::{Name, Wall};
 use crate::lists::{
     self, Compiled, DOH_SERVERS, FeedReport, Feeds, Findings, Folder, ListStatus, Protected, Query,
@@ -11,6 +15,8 @@ use crate::lists::{
 };
 
 use super::control::{is_asked, names_here};
+use super::roster::books;
+use super::shared::Shared;
 use super::{clock, lock, protected};
 
 /// Everything that is listed, as it is on disk.
@@ -34,6 +40,8 @@ pub struct Books {
     pub now: Wall,
     /// Which configuration was read, where the running daemon reads another: what is told of lists is that one's.
     pub misread: Option<String>,
+    /// Where the daemon itself reads them, what it knows beside.
+    pub(super) live: Option<Arc<Shared>>,
 }
 
 impl Books {
@@ -51,8 +59,10 @@ impl Books {
     }
 
     /// The same for the daemon itself, which knows how it is.
-    pub(super) fn of_daemon(config: &ListConfig, status: Option<Status>) -> Books {
-        Books::with(config, status, config.refuse_doh, true)
+    pub(super) fn of_daemon(config: &ListConfig, shared: &Arc<Shared>) -> Books {
+        let status = shared.told.now().map(|status| (*status).clone());
+        let books = Books::with(config, status, config.refuse_doh, true);
+        Books { live: Some(Arc::clone(shared)), ..books }
     }
 
     fn with(config: &ListConfig, status: Option<Status>, refuse_doh: bool, running: bool) -> Books {
@@ -71,6 +81,7 @@ impl Books {
             running,
             now: clock::wall(),
             misread: None,
+            live: None,
             state_dir: config.state_dir.clone(),
             folder,
         }
@@ -85,16 +96,26 @@ impl Books {
     pub fn compile(&self) -> Compiled {
         let mut compiled = lists::compile(&self.sources, &self.protected, self.now);
         if self.running && !compiled.lists.confined.is_empty() {
-            let names = names_here(&self.state_dir);
+            let names = self.containers();
             let named = names.iter().map(|(address, name)| (*address, name.as_str()));
             compiled.lists.confined = compiled.lists.confined.placed_by(named);
         }
         compiled
     }
 
-    /// The name of the container that has an address, as the running daemon knows it.
+    /// Names of containers by their addresses, as the running daemon knows them.
+    pub fn containers(&self) -> BTreeMap<IpAddr, String> {
+        let Some(shared) = &self.live else { return names_here(&self.state_dir) };
+        let running: Vec<_> = books(shared).running().collect();
+        let named = |(owner, place): (Arc<Owner>, Place)| {
+            place.addresses.into_iter().map(move |address| (address, owner.name.to_string()))
+        };
+        running.into_iter().flat_map(named).collect()
+    }
+
+    /// The name of the container that has an address, likewise.
     pub fn name_of(&self, address: IpAddr) -> Option<Name> {
-        names_here(&self.state_dir).get(&address).and_then(|name| Name::new(name).ok())
+        self.containers().get(&address).and_then(|name| Name::new(name).ok())
     }
 
     /// All lists as a report has them. What the running daemon said about fetching goes before what the disk shows.

@@ -3,9 +3,12 @@
 mod answers;
 mod ask;
 mod changes;
+mod deeds;
 mod follow;
 mod group;
+mod looks;
 mod registry;
+mod runs;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -48,8 +51,8 @@ fn listen(config: &Config, members: &Members, shared: &Arc<Shared>) -> Result<Se
         },
     };
     let bell = Bell::new()?;
-    let mut answers = Answers::new(config, shared, &bell)?;
-    Ok(Server::start(listener, bell, move |question| answers.to(question))?)
+    let answers = Answers::new(config, shared, &bell)?;
+    Ok(Server::start(listener, bell, answers)?)
 }
 
 /// Listens for the group's members too. If they cannot be let in, that is told, and root can ask all the same.

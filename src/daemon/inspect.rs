@@ -8,7 +8,7 @@ mod question;
 mod state;
 mod steps;
 
-pub use contents::{Asked, Contents, ElementLine, SetContents, contents};
+pub use contents::{Asked, Contents, ElementLine, SHOWN_MAX, SetContents, contents};
 pub use overview::{ListLine, Overview, SetLine, overview};
 pub use question::{Step, Tested, Verdict, test};
 pub use state::{Queue, RulesState};

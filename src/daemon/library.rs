@@ -330,7 +330,7 @@ impl Library {
         // At the start there may be nothing to tell; after a change there always is.
         if !is_first || reload.added + reload.removed + reload.ended_flows > 0 {
             let what = "lists".to_owned();
-            self.shared.event(Body::Reload(Reload { what, lists: Some(reload) }));
+            self.shared.event(Body::Reload(Reload { what, lists: Some(reload), asked: None }));
         }
     }
 

@@ -230,7 +230,8 @@ async fn serve(
                 writer.reopen();
                 read_sections(config, shared);
                 if let Some(path) = &config.events {
-                    shared.event(Body::Reload(Reload { what: path.display().to_string(), lists: None }));
+                    let what = path.display().to_string();
+                    shared.event(Body::Reload(Reload { what, lists: None, asked: None }));
                 }
             }
             _ = signals.terminate.recv() => break Ok(()),

@@ -1,5 +1,6 @@
 //! What people ask of a registry and do to it, whether a daemon has it in memory or a command has read it from disk.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use serde_json::Value;
@@ -44,21 +45,25 @@ impl Subject {
 
     /// The addresses it is about; a name's are found by going through all.
     pub fn addresses(&self, registry: &Registry) -> Vec<IpAddr> {
-        let name = match self {
+        match self {
             Subject::Address(address) => {
-                return registry.saved(*address).map(|_| *address).into_iter().collect();
+                registry.saved(*address).map(|_| *address).into_iter().collect()
             }
-            Subject::Name(name) => name,
-        };
-        let has = |address: &IpAddr| {
-            let asked = registry.with_names(*address, |mut names| {
-                Iterator::any(&mut names, |naming| naming.name() == name)
-            });
-            asked == Some(true)
-        };
-        let mut found: Vec<IpAddr> = registry.addresses().into_iter().filter(has).collect();
-        found.sort_unstable();
-        found
+            Subject::Name(name) => {
+                let mut found = registry.addresses_of(name);
+                found.sort_unstable();
+                found
+            }
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Subject::Address(address) => address.fmt(f),
+            Subject::Name(name) => name.fmt(f),
+        }
     }
 }
 

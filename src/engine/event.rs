@@ -1,5 +1,6 @@
 //! What the event log says: plain data with the keys and words users rely on.
 
+mod asked;
 mod ready;
 mod verdict;
 
@@ -19,6 +20,7 @@ use super::time::Wall;
 use super::verdict::Reason;
 use super::wish::Treatment;
 
+pub use asked::{AskedBody, Outcome};
 pub use ready::Ready;
 pub use verdict::VerdictBody;
 
@@ -51,7 +53,7 @@ pub enum Body {
     Learn(LearnBody),
     /// Something we depend on changed its state.
     Health(Health),
-    /// Files were read or opened again.
+    /// Files were read or opened again, or somebody had the running daemon change lists or registry.
     Reload(Reload),
     /// Everything held is answered and the queues are closed.
     Stop(Stop),
@@ -235,11 +237,14 @@ pub struct Health {
 /// See [`Body::Reload`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reload {
-    /// What: a path, or `lists`.
+    /// What: a path, `lists`, or the word of a change that was asked for.
     pub what: String,
     /// What came of it, for `lists`.
     #[serde(flatten)]
     pub lists: Option<ListsReload>,
+    /// Who asked for a change, and what came of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<AskedBody>,
 }
 
 /// What loading changed lists did.

@@ -19,6 +19,7 @@ mod take;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::inquiry::Inquiry;
@@ -276,6 +277,16 @@ impl Registry {
             bytes: self.room.bytes.load(Relaxed),
             limits: self.room.limits(),
         }
+    }
+
+    /// Every address of a name, in no order; none for a name that only CNAME chains have. Goes through the parts one by one,
+    /// and no further than to the last of them.
+    pub fn addresses_of(&self, name: &Name) -> Vec<IpAddr> {
+        let Some(shared) = self.names.find(name) else { return Vec::new() };
+        let has = |entry: &Entry| entry.rows().any(|(_, row)| Arc::ptr_eq(&row.name, &shared));
+        let found = self.table.keys_up_to(|| shared.addresses(), has);
+        self.names.release(shared);
+        found
     }
 
     /// Every address, in no order. Copied out, so that whoever goes through them keeps no record waiting.

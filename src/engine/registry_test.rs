@@ -28,6 +28,38 @@ pub(super) fn ip(text: &str) -> IpAddr {
 }
 
 #[test]
+fn the_addresses_of_a_name_are_found_and_asking_keeps_no_name_alive() {
+    let registry = Registry::default();
+    let shop = Name::new("shop.example").unwrap();
+    assert_eq!(registry.addresses_of(&shop), Vec::<IpAddr>::new());
+    for n in 0..600_u32 {
+        let address = std::net::Ipv4Addr::from(0xc633_6400 + n).to_string();
+        let name = if n % 3 == 0 { "shop.example" } else { "other.example" };
+        registry.insert(&record(&address, name, None, Kind::Reply, 1));
+        // A second name of every tenth address.
+        if n % 10 == 1 {
+            registry.insert(&record(&address, "shop.example", None, Kind::Reply, 2));
+        }
+    }
+    registry.insert(&Record {
+        chain: vec![Name::new("cdn.example").unwrap()],
+        ..record("2001:db8::1", "late.example", None, Kind::Reply, 1)
+    });
+    let mut found = registry.addresses_of(&shop);
+    found.sort_unstable();
+    let all = registry.addresses().into_iter();
+    let mut wanted: Vec<IpAddr> =
+        all.filter(|at| registry.names(*at).iter().any(|seen| seen.name == shop)).collect();
+    wanted.sort_unstable();
+    assert_eq!((found.len(), &found), (240, &wanted));
+    assert_eq!(registry.addresses_of(&Name::new("cdn.example").unwrap()), Vec::<IpAddr>::new());
+    for address in registry.addresses() {
+        registry.forget(address);
+    }
+    assert_eq!(registry.stats().names, 0, "what was asked for is gone too");
+}
+
+#[test]
 fn grades_tell_own_other_static_and_never_apart() {
     let registry = Registry::default();
     registry.insert(&record("203.0.113.9", "a.example", Some("172.17.0.2"), Kind::Reply, 1));

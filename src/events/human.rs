@@ -9,7 +9,8 @@ use tracing::level_filters::LevelFilter;
 use super::sign::Sign;
 use super::{Counts, timestamp};
 use crate::engine::event::{
-    BlockBody, Body, ContainerBody, Event, LearnBody, Ready, RecordBody, Reload, Stop, VerdictBody,
+    AskedBody, BlockBody, Body, ContainerBody, Event, LearnBody, Outcome, Ready, RecordBody,
+    Reload, Stop, VerdictBody,
 };
 use crate::engine::inventory::What;
 use crate::engine::{Grade, Mode, Reason, Verdict, Wall, text};
@@ -67,7 +68,10 @@ fn kind(body: &Body) -> (Level, Sign) {
         Body::Learn(_) => (Level::WARN, Sign::Stats),
         Body::Health(health) if health.healthy => (Level::INFO, Sign::Fine),
         Body::Health(_) => (Level::WARN, Sign::Review),
-        Body::Reload(_) => (Level::INFO, Sign::Reload),
+        Body::Reload(reload) => match reload.asked.as_ref().map(|asked| asked.outcome) {
+            Some(Outcome::Failed | Outcome::Unconfirmed) => (Level::WARN, Sign::Review),
+            _ => (Level::INFO, Sign::Reload),
+        },
         Body::Stop(_) => (Level::INFO, Sign::Info),
     }
 }
@@ -287,7 +291,34 @@ fn block_text(block: &BlockBody) -> String {
     text
 }
 
+/// Who had what changed, and what came of it.
+fn asked_text(what: &str, asked: &AskedBody) -> String {
+    let AskedBody { uid, pid, command, entries, more, outcome, detail } = asked;
+    let mut text = match entries.is_empty() {
+        true => what.to_owned(),
+        false => format!("{what} {}", entries.join(", ")),
+    };
+    // Writing to a String cannot fail.
+    if *more > 0 {
+        let _ = write!(text, " and {more} more");
+    }
+    let _ = write!(text, ", asked for by uid {uid}");
+    let _ = match (pid, command) {
+        (Some(pid), Some(command)) => write!(text, " (process {pid}, {command})"),
+        (Some(pid), None) => write!(text, " (process {pid})"),
+        (None, _) => Ok(()),
+    };
+    let _ = write!(text, ": {}", outcome.words());
+    if let Some(detail) = detail {
+        let _ = write!(text, ", {detail}");
+    }
+    text
+}
+
 fn reload_text(reload: &Reload) -> String {
+    if let Some(asked) = &reload.asked {
+        return asked_text(&reload.what, asked);
+    }
     let Some(lists) = reload.lists else { return format!("opened again: {}", reload.what) };
     format!(
         "lists: {} added to the kernel's sets, {} taken out in {} ms; {} ended",

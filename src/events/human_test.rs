@@ -87,6 +87,35 @@ fn a_set_hit_names_list_entry_and_comment() {
 }
 
 #[test]
+fn a_change_tells_who_asked_for_it_and_is_one_line_whatever_they_call_themselves() {
+    let asked = AskedBody {
+        uid: 1000,
+        pid: Some(77),
+        command: Some("top\u{1b}[2J\nx".to_owned()),
+        entries: vec!["203.0.113.7".to_owned(), "evil\u{202e}.example".to_owned()],
+        more: 5,
+        outcome: Outcome::InForce,
+        detail: Some("open flows ended: 0".to_owned()),
+    };
+    let told = |asked: AskedBody| {
+        let body = Body::Reload(Reload { what: "block".into(), lists: None, asked: Some(asked) });
+        line(&Event { time: Wall(0), body })
+    };
+    let said = told(asked.clone());
+    assert!(
+        said.ends_with(
+            "block 203.0.113.7, evil .example and 5 more, asked for by uid 1000 (process 77, top [2J x): in force, \
+             open flows ended: 0"
+        ),
+        "{said}"
+    );
+    assert!(said.contains("] INFO: "), "{said}");
+    let failed = AskedBody { outcome: Outcome::Failed, pid: None, detail: None, ..asked };
+    let said = told(failed);
+    assert!(said.contains("] WARN: ") && said.ends_with("asked for by uid 1000: FAILED"), "{said}");
+}
+
+#[test]
 fn durations_read_well() {
     assert_eq!([80, 1_290, 750_113].map(duration), ["80 us", "1.2 ms", "750 ms"]);
 }

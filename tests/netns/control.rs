@@ -109,12 +109,18 @@ fn each_state_directory_has_its_daemon() {
         let status: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!((code, &status["daemon"]["pid"]), (0, &there.daemon.pid().into()));
     }
-    // The sets of this namespace are not those of that daemon.
+    // The sets of this namespace are not those of that daemon, which asks its own.
     let state = other.lab.dir().join("state").display().to_string();
     let dead = DEAD4.to_string();
     let (code, out, _) = synhold(&one.lab, &["explain", &dead, "--json", "--state-dir", &state]);
     let said: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((code, &said["kernel"]), (1, &serde_json::Value::Null), "{said}");
+    assert_eq!((code, &said["kernel"]["verdict"]), (1, &"undecided".into()), "{said}");
+    let block = ["block", &dead, "--state-dir", &state];
+    assert_eq!(synhold(&one.lab, &block).0, 0);
+    let test = ["sets", "test", &dead, "--state-dir"];
+    assert_eq!(synhold(&one.lab, &[&test[..], &[&state]].concat()).0, 1, "blocked there");
+    let here = one.lab.dir().join("state").display().to_string();
+    assert_eq!(synhold(&one.lab, &[&test[..], &[&here]].concat()).0, 0, "and not here");
 }
 
 #[test]

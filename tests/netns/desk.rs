@@ -18,12 +18,12 @@ use super::stand::{
 };
 
 /// A group that every Debian has, and somebody who is in none that matters.
-const GROUP: (&str, u32) = ("nogroup", 65534);
-const MEMBER: u32 = 4243;
+pub const GROUP: (&str, u32) = ("nogroup", 65534);
+pub const MEMBER: u32 = 4243;
 const STRANGER: u32 = 4242;
 
 /// Runs the command as somebody else, from a place everybody can reach.
-fn by(lab: &Lab, uid: u32, gid: u32, args: &[&str]) -> (i32, String) {
+pub fn by(lab: &Lab, uid: u32, gid: u32, args: &[&str]) -> (i32, String) {
     let bin = lab.dir().join("synhold");
     let state = lab.dir().join("state").display().to_string();
     let mut command = lab.gw.command("setpriv");

@@ -50,6 +50,7 @@ mod lab_test;
 mod learning;
 mod lifecycle;
 mod lists;
+mod members;
 mod metrics;
 mod modes;
 mod package;

@@ -3,14 +3,14 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{Explanation, explain, tell};
+use super::{Explanation, explain, listed, tell};
+use crate::cli::lists::Place;
 use crate::cli::{Answer, say, say_json, words};
 use crate::control::{LookedUp, Question, RegistryAddress};
-use crate::daemon::books::Books;
 use crate::daemon::clock;
 use crate::daemon::control::Asker;
 use crate::engine::{Name, Wall};
-use crate::lists::{Found, Kind, Query};
+use crate::lists::{Found, Kind};
 
 /// Addresses explained, those seen last first: a service in many places has them all alike.
 const ADDRESSES_MAX: usize = 4;
@@ -36,10 +36,9 @@ struct Named {
 
 pub(super) fn run(
     asker: &mut Asker,
-    books: &Books,
+    place: &Place,
     name: &Name,
     container: Option<&str>,
-    json: bool,
 ) -> Result<Answer> {
     let what = name.to_string();
     let found: LookedUp = asker.ask(&Question::RegistryLookup { what, container: None })?;
@@ -49,7 +48,7 @@ pub(super) fn run(
     let mut addresses = Vec::new();
     let mut faults = Vec::new();
     for address in known.iter().take(ADDRESSES_MAX) {
-        match explain(asker, books, address.address, container)? {
+        match explain(asker, place, address.address, container)? {
             Ok(explanation) => addresses.push(explanation),
             // A container without an address of that family has no packet for it.
             Err(fault) => faults.push(fault),
@@ -59,7 +58,7 @@ pub(super) fn run(
     if let (Some(fault), true) = (faults.pop(), addresses.is_empty()) {
         return Err(fault.into());
     }
-    let entries = books.find(&[Query::Name(name.clone())]).found;
+    let entries = listed(asker, place, name)?;
     let named = Named {
         passes: !addresses.is_empty() && addresses.iter().all(|one| one.passes),
         more: all.saturating_sub(addresses.len() as u64),
@@ -69,7 +68,7 @@ pub(super) fn run(
         name: name.clone(),
         entries,
     };
-    if json {
+    if place.json {
         say_json(&named)?;
     } else {
         say(&told(&named, clock::wall()))?;

@@ -2,15 +2,28 @@
 
 use anyhow::Result;
 
+use super::answer;
 use crate::cli::lists::Place;
 use crate::cli::table::{Align, Table};
 use crate::cli::{Answer, say, say_json, words};
-use crate::daemon::inspect::{self, Asked, Contents, ElementLine, SetContents};
+use crate::control::Question;
+use crate::daemon::inspect::{self, Asked, Contents, ElementLine, SHOWN_MAX, SetContents};
 use crate::lists::Found;
 
-pub(super) fn run(place: &Place, asked: &Asked) -> Result<Answer> {
-    let (books, _) = place.books()?;
-    let contents = inspect::contents(&books, asked)?;
+pub(super) fn run(place: &Place, name: &str, limit: usize, within: Option<&str>) -> Result<Answer> {
+    let asked = Asked::new(name, limit, within)?;
+    // More than a daemon shows is for whoever may ask the kernel.
+    let contents = match limit > SHOWN_MAX && nix::unistd::geteuid().is_root() {
+        true => inspect::contents(&place.books()?.0, &asked)?,
+        false => {
+            let question = Question::SetsShow {
+                name: name.to_owned(),
+                limit: u64::try_from(limit).unwrap_or(u64::MAX),
+                within: within.map(str::to_owned),
+            };
+            answer(place, &question, |books| inspect::contents(books, &asked))?
+        }
+    };
     if place.json {
         say_json(&contents)?;
     } else {

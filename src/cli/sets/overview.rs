@@ -2,9 +2,12 @@
 
 use anyhow::Result;
 
+use super::answer;
 use crate::cli::lists::Place;
 use crate::cli::table::{Align, Table};
 use crate::cli::{Answer, say, say_json, words};
+use crate::control::Question;
+use crate::daemon::clock;
 use crate::daemon::inspect::{self, ListLine, Overview, RulesState, SetLine};
 use crate::engine::Wall;
 use crate::lists::Kind;
@@ -13,12 +16,11 @@ use crate::lists::Kind;
 const MESSAGES_SHOWN: usize = 3;
 
 pub(super) fn run(place: &Place) -> Result<Answer> {
-    let (books, _) = place.books()?;
-    let overview = inspect::overview(&books)?;
+    let overview: Overview = answer(place, &Question::Sets {}, inspect::overview)?;
     if place.json {
         say_json(&overview)?;
     } else {
-        say(&tell(&overview, books.now))?;
+        say(&tell(&overview, clock::wall()))?;
     }
     Ok(if overview.is_fine() { Answer::Fine } else { Answer::No })
 }

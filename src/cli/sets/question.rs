@@ -4,17 +4,19 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 
+use super::answer;
 use crate::cli::lists::{Place, one};
 use crate::cli::table::{Align, Table};
 use crate::cli::{Answer, say, say_json, words};
+use crate::control::Question;
 use crate::daemon::inspect::{self, Step, Tested, Verdict};
 
 /// Names shown.
 const NAMES_SHOWN: usize = 5;
 
 pub(super) fn run(place: &Place, address: IpAddr, from: Option<IpAddr>) -> Result<Answer> {
-    let (books, _) = place.books()?;
-    let tested = inspect::test(&books, address, from)?;
+    let question = Question::SetsTest { address, from };
+    let tested: Tested = answer(place, &question, |books| inspect::test(books, address, from))?;
     if place.json {
         say_json(&tested)?;
     } else {

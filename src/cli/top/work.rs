@@ -125,8 +125,8 @@ impl Daemon {
         address: std::net::IpAddr,
         container: Option<&str>,
     ) -> Result<Vec<String>> {
-        let (books, _) = self.place.books()?;
-        let explanation = explain::explain(self.asker()?, &books, address, container)??;
+        let place = self.place.clone();
+        let explanation = explain::explain(self.asker()?, &place, address, container)??;
         let text = explain::tell(&explanation, clock::wall());
         Ok(text.lines().map(str::to_owned).collect())
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -10,11 +11,13 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::ask::absolute;
-use super::changes::{Asked, Changes};
-use crate::config::Config;
+use super::changes::{Asked, Changes, lists_of};
+use super::deeds::{self, By};
+use super::runs::{Runs, value as value_of};
+use crate::config::{Config, ListConfig};
 use crate::control::{
-    Bell, Client, Container, Containers, Daemon, DockerState, Explained, Fault, FaultKind,
-    LearningState, Named, Policy, Question, Refusal, Said, Status,
+    Answerer, Bell, Client, Container, Containers, Daemon, DockerState, Explained, Fault,
+    FaultKind, Imported, LearningState, Named, Peer, Policy, Question, Refusal, Said, Status,
 };
 use crate::daemon::edit::Action;
 use crate::daemon::learn::Learning;
@@ -38,6 +41,10 @@ pub struct Answers {
     pub(super) shared: Arc<Shared>,
     pub(super) daemon: Daemon,
     pub(super) bell: Bell,
+    pub(super) runs: Runs,
+    pub(super) lists: Arc<ListConfig>,
+    /// What clients that are still there have imported so far, by their connections.
+    pub(super) imports: BTreeMap<RawFd, (By, Imported)>,
     changes: Changes,
     posture: &'static str,
     refuse: RefusedBy,
@@ -75,16 +82,19 @@ impl Answers {
             Refuse::Reset => RefusedBy::Reset,
             Refuse::Drop => RefusedBy::Drop,
         };
-        let changes = Changes::start(config, shared, bell)?;
-        let (shared, bell) = (Arc::clone(shared), bell.clone());
-        Ok(Answers { shared, daemon, bell, changes, posture, refuse })
+        let lists = Arc::new(lists_of(config));
+        let (changes, runs) = (Changes::start(&lists, shared, bell)?, Runs::start(bell)?);
+        let (shared, bell, imports) = (Arc::clone(shared), bell.clone(), BTreeMap::new());
+        Ok(Answers { shared, daemon, bell, runs, lists, imports, changes, posture, refuse })
     }
 
-    /// The answer to a question.
-    ///
-    /// # Errors
-    /// [`Fault`], for whoever asked.
-    pub fn to(&mut self, question: Question) -> Result<Said, Fault> {
+    fn change(&self, peer: &Peer, action: Action, asked: Asked) -> Result<Said, Fault> {
+        self.changes.ask(By::of(peer), action, asked, &self.shared)
+    }
+}
+
+impl Answerer for Answers {
+    fn answer(&mut self, peer: &Peer, question: Question) -> Result<Said, Fault> {
         match question {
             Question::Daemon {} => value(&self.daemon),
             Question::Status {} => value(&self.status()),
@@ -94,31 +104,45 @@ impl Answers {
             Question::Containers { container } => value(&self.containers(container.as_deref())?),
             Question::RegistryStats {} => value(&self.registry_stats()),
             Question::RegistryLookup { what, container } => {
-                value(&self.registry_lookup(&what, container.as_deref())?)
+                self.registry_lookup(peer, &what, container.as_deref())
             }
-            Question::RegistryFlush {} => value(&self.registry_flush()),
-            Question::RegistryForget { what } => value(&self.registry_forget(&what)?),
-            Question::RegistryImport { registry } => value(&self.registry_import(&registry)?),
+            Question::Sets {} => self.sets(peer),
+            Question::SetsShow { name, limit, within } => {
+                self.sets_show(peer, &name, limit, within.as_deref())
+            }
+            Question::SetsTest { address, from } => self.sets_test(peer, address, from),
+            Question::ListsLookup { name } => self.lists_lookup(peer, name),
+            Question::RegistryFlush {} => self.registry_flush(peer),
+            Question::RegistryForget { what } => self.registry_forget(peer, &what),
+            Question::RegistryImport { registry } => value(&self.registry_import(peer, &registry)?),
             Question::Events(asked) => self.events(&asked),
             Question::Block { entries, container, time, note, force } => {
                 let asked = Asked { entries, container, time, note, force };
-                self.changes.ask(Action::Block, asked, &self.shared)
+                self.change(peer, Action::Block, asked)
             }
             Question::Unblock { entries, container } => {
                 let asked = Asked { entries, container, ..Asked::default() };
-                self.changes.ask(Action::Unblock, asked, &self.shared)
+                self.change(peer, Action::Unblock, asked)
             }
             Question::Allow { entries, time, note } => {
                 let asked = Asked { entries, time, note, ..Asked::default() };
-                self.changes.ask(Action::Allow, asked, &self.shared)
+                self.change(peer, Action::Allow, asked)
             }
             Question::Unallow { entries } => {
-                let asked = Asked { entries, ..Asked::default() };
-                self.changes.ask(Action::Unallow, asked, &self.shared)
+                self.change(peer, Action::Unallow, Asked { entries, ..Asked::default() })
             }
         }
     }
 
+    fn left(&mut self, peer: &Peer) {
+        if let Some((by, imported)) = self.imports.remove(&peer.connection) {
+            let none = std::iter::empty();
+            by.tell(&self.shared, "registry-import", none, deeds::of_import(&imported));
+        }
+    }
+}
+
+impl Answers {
     fn status(&self) -> Status {
         let shared = &self.shared;
         let lists = shared.engine.lists();
@@ -306,9 +330,8 @@ pub(super) fn unknown(text: &str, shared: &Shared) -> String {
     format!("no container is known as {text:?}: {why}")
 }
 
-fn value(answer: &impl Serialize) -> Result<Said, Fault> {
-    let failed = |error: serde_json::Error| Fault::new(FaultKind::Failed, error.to_string());
-    serde_json::to_value(answer).map(Said::Value).map_err(failed)
+pub(super) fn value(answer: &impl Serialize) -> Result<Said, Fault> {
+    value_of(answer).map(Said::Value)
 }
 
 fn container(owner: &Owner, place: Place, lists: &Lists) -> Container {

@@ -37,15 +37,16 @@ fn bench() -> Bench {
     shared.rules.say(RulesState::Absent);
     let bell = Bell::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let lists = crate::config::ListConfig {
+    let lists = Arc::new(ListConfig {
         state_dir: folder.path().into(),
         refuse_doh: false,
         feeds: Vec::new(),
         host: Vec::new(),
         upstreams: Vec::new(),
-    };
-    let changes = Changes::of(lists, &shared, &bell).unwrap();
-    let answers = Answers { shared, daemon, bell, changes, posture, refuse };
+    });
+    let changes = Changes::start(&lists, &shared, &bell).unwrap();
+    let (runs, imports) = (Runs::start(&bell).unwrap(), BTreeMap::new());
+    let answers = Answers { shared, daemon, bell, runs, lists, imports, changes, posture, refuse };
     let bench = Bench { answers, lists: folder, _writer: writer };
     for (id, driver) in [("net1", "bridge"), ("net2", "macvlan")] {
         bench.apply(Change::Network(Network {
@@ -84,9 +85,10 @@ impl Bench {
     }
 
     fn ask(&mut self, line: &str) -> Result<Value, Fault> {
-        match self.answers.to(parse(line.as_bytes()).unwrap())? {
+        let peer = Peer { connection: 7, uid: 0, pid: std::process::id(), may_change: true };
+        match self.answers.answer(&peer, parse(line.as_bytes()).unwrap())? {
             Said::Value(value) => Ok(value),
-            Said::Later(answer) => answer.recv().unwrap(),
+            Said::Later(pending) => pending.wait(),
             Said::Lines { answer, .. } => Ok(answer),
         }
     }
@@ -208,6 +210,46 @@ fn a_container_by_any_of_its_names_is_put_into_quarantine_and_let_out() {
     assert_eq!(edited["daemon"]["state"], "unconfirmed", "nobody reads lists here");
     let text = || std::fs::read_to_string(bench.lists.path().join("lists/quarantine.txt")).unwrap();
     assert!(text().contains("\ncontainer:web\n"), "{}", text());
+}
+
+#[test]
+fn what_takes_time_is_made_beside_and_what_is_too_much_is_refused_at_once() {
+    let mut bench = bench();
+    let peer = Peer { connection: 7, uid: 1000, pid: 0, may_change: false };
+    let mut is_later = |line: &str| {
+        let question = parse(line.as_bytes()).unwrap();
+        matches!(bench.answers.answer(&peer, question), Ok(Said::Later(_)))
+    };
+    assert!(is_later(r#"{"v":1,"ask":"registry-lookup","what":"a.example"}"#));
+    assert!(!is_later(r#"{"v":1,"ask":"registry-lookup","what":"192.0.2.1"}"#), "it is one look");
+    assert!(is_later(r#"{"v":1,"ask":"lists-lookup","name":"a.example"}"#));
+    let most = crate::daemon::inspect::SHOWN_MAX;
+    let mut fault = |limit: usize, within: &str| {
+        let line = format!(
+            r#"{{"v":1,"ask":"sets-show","name":"block","limit":{limit},"match":"{within}"}}"#
+        );
+        bench.ask(&line).unwrap_err()
+    };
+    let too_many = fault(most + 1, "::/0");
+    assert_eq!(too_many.kind, FaultKind::Malformed);
+    assert!(too_many.message.contains("say --limit 10000"), "{too_many}");
+    let long = fault(1, &"x".repeat(60_000));
+    assert!(long.kind == FaultKind::Malformed && long.message.len() < 400, "{long}");
+}
+
+#[test]
+fn an_import_is_told_when_its_client_leaves() {
+    let mut bench = bench();
+    for n in 1..=3 {
+        let part =
+            format!(r#"{{"v":1,"ask":"registry-import","registry":{{"192.0.2.{n}":["a"]}}}}"#);
+        assert_eq!(bench.ask(&part).unwrap()["new"], 1);
+    }
+    let other = Peer { connection: 8, uid: 0, pid: 0, may_change: true };
+    bench.answers.left(&other);
+    assert_eq!(bench.answers.imports.len(), 1);
+    bench.answers.left(&Peer { connection: 7, ..other });
+    assert!(bench.answers.imports.is_empty());
 }
 
 #[test]

@@ -1,20 +1,20 @@
 //! Changes of the lists by question: the same code as the commands', on a thread of its own, one after the other.
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 
 use super::answers::unknown;
+use super::deeds::{self, By};
+use super::runs::value;
 use crate::config::{Config, ListConfig};
-use crate::control::{Bell, Fault, FaultKind, Said};
+use crate::control::{Bell, Fault, FaultKind, Pending, Promise, Said};
 use crate::daemon::books::Books;
 use crate::daemon::clock;
-use crate::daemon::edit::{self, Action, Request, end_of};
+use crate::daemon::edit::{self, Action, Edited, Request, end_of};
 use crate::daemon::roster::books;
 use crate::daemon::shared::Shared;
-use crate::events::Sign;
 use crate::host;
 use crate::lists::Entry;
 
@@ -36,24 +36,25 @@ pub struct Asked {
     pub force: bool,
 }
 
-type Answer = Result<Value, Fault>;
+/// A change on its way.
+struct Job {
+    request: Request,
+    by: By,
+    promise: Promise,
+}
 
 /// The way to the thread. It ends when this is dropped, and nobody waits for it.
 #[derive(Debug)]
-pub struct Changes(SyncSender<(Request, mpsc::Sender<Answer>)>);
+pub struct Changes(SyncSender<Job>);
 
 impl Changes {
     /// Starts the thread.
     ///
     /// # Errors
     /// If the system gives none.
-    pub fn start(config: &Config, shared: &Arc<Shared>, bell: &Bell) -> Result<Changes> {
-        Changes::of(lists_of(config), shared, bell)
-    }
-
-    pub(super) fn of(lists: ListConfig, shared: &Arc<Shared>, bell: &Bell) -> Result<Changes> {
+    pub fn start(lists: &Arc<ListConfig>, shared: &Arc<Shared>, bell: &Bell) -> Result<Changes> {
         let (asked, work) = sync_channel(WAITING_MAX);
-        let (shared, bell) = (Arc::clone(shared), bell.clone());
+        let (lists, shared, bell) = (Arc::clone(lists), Arc::clone(shared), bell.clone());
         std::thread::Builder::new()
             .name("changes".to_owned())
             .spawn(move || serve(&work, &lists, &shared, &bell))
@@ -65,11 +66,17 @@ impl Changes {
     ///
     /// # Errors
     /// What is wrong with what was asked, or that too many changes wait.
-    pub fn ask(&self, action: Action, asked: Asked, shared: &Shared) -> Result<Said, Fault> {
+    pub fn ask(
+        &self,
+        by: By,
+        action: Action,
+        asked: Asked,
+        shared: &Shared,
+    ) -> Result<Said, Fault> {
         let request = request(action, asked, shared)?;
-        let (answer, answered) = channel();
-        match self.0.try_send((request, answer)) {
-            Ok(()) => Ok(Said::Later(answered)),
+        let (pending, promise) = Pending::new();
+        match self.0.try_send(Job { request, by, promise }) {
+            Ok(()) => Ok(Said::Later(pending)),
             Err(TrySendError::Full(_)) => {
                 let text = format!("{WAITING_MAX} changes wait already: try again");
                 Err(Fault::new(FaultKind::Busy, text))
@@ -81,7 +88,8 @@ impl Changes {
     }
 }
 
-fn lists_of(config: &Config) -> ListConfig {
+/// What of the configuration the lists need.
+pub fn lists_of(config: &Config) -> ListConfig {
     ListConfig {
         state_dir: config.state_dir.clone(),
         refuse_doh: config.refuse_doh,
@@ -91,34 +99,31 @@ fn lists_of(config: &Config) -> ListConfig {
     }
 }
 
-fn serve(
-    work: &Receiver<(Request, mpsc::Sender<Answer>)>,
-    lists: &ListConfig,
-    shared: &Shared,
-    bell: &Bell,
-) {
-    while let Ok((request, answer)) = work.recv() {
+/// The books as the daemon has them at this moment.
+pub fn books_of(lists: &ListConfig, shared: &Arc<Shared>) -> Result<Books, Fault> {
+    // What this host has now is not to be blocked.
+    let host = host::addresses().context("cannot list this host's addresses").map_err(failed)?;
+    Ok(Books::of_daemon(&ListConfig { host, ..lists.clone() }, shared))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
+fn failed(error: anyhow::Error) -> Fault {
+    Fault::new(FaultKind::Failed, format!("{error:#}"))
+}
+
+fn serve(work: &Receiver<Job>, lists: &ListConfig, shared: &Arc<Shared>, bell: &Bell) {
+    while let Ok(Job { request, by, promise }) = work.recv() {
         let done = carry_out(lists, shared, &request);
-        // Whoever asked may have gone.
-        let _ = answer.send(done);
+        let entries = request.entries.iter().map(ToString::to_string);
+        by.tell(shared, deeds::word(request.action), entries, deeds::of_lists(&done));
+        promise.keep(done.and_then(|edited| value(&edited)));
         bell.ring();
     }
 }
 
-fn carry_out(lists: &ListConfig, shared: &Shared, request: &Request) -> Answer {
-    let failed = |error: anyhow::Error| Fault::new(FaultKind::Failed, format!("{error:#}"));
-    // What this host has now is not to be blocked.
-    let host = host::addresses().context("cannot list this host's addresses").map_err(failed)?;
-    let config = ListConfig { host, ..lists.clone() };
-    let books = Books::of_daemon(&config, shared.told.now().map(|status| (*status).clone()));
-    let edited = edit::edit_live(&books, request, &shared.told).map_err(failed)?;
-    tracing::info!("{} lists were changed by question: {:?}", Sign::Added, request.action);
-    tracing::debug!("{} {:?}: {}", Sign::Added, request.action, shown(&request.entries));
-    serde_json::to_value(&edited).map_err(|error| failed(error.into()))
-}
-
-fn shown(entries: &[Entry]) -> String {
-    entries.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+fn carry_out(lists: &ListConfig, shared: &Arc<Shared>, request: &Request) -> Result<Edited, Fault> {
+    let books = books_of(lists, shared)?;
+    edit::edit_live(&books, request, &shared.told).map_err(failed)
 }
 
 fn request(action: Action, asked: Asked, shared: &Shared) -> Result<Request, Fault> {

@@ -1,14 +1,18 @@
 //! Questions about the registry, and changes to it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::answers::Answers;
+use super::answers::{Answers, value};
+use super::deeds::By;
 use crate::control::{
-    Fault, FaultKind, Forgotten, Imported, LookedUp, RegistryDisk, RegistryStats,
+    Fault, FaultKind, Imported, LookedUp, Peer, RegistryDisk, RegistryStats, Said,
 };
 use crate::daemon::clock;
 use crate::daemon::records::{self, Subject};
 use crate::daemon::roster::books;
+use crate::daemon::shared::Shared;
+use crate::engine::event::Outcome;
 use crate::engine::inquiry::Inquiry;
 use crate::store::{self, REGISTRY_FOLDER};
 
@@ -31,51 +35,90 @@ impl Answers {
         }
     }
 
+    /// What is known of an address is there at once; a name's addresses are found by going through all.
     pub(super) fn registry_lookup(
         &self,
+        peer: &Peer,
         what: &str,
         container: Option<&str>,
-    ) -> Result<LookedUp, Fault> {
+    ) -> Result<Said, Fault> {
         let subject = Subject::parse(what)?;
-        let engine = &self.shared.engine;
-        let (name, clients) = match container {
-            None => (None, Vec::new()),
-            Some(text) => self.clients(text)?,
-        };
-        let max_age = engine.settings().evidence.max_age;
-        let inquiry = Inquiry { clients: &clients, at: clock::wall(), max_age };
-        let name_of = |asker: IpAddr| engine.owner(asker).map(|owner| owner.name.to_string());
-        let asked = container.map(|_| &inquiry);
-        let mut found = records::look_up(engine.registry(), &subject, asked, &name_of);
-        found.container = name;
-        Ok(found)
+        let asking = container.map(|text| self.clients(text)).transpose()?;
+        match subject {
+            Subject::Address(_) => value(&look_up(&self.shared, &subject, asking)),
+            Subject::Name(_) => {
+                let shared = Arc::clone(&self.shared);
+                self.runs.ask(peer, move || Ok(look_up(&shared, &subject, asking)))
+            }
+        }
     }
 
     /// The name of a container, and every address it has.
-    fn clients(&self, text: &str) -> Result<(Option<String>, Vec<IpAddr>), Fault> {
+    fn clients(&self, text: &str) -> Result<Asking, Fault> {
         let by_address = text.parse::<IpAddr>().ok();
         let owner = by_address.and_then(|address| self.shared.engine.owner(address));
         let found = books(&self.shared).find(owner.as_ref().map_or(text, |owner| &owner.id));
         match (found, by_address) {
-            (Some((owner, place)), _) => Ok((Some(owner.name.to_string()), place.addresses)),
-            (None, Some(address)) => Ok((Some(text.to_owned()), vec![address])),
+            (Some((owner, place)), _) => Ok((owner.name.to_string(), place.addresses)),
+            (None, Some(address)) => Ok((text.to_owned(), vec![address])),
             (None, None) => {
                 Err(Fault::new(FaultKind::NotFound, super::answers::unknown(text, &self.shared)))
             }
         }
     }
 
-    pub(super) fn registry_forget(&self, what: &str) -> Result<Forgotten, Fault> {
-        Ok(records::forget(self.shared.engine.registry(), &Subject::parse(what)?))
+    pub(super) fn registry_forget(&self, peer: &Peer, what: &str) -> Result<Said, Fault> {
+        let (subject, by) = (Subject::parse(what)?, By::of(peer));
+        let shared = Arc::clone(&self.shared);
+        self.runs.ask(peer, move || {
+            let forgotten = records::forget(shared.engine.registry(), &subject);
+            let outcome = match forgotten.addresses.len() {
+                0 => (Outcome::Unchanged, None),
+                count => (Outcome::Done, Some(format!("addresses forgotten: {count}"))),
+            };
+            by.tell(&shared, "registry-forget", std::iter::once(subject.to_string()), outcome);
+            Ok(forgotten)
+        })
     }
 
-    pub(super) fn registry_import(&self, part: &serde_json::Value) -> Result<Imported, Fault> {
+    /// One of many parts as a rule: all of them are told as one when the client leaves.
+    pub(super) fn registry_import(
+        &mut self,
+        peer: &Peer,
+        part: &serde_json::Value,
+    ) -> Result<Imported, Fault> {
         let (engine, now) = (&self.shared.engine, clock::wall());
-        records::import(engine.registry(), &engine.sieve(now), part, now)
+        let imported = records::import(engine.registry(), &engine.sieve(now), part, now)?;
+        let begin = || (By::of(peer), Imported::default());
+        self.imports.entry(peer.connection).or_insert_with(begin).1.add(imported);
+        Ok(imported)
     }
 
-    /// True if the files have everything.
-    pub(super) fn registry_flush(&self) -> bool {
-        self.shared.saver.get().is_some_and(|saver| saver.flush())
+    /// The answer is true if the files have everything.
+    pub(super) fn registry_flush(&self, peer: &Peer) -> Result<Said, Fault> {
+        let (by, shared) = (By::of(peer), Arc::clone(&self.shared));
+        self.runs.ask(peer, move || {
+            let is_flushed = shared.saver.get().is_some_and(|saver| saver.flush());
+            let outcome = match is_flushed {
+                true => (Outcome::Done, None),
+                false => (Outcome::Failed, Some(shared.disk().message.clone())),
+            };
+            by.tell(&shared, "registry-flush", std::iter::empty(), outcome);
+            Ok(is_flushed)
+        })
     }
+}
+
+/// A container that grades are for, by what it is called, and every address it has.
+type Asking = (String, Vec<IpAddr>);
+
+fn look_up(shared: &Shared, subject: &Subject, asking: Option<Asking>) -> LookedUp {
+    let engine = &shared.engine;
+    let (container, clients) = asking.unzip();
+    let clients = clients.as_deref();
+    let max_age = engine.settings().evidence.max_age;
+    let inquiry = clients.map(|clients| Inquiry { clients, at: clock::wall(), max_age });
+    let name_of = |asker: IpAddr| engine.owner(asker).map(|owner| owner.name.to_string());
+    let found = records::look_up(engine.registry(), subject, inquiry.as_ref(), &name_of);
+    LookedUp { container, ..found }
 }

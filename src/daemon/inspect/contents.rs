@@ -3,23 +3,27 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::known::Known;
 use crate::daemon::books::Books;
-use crate::daemon::control::names_here;
 use crate::daemon::wants::{Want, time_left};
 use crate::engine::intervals::Span;
 use crate::engine::net::{Family, number};
 use crate::engine::{Name, Wall};
-use crate::lists::{Found, Kind, Query};
+use crate::lists::{Entry, Found, Kind, Query};
 use crate::nftables::names::{self, Pair};
 use crate::nftables::{self, Channel, Found as InKernel, Key};
 
 /// Elements of a set that is read whole to find those that match. The kernel takes time by the square of that; the
 /// pairs of `denied`, of which there are no more, take some 0.4 s.
 const WHOLE_MAX: u64 = 65_536;
+
+/// Elements of each set that a daemon shows at once; some megabytes, and a second with a million lines of lists.
+pub const SHOWN_MAX: usize = 10_000;
+/// Characters of a name that a fault repeats.
+const NAME_SHOWN: usize = 40;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +34,27 @@ pub struct Asked {
     pub limit: usize,
     /// Only elements that share an address with this.
     pub within: Option<(Family, Span)>,
+}
+
+impl Asked {
+    /// As a person writes it: `within` is an address, a network or a range.
+    ///
+    /// # Errors
+    /// In one line, if it is none.
+    pub fn new(name: &str, limit: usize, within: Option<&str>) -> Result<Asked> {
+        let within = within.map(range).transpose()?;
+        Ok(Asked { name: name.to_owned(), limit, within })
+    }
+}
+
+fn range(text: &str) -> Result<(Family, Span)> {
+    let text: String = text.chars().take(2 * NAME_SHOWN).collect();
+    match text.parse().with_context(|| format!("--match {text}"))? {
+        Entry::Addresses(family, span) => Ok((family, span)),
+        Entry::Domain(_) | Entry::Container(_) => {
+            bail!("--match {text}: sets hold addresses, so give an address, network or range")
+        }
+    }
 }
 
 /// The answer of `sets show`.
@@ -69,7 +94,7 @@ pub struct ElementLine {
     pub hits: Option<u64>,
     /// Entries of the lists that it comes from.
     pub entries: Vec<Found>,
-    /// Names the address answered to, latest first, as the registry was saved last.
+    /// Names the address answered to, latest first: as the daemon knows them, or as the registry was saved last.
     pub names: Vec<String>,
     /// The container that has the source address now, where a daemon knows it.
     pub container: Option<String>,
@@ -113,7 +138,8 @@ fn sets_of(name: &str) -> Result<Vec<(Pair, Family)>> {
         let known: Vec<&str> =
             names::PAIRS.iter().map(|pair| pair.v4.trim_end_matches('4')).collect();
         bail!(
-            "there is no set {name:?}: there are {}, each with 4 or 6 behind it, and {}",
+            "there is no set {:?}: there are {}, each with 4 or 6 behind it, and {}",
+            name.chars().take(NAME_SHOWN).collect::<String>(),
             known.join(", "),
             names::BRIDGES.v4
         );
@@ -206,7 +232,7 @@ fn explain(books: &Books, sets: Vec<Raw>) -> Contents {
         || sets.iter().flat_map(|raw| raw.elements.iter().map(move |found| (raw, found)));
     let single = elements().filter_map(|(_, found)| destination(found.element.key));
     let known = Known::read(books, &single.collect::<HashSet<IpAddr>>());
-    let containers = names_here(&books.state_dir);
+    let containers = books.containers();
     let (mut queries, mut places) = (Vec::new(), Vec::new());
     for (raw, found) in elements() {
         let from = queries.len();

@@ -1,4 +1,4 @@
-//! The names some addresses answered to, as the registry was saved last.
+//! The names some addresses answered to, as the daemon itself knows them, or as the registry was saved last.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use crate::store::{self, REGISTRY_FOLDER};
 /// Largest registry that a command reads for names; that takes about half a second.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
-/// What the registry on disk says about some addresses.
+/// What the registry says about some addresses.
 #[derive(Debug, Default)]
 pub struct Known {
     /// Nothing but those addresses.
@@ -20,10 +20,19 @@ pub struct Known {
 }
 
 impl Known {
-    /// Reads the registry's files for these addresses. Not being able to is no error: names explain, they do not decide.
+    /// Asks the daemon's registry, or reads the files, for these addresses. Not being able to is no error: names explain,
+    /// they do not decide.
     pub fn read(books: &Books, addresses: &HashSet<IpAddr>) -> Known {
         let mut known = Known::default();
         if addresses.is_empty() {
+            return known;
+        }
+        if let Some(shared) = &books.live {
+            let saved =
+                |address: &IpAddr| Some((*address, shared.engine.registry().saved(*address)?));
+            for (address, saved) in addresses.iter().filter_map(saved) {
+                known.registry.restore(address, &saved);
+            }
             return known;
         }
         let folder = books.state_dir.join(REGISTRY_FOLDER);

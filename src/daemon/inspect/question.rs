@@ -46,7 +46,7 @@ pub struct Tested {
     pub rules: RulesState,
     /// The sets in the order in which the rules ask them.
     pub steps: Vec<Step>,
-    /// Names the address answered to, latest first, as the registry was saved last.
+    /// Names the address answered to, latest first: as the daemon knows them, or as the registry was saved last.
     pub names: Vec<String>,
     /// Entries of the lists for a domain that one of the names lies under.
     pub domains: Vec<Found>,
@@ -318,7 +318,7 @@ fn by_daemon(by_name: Option<Listed>, spoken: &Spoken, names: &[String]) -> (Ver
         }
         Some(Listed::Allowed(None)) | None => {
             let known = match names {
-                [] => format!("the registry on disk has no name for {address}"),
+                [] => format!("the registry has no name for {address}"),
                 [name] => format!("the registry knows {address} as {name}"),
                 [name, more @ ..] => {
                     format!("the registry knows {address} as {name} and {} more names", more.len())

@@ -52,6 +52,11 @@ impl Shared {
         NameFacts { first: self.first.load(Relaxed), addresses: self.addresses.load(Relaxed) }
     }
 
+    /// Addresses that have it now.
+    pub(super) fn addresses(&self) -> usize {
+        usize::try_from(self.addresses.load(Relaxed)).unwrap_or(usize::MAX)
+    }
+
     pub(super) fn seen_first(&self, at: u32) {
         self.first.fetch_min(at, Relaxed);
     }
@@ -144,6 +149,12 @@ impl Names {
         if part.capacity() > 64 && part.len() * 4 < part.capacity() {
             part.shrink_to(0, |known| self.hash(known.name.as_str()));
         }
+    }
+
+    /// The shared form of a name that is known; to be given back as that of [`Names::intern`] is.
+    pub(super) fn find(&self, name: &Name) -> Option<Arc<Shared>> {
+        let hash = self.hash(name.as_str());
+        self.read(hash).find(hash, |known| known.name == *name).map(Arc::clone)
     }
 
     pub(super) fn facts(&self, name: &Name) -> Option<NameFacts> {

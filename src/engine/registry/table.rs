@@ -131,6 +131,23 @@ impl Table {
         keys
     }
 
+    /// The same, part by part until there are `most` of them, which may change meanwhile.
+    pub(super) fn keys_up_to(
+        &self,
+        most: impl Fn() -> usize,
+        holds: impl Fn(&Entry) -> bool,
+    ) -> Vec<IpAddr> {
+        let mut keys = Vec::new();
+        for part in &self.parts {
+            if keys.len() >= most() {
+                break;
+            }
+            let part = Table::read(part);
+            keys.extend(part.entries.iter().filter(|e| holds(e)).map(|e| IpAddr::from(e.key)));
+        }
+        keys
+    }
+
     /// Every address changed since this was called last, once.
     pub(super) fn take_dirty(&self) -> Dirty {
         // First: what finds no room from here on is for the next time.
