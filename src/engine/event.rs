@@ -235,7 +235,7 @@ pub struct Health {
 /// See [`Body::Reload`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reload {
-    /// What: a path, or `lists`.
+    /// What: a path, `lists`, or `alerts`.
     pub what: String,
     /// What came of it, for `lists`.
     #[serde(flatten)]

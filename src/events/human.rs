@@ -288,7 +288,12 @@ fn block_text(block: &BlockBody) -> String {
 }
 
 fn reload_text(reload: &Reload) -> String {
-    let Some(lists) = reload.lists else { return format!("opened again: {}", reload.what) };
+    let Some(lists) = reload.lists else {
+        return match reload.what.as_str() {
+            "alerts" => "read again: [[alert]] sections".to_owned(),
+            path => format!("opened again: {path}"),
+        };
+    };
     format!(
         "lists: {} added to the kernel's sets, {} taken out in {} ms; {} ended",
         counted(lists.added, "element", "elements"),

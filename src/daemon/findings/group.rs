@@ -194,7 +194,7 @@ impl Groups {
         let hour = Hour { hour: at.0 / HOUR, reason };
         self.count_hour(hour, 1);
         let key = Key { container, dst, dport: verdict.dport, proto: verdict.proto };
-        let Some(group) = self.group(key, 1) else { return };
+        let group = self.group(key);
         group.seen(at);
         group.because(reason, 1);
         let counted = if verdict.enforced { &mut group.refused } else { &mut group.would_refuse };
@@ -226,9 +226,11 @@ impl Groups {
             self.count_hour(Hour { hour: at.0 / HOUR, reason }, block.count);
         }
         let key = Key { container, dst: block.dst, dport: None, proto: None };
-        let Some(group) = self.group(key, block.count) else { return };
+        let group = self.group(key);
         group.seen(at);
-        group.sources.insert(block.src);
+        if group.sources.len() < NAMES_MAX {
+            group.sources.insert(block.src);
+        }
         match (is_retry, block.enforced) {
             (true, _) => group.retries += block.count,
             (false, true) => group.refused += block.count,
@@ -260,7 +262,7 @@ impl Groups {
         if self.groups.contains_key(&key) || !self.wanted.is_called(Some(&key.container)) {
             return;
         }
-        let Some(group) = self.group(key, count) else { return };
+        let group = self.group(key);
         group.would_refuse += count;
         group.because(reason.as_str(), count);
     }
@@ -279,7 +281,7 @@ impl Groups {
         }
         let container = from.map_or_else(|| "all".into(), |from| from.to_string().into());
         let (proto, dport) = port.unzip();
-        let Some(group) = self.group(Key { container, dst, dport, proto }, 0) else { return };
+        let group = self.group(Key { container, dst, dport, proto });
         group.auto = true;
         group.sources.extend(from);
         group.because(Reason::NeverResolved.as_str(), 1);
@@ -299,7 +301,7 @@ impl Groups {
         self.join_retries();
         self.prune(OF_ONE_MAX);
         if self.groups.len() > GROUPS_MAX {
-            self.prune(GROUPS_MAX / self.each.len().max(1));
+            self.prune_all();
         }
         let mut groups: Vec<Group> = self.groups.drain().map(|(_, group)| group).collect();
         groups.sort_by(|a, b| a.key.cmp(&b.key));
@@ -336,23 +338,33 @@ impl Groups {
         keys.iter().max_by_key(of).cloned()
     }
 
-    fn group(&mut self, key: Key, count: u64) -> Option<&mut Group> {
+    fn group(&mut self, key: Key) -> &mut Group {
         if !self.groups.contains_key(&key) {
             let of_one = self.each.get(&key.container).copied().unwrap_or(0);
             // Half of what is there goes at a time, so that nobody sorts for each event.
             if of_one >= 2 * OF_ONE_MAX {
                 self.prune(OF_ONE_MAX);
             } else if self.groups.len() >= 2 * GROUPS_MAX {
-                self.prune(GROUPS_MAX / self.each.len().max(1));
-            }
-            if self.groups.len() >= 2 * GROUPS_MAX {
-                self.more += count;
-                return None;
+                self.prune_all();
             }
             *self.each.entry(Arc::clone(&key.container)).or_default() += 1;
             self.refused.insert(key.dst);
         }
-        Some(self.groups.entry(key.clone()).or_insert_with(|| Group::new(key)))
+        self.groups.entry(key.clone()).or_insert_with(|| Group::new(key))
+    }
+
+    /// Leaves each container its part, and where there are more containers than groups are kept, the latest.
+    fn prune_all(&mut self) {
+        self.prune(GROUPS_MAX / self.each.len().max(1));
+        let mut by_age: Vec<(Option<Wall>, Key)> =
+            self.groups.iter().map(|(key, group)| (group.last, key.clone())).collect();
+        by_age.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, key) in by_age.into_iter().skip(GROUPS_MAX) {
+            let group = self.groups.remove(&key);
+            self.more += group.map_or(0, |group| group.count());
+            self.each.remove(&key.container);
+        }
+        self.forget();
     }
 
     /// Leaves each container so many of its groups, at least one: the latest. The rest is counted.
@@ -372,6 +384,11 @@ impl Groups {
                 self.more += group.count();
             }
         }
+        self.forget();
+    }
+
+    /// What is known of addresses that no group has.
+    fn forget(&mut self) {
         self.refused = self.groups.keys().map(|key| key.dst).collect();
         self.later.retain(|address, _| self.refused.contains(address));
     }

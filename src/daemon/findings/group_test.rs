@@ -114,6 +114,30 @@ fn many_containers_share_what_room_there_is() {
 }
 
 #[test]
+fn of_more_containers_than_there_is_room_for_the_latest_stay() {
+    let mut groups = Groups::default();
+    for n in 0..25_000_u32 {
+        let name = format!("job-{n}");
+        let dial = drop(&name, "203.0.113.9", 443, Reason::NeverResolved, true);
+        groups.take(Wall(u64::from(n)), &dial);
+    }
+    let (found, rest) = groups.finish();
+    assert_eq!((found.len(), rest.more), (GROUPS_MAX, 25_000 - 10_000));
+    assert!(found.iter().all(|group| group.last >= Some(Wall(15_000))));
+}
+
+#[test]
+fn a_container_of_many_addresses_shows_some() {
+    let at = |n: u8| {
+        let Body::Block(mut body) = block("web", "203.0.113.9", "block4", 1) else { panic!() };
+        body.src = [172, 17, 1, n].into();
+        (1, Body::Block(body))
+    };
+    let (groups, _) = take((0..200).map(at));
+    assert_eq!((groups[0].sources.len(), groups[0].refused), (NAMES_MAX, 200));
+}
+
+#[test]
 fn of_one_container_everything_is_its_own() {
     for (wanted, all) in [(None, 3), (Some("web"), 1), (Some("172.17.0.9"), 1)] {
         let mut groups = Groups::of(wanted);
