@@ -223,7 +223,7 @@ fn a_server_that_goes_on_for_ever_is_left_in_time_and_called_again() {
         let mail = mail(at, begins, None, folder.path());
         for number in 0..2 {
             let began = std::time::Instant::now();
-            let error = mail.send(&notice(), &patience(Duration::from_secs(1))).unwrap_err();
+            let error = mail.send(&notice(), &patience(Duration::from_millis(400))).unwrap_err();
             assert!(error.again && error.message.ends_with("in time"), "{error}");
             assert!(began.elapsed() < LONG / 2);
             assert_eq!(told.recv_timeout(LONG), Ok(number), "nothing of it is left");

@@ -174,3 +174,15 @@ fn what_is_wrong_is_told_to_whoever_comes_and_what_was_wrong_with_whoever_goes_i
     eventually("and to whoever comes", || lines(&bench.file("late")) == ["canary"]);
     assert_eq!(lines(&bench.file("kinds")).iter().filter(|kind| *kind == "canary").count(), 1);
 }
+
+#[test]
+fn a_scan_is_nothing_to_whoever_did_not_ask_about_containers() {
+    let mut bench = Bench::new();
+    let mut drift = bench.writes("drift");
+    drift.on = vec![crate::engine::alert::Topic::Drift];
+    bench.notices.set(vec![drift, bench.writes("all")]);
+    (0..=255).for_each(|last| bench.dial(last));
+    // Fifty in each of two seconds at most are handed over, of which it is told of some.
+    eventually("the rest is counted", || bench.state("all").is_some_and(|all| all.withheld > 150));
+    assert_eq!(bench.state("drift").unwrap().withheld, 0);
+}

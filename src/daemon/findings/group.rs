@@ -13,6 +13,8 @@ use crate::nftables::names;
 
 use super::wanted::Wanted;
 
+mod prune;
+
 /// Groups kept: more than anybody reviews, at about a kilobyte each. While they are gathered, there are up to twice as many.
 const GROUPS_MAX: usize = 10_000;
 /// Groups of one container, the latest ones, so that a scanner leaves room for the others and hides nothing behind decoys.
@@ -351,46 +353,6 @@ impl Groups {
             self.refused.insert(key.dst);
         }
         self.groups.entry(key.clone()).or_insert_with(|| Group::new(key))
-    }
-
-    /// Leaves each container its part, and where there are more containers than groups are kept, the latest.
-    fn prune_all(&mut self) {
-        self.prune(GROUPS_MAX / self.each.len().max(1));
-        let mut by_age: Vec<(Option<Wall>, Key)> =
-            self.groups.iter().map(|(key, group)| (group.last, key.clone())).collect();
-        by_age.sort_unstable_by(|a, b| b.cmp(a));
-        for (_, key) in by_age.into_iter().skip(GROUPS_MAX) {
-            let group = self.groups.remove(&key);
-            self.more += group.map_or(0, |group| group.count());
-            self.each.remove(&key.container);
-        }
-        self.forget();
-    }
-
-    /// Leaves each container so many of its groups, at least one: the latest. The rest is counted.
-    fn prune(&mut self, share: usize) {
-        let share = share.max(1);
-        let mut by_age: Vec<(Arc<str>, Option<Wall>, Key)> = Vec::new();
-        for (key, group) in &self.groups {
-            by_age.push((Arc::clone(&key.container), group.last, key.clone()));
-        }
-        by_age.sort_unstable_by(|a, b| b.cmp(a));
-        self.each.clear();
-        for (container, _, key) in by_age {
-            let kept = self.each.entry(container).or_default();
-            if *kept < share {
-                *kept += 1;
-            } else if let Some(group) = self.groups.remove(&key) {
-                self.more += group.count();
-            }
-        }
-        self.forget();
-    }
-
-    /// What is known of addresses that no group has.
-    fn forget(&mut self) {
-        self.refused = self.groups.keys().map(|key| key.dst).collect();
-        self.later.retain(|address, _| self.refused.contains(address));
     }
 
     fn count_hour(&mut self, hour: Hour, count: u64) {

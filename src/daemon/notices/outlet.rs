@@ -49,6 +49,11 @@ impl Outlet {
         *self.sink == *sink
     }
 
+    /// True if it is told of anything that containers do.
+    pub fn wants_traffic(&self) -> bool {
+        self.sink.on.iter().any(|topic| topic.is_traffic())
+    }
+
     /// Something happened.
     pub fn offer(&mut self, draft: &Draft, now: Mono) {
         let Draft { key, notice, only_counts } = draft;

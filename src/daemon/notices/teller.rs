@@ -143,10 +143,12 @@ impl Teller {
                 Severity::Warning | Severity::Info => drop(self.standing.remove(&topic)),
             }
         }
-        let missed = self.tapped.missed() + self.kept_back.swap(0, Relaxed);
+        let (missed, kept_back) = (self.tapped.missed(), self.kept_back.swap(0, Relaxed));
         let now = clock::mono();
         for outlet in &mut self.outlets {
-            outlet.missed(missed, &self.scribe, now);
+            // What is kept back is of containers, whom not everybody asked about.
+            let theirs = if outlet.wants_traffic() { kept_back } else { 0 };
+            outlet.missed(missed + theirs, &self.scribe, now);
             outlet.due(&self.scribe, now);
         }
         self.leaving.retain(|(name, closed, until)| {
