@@ -45,7 +45,7 @@ impl<'a> Again<'a> {
         match config::load_sections(self.config) {
             Ok(sections) => {
                 self.shared.roster.put_always(roster::Note::Sections(sections.containers));
-                self.notices.set(sections.alerts);
+                self.notices.set(&sections.alerts);
                 if std::mem::take(&mut self.misread) {
                     let message = "the configuration is read again".to_owned();
                     self.shared.report_health("config", true, message);

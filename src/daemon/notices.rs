@@ -47,15 +47,15 @@ pub fn start(config: &Config, shared: &Arc<Shared>) -> Notices {
 impl Notices {
     /// These sinks from now on. One that is as it was keeps what waits for it, what it was told and how it does; one that is
     /// gone, or is another now, still gets what waits for it, for a short while.
-    pub fn set(&mut self, sinks: Vec<Sink>) {
+    pub fn set(&mut self, sinks: &[Sink]) {
         if let Some(running) = &self.running
-            && running.orders.send(sinks.clone()).is_ok()
+            && running.orders.send(sinks.to_vec()).is_ok()
         {
             return;
         }
         if !sinks.is_empty() {
             // What happened before somebody wanted to know is in the log.
-            self.running = Running::start(&sinks, &self.shared, false);
+            self.running = Running::start(sinks, &self.shared, false);
             tell(&self.shared);
         }
     }

@@ -99,11 +99,11 @@ fn eventually(what: &str, is_so: impl Fn() -> bool) {
 #[test]
 fn a_sink_that_is_as_it_was_goes_on_and_others_come_and_go() {
     let mut bench = Bench::new();
-    bench.notices.set(vec![bench.writes("pager"), bench.writes("chat")]);
+    bench.notices.set(&[bench.writes("pager"), bench.writes("chat")]);
     bench.dial(1);
     eventually("both are told", || bench.sent("pager") + bench.sent("chat") == 2);
 
-    bench.notices.set(vec![bench.writes("mail"), bench.writes("pager")]);
+    bench.notices.set(&[bench.writes("mail"), bench.writes("pager")]);
     eventually("they are others", || bench.names() == ["mail", "pager"]);
     assert_eq!(bench.sent("pager"), 1, "it keeps what was counted");
     // What pager was told it is not told again; the new one has not heard of it.
@@ -113,10 +113,10 @@ fn a_sink_that_is_as_it_was_goes_on_and_others_come_and_go() {
     assert_eq!(lines(&bench.file("pager")), ["203.0.113.1", "203.0.113.2"]);
     assert_eq!(lines(&bench.file("mail")), ["203.0.113.1", "203.0.113.2"]);
 
-    bench.notices.set(Vec::new());
+    bench.notices.set(&[]);
     eventually("none is left", || bench.names().is_empty());
     bench.dial(3);
-    bench.notices.set(vec![bench.writes("chat")]);
+    bench.notices.set(&[bench.writes("chat")]);
     eventually("one came again", || bench.names() == ["chat"]);
     bench.dial(4);
     eventually("it is told", || bench.sent("chat") == 1);
@@ -130,12 +130,12 @@ fn one_that_goes_gets_what_waits_for_it_and_one_of_its_name_has_a_new_beginning(
     let mut bench = Bench::new();
     let slow = bench.sink("slow", "echo $A >> slow; test -e go || exec sleep 0.1");
     let hangs = bench.sink("pager", "echo $$ > pid.new; mv pid.new pid; exec sleep 1000");
-    bench.notices.set(vec![slow, hangs]);
+    bench.notices.set(&[slow, hangs]);
     (1..=4).for_each(|last| bench.dial(last));
     eventually("one hangs", || bench.file("pid").exists());
     eventually("the other has begun", || !lines(&bench.file("slow")).is_empty());
 
-    bench.notices.set(vec![bench.writes("pager")]);
+    bench.notices.set(&[bench.writes("pager")]);
     eventually("they are gone", || bench.names() == ["pager"]);
     bench.dial(9);
     eventually("the new one is told", || bench.sent("pager") == 1);
@@ -161,16 +161,16 @@ fn what_is_wrong_is_told_to_whoever_comes_and_what_was_wrong_with_whoever_goes_i
         other => panic!("{other:?}"),
     };
     let gone: toml::Table = "kind = \"command\"\ncommand = [\"/nowhere/x\"]".parse().unwrap();
-    bench.notices.set(alert::all(vec![gone]).unwrap());
+    bench.notices.set(&alert::all(vec![gone]).unwrap());
     assert_eq!(health(), ("alert command".to_owned(), false));
     bench.shared.canary().state = CanaryState::Failing;
     let kinds = bench.sink("kinds", "echo $SYNHOLD_ALERT_KIND >> kinds");
-    bench.notices.set(vec![kinds]);
+    bench.notices.set(&[kinds]);
     assert_eq!(health(), ("alert command".to_owned(), true));
     eventually("it is told by the look", || lines(&bench.file("kinds")).contains(&"canary".into()));
     let late = bench.sink("late", "echo $SYNHOLD_ALERT_KIND >> late");
     let kinds = bench.sink("kinds", "echo $SYNHOLD_ALERT_KIND >> kinds");
-    bench.notices.set(vec![kinds, late]);
+    bench.notices.set(&[kinds, late]);
     eventually("and to whoever comes", || lines(&bench.file("late")) == ["canary"]);
     assert_eq!(lines(&bench.file("kinds")).iter().filter(|kind| *kind == "canary").count(), 1);
 }
@@ -180,7 +180,7 @@ fn a_scan_is_nothing_to_whoever_did_not_ask_about_containers() {
     let mut bench = Bench::new();
     let mut drift = bench.writes("drift");
     drift.on = vec![crate::engine::alert::Topic::Drift];
-    bench.notices.set(vec![drift, bench.writes("all")]);
+    bench.notices.set(&[drift, bench.writes("all")]);
     (0..=255).for_each(|last| bench.dial(last));
     // Fifty in each of two seconds at most are handed over, of which it is told of some.
     eventually("the rest is counted", || bench.state("all").is_some_and(|all| all.withheld > 150));

@@ -19,10 +19,13 @@ const EVENTS_A_SECOND: u32 = 50;
 const SOURCES_MAX: usize = 4096;
 const SECOND: Duration = Duration::from_secs(1);
 
+/// Whose room an event takes: a source's for one kind, or for one kind that of all who are too many.
+type Payer = (Option<IpAddr>, Topic);
+
 /// Asked for every event by one thread, so its lock is never waited for.
 #[derive(Debug, Default)]
 pub struct Sluice {
-    window: Mutex<(Mono, HashMap<(Option<IpAddr>, Topic), u32>)>,
+    window: Mutex<(Mono, HashMap<Payer, u32>)>,
     shut: Arc<AtomicU64>,
 }
 
