@@ -1,25 +1,25 @@
 //! Mail over SMTP, never without TLS.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{AcqRel, Release};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use lettre::Message;
 use lettre::message::{Mailbox, header::ContentType};
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
+use lettre::transport::smtp::Error;
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::client::{
+    Certificate, CertificateStore, SmtpConnection, TlsParameters,
+};
 use lettre::transport::smtp::extension::ClientId;
-use lettre::{Message, SmtpTransport, Transport as _};
 
 use super::notice::Notice;
 use super::secret::SecretFile;
 use super::sink::{Patience, SendError};
+use super::tether::{Cut, Hook, Tether};
 use crate::tls::certificates;
 
-/// How often it is looked whether to give up.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How a password is told, inside TLS: whatever a server has one of.
+const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
 
 /// A mail server, who writes, and to whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,36 +38,6 @@ pub struct Mail {
     pub to: Vec<Mailbox>,
     /// The certificates to trust instead of the well-known ones.
     pub ca: Option<PathBuf>,
-    /// Whether a try that was given up still goes on.
-    pub(super) line: Line,
-}
-
-/// One try at a time, told by all who have the same server.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Line(Arc<AtomicBool>);
-
-impl PartialEq for Line {
-    /// What goes on is no part of a configuration.
-    fn eq(&self, _: &Line) -> bool {
-        true
-    }
-}
-
-impl Eq for Line {}
-
-impl Line {
-    /// Takes it, unless somebody has it; it is free again when what comes out is dropped.
-    fn take(&self) -> Option<Taken> {
-        (!self.0.swap(true, AcqRel)).then(|| Taken(Arc::clone(&self.0)))
-    }
-}
-
-struct Taken(Arc<AtomicBool>);
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.0.store(false, Release);
-    }
 }
 
 /// When TLS begins.
@@ -88,25 +58,40 @@ impl Mail {
     }
 
     pub(super) fn send(&self, notice: &Notice, patience: &Patience) -> Result<(), SendError> {
-        let message = self.message(notice)?;
-        let transport = self.transport(notice, patience)?;
-        let taken = self.line.take().ok_or_else(|| {
-            SendError::passing("the server still keeps a try waiting that was given up")
-        })?;
-        // lettre's time is for each read and write, of which a slow server can make any number; so the whole has a thread
-        // of its own, and there is one at most.
-        let (tell, told) = channel();
-        let run = move || {
-            let sent = transport.send(&message).map(drop).map_err(|error| failed(&error));
-            drop(taken);
-            // Nobody listens any more if it took too long.
-            let _ = tell.send(sent);
-        };
-        std::thread::Builder::new()
+        let letter = self.letter(notice)?;
+        let cut = |cut: Cut| SendError::passing(cut.to_string());
+        let tether = Tether::open(&self.server, self.port, patience).map_err(cut)?;
+        let hook = tether.hook().map_err(cut)?;
+        let time = patience.total;
+        // Whatever this thread waits for comes through the tether, and so ends with it.
+        let thread = std::thread::Builder::new()
             .name("alert-mail".to_owned())
-            .spawn(run)
+            .spawn(move || letter.post(hook, time))
             .map_err(|error| SendError::passing(format!("no thread for a mail: {error}")))?;
-        await_answer(&told, patience)
+        let carried = tether.carry(|| thread.is_finished());
+        let posted = thread
+            .join()
+            .map_err(|_| SendError::passing("the thread that sends the mail panicked"))?;
+        match (posted, carried) {
+            (Ok(()), _) => Ok(()),
+            (Err(_), Err(why)) => Err(cut(why)),
+            (Err(error), Ok(())) => Err(failed(&error)),
+        }
+    }
+
+    /// All that goes out.
+    fn letter(&self, notice: &Notice) -> Result<Letter, SendError> {
+        let login = self.login.as_ref().map(|(user, file)| {
+            let password = file.read().and_then(|secret| secret.text());
+            password.map(|password| Credentials::new(user.clone(), password))
+        });
+        Ok(Letter {
+            message: self.message(notice)?,
+            hello: ClientId::Domain(domain(&notice.host)),
+            tls: self.tls()?,
+            begins: self.tls,
+            login: login.transpose().map_err(SendError::lasting)?,
+        })
     }
 
     fn message(&self, notice: &Notice) -> Result<Message, SendError> {
@@ -124,22 +109,8 @@ impl Mail {
             .map_err(|error| SendError::lasting(format!("the mail cannot be written: {error}")))
     }
 
-    fn transport(&self, notice: &Notice, patience: &Patience) -> Result<SmtpTransport, SendError> {
-        let mut transport = SmtpTransport::builder_dangerous(&self.server)
-            .port(self.port)
-            .tls(self.tls()?)
-            .timeout(Some(patience.total))
-            .hello_name(ClientId::Domain(domain(&notice.host)));
-        if let Some((user, file)) = &self.login {
-            let password =
-                file.read().and_then(|secret| secret.text()).map_err(SendError::lasting)?;
-            transport = transport.credentials(Credentials::new(user.clone(), password));
-        }
-        Ok(transport.build())
-    }
-
-    fn tls(&self) -> Result<Tls, SendError> {
-        let wrong = |error: lettre::transport::smtp::Error| SendError::lasting(error.to_string());
+    fn tls(&self) -> Result<TlsParameters, SendError> {
+        let wrong = |error: Error| SendError::lasting(error.to_string());
         let mut parameters = TlsParameters::builder(self.server.clone());
         if let Some(ca) = &self.ca {
             parameters = parameters.certificate_store(CertificateStore::None);
@@ -148,31 +119,34 @@ impl Mail {
                 parameters = parameters.add_root_certificate(root);
             }
         }
-        let parameters = parameters.build_rustls().map_err(wrong)?;
-        Ok(match self.tls {
-            Begins::Starttls => Tls::Required(parameters),
-            Begins::Implicit => Tls::Wrapper(parameters),
-        })
+        parameters.build_rustls().map_err(wrong)
     }
 }
 
-fn await_answer(
-    told: &Receiver<Result<(), SendError>>,
-    patience: &Patience,
-) -> Result<(), SendError> {
-    let end = Instant::now() + patience.total;
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        match told.recv_timeout(left.min(LOOK_EVERY)) {
-            Ok(sent) => return sent,
-            Err(RecvTimeoutError::Timeout) if left.is_zero() || patience.is_over() => {
-                return Err(SendError::passing("the server has not taken the mail in time"));
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(SendError::passing("the thread that sends the mail panicked"));
-            }
+/// A mail with all that it takes to send it.
+struct Letter {
+    message: Message,
+    hello: ClientId,
+    tls: TlsParameters,
+    begins: Begins,
+    login: Option<Credentials>,
+}
+
+impl Letter {
+    fn post(self, hook: Hook, time: Duration) -> Result<(), Error> {
+        let tls = (self.begins == Begins::Implicit).then_some(&self.tls);
+        let (time, from) = (Some(time), Some(hook.from));
+        let mut server = SmtpConnection::connect(hook.at, time, &self.hello, tls, from)?;
+        if self.begins == Begins::Starttls {
+            server.starttls(&self.tls, &self.hello)?;
         }
+        if let Some(login) = &self.login {
+            server.auth(&MECHANISMS, login)?;
+        }
+        server.send(self.message.envelope(), &self.message.formatted())?;
+        // It has the mail, whatever it says to a farewell.
+        server.abort();
+        Ok(())
     }
 }
 
@@ -184,7 +158,7 @@ fn domain(host: &str) -> String {
 }
 
 /// What a server answers 5xx to, it does the next time too; so is a server without TLS.
-fn failed(error: &lettre::transport::smtp::Error) -> SendError {
+fn failed(error: &Error) -> SendError {
     use std::error::Error as _;
     let because = error.source().map(|source| format!(": {source}")).unwrap_or_default();
     let text = format!("{error}{because}");

@@ -108,7 +108,6 @@ fn mail(at: SocketAddr, begins: Begins, ca: Option<PathBuf>, folder: &Path) -> M
         from: "Synhold <synhold@gw.example>".parse().unwrap(),
         to: vec!["ops@example.org".parse().unwrap(), "boss@example.org".parse().unwrap()],
         ca,
-        line: Line::default(),
     }
 }
 
@@ -199,25 +198,64 @@ fn a_server_that_hangs_is_given_up() {
     assert!(began.elapsed() < Duration::from_secs(10));
 }
 
-#[test]
-fn a_server_that_goes_on_for_ever_is_given_up_and_has_one_try_at_a_time() {
-    let folder = tempfile::tempdir().unwrap();
+/// Says this and then a byte now and then for ever, and tells when its client is gone.
+fn trickle(begin: &'static [u8]) -> (SocketAddr, Receiver<usize>) {
     let (tell, told) = channel();
     let at = serve(move |mut stream, number| {
-        let _ = tell.send(number);
-        // A greeting without an end, each byte of it in time.
+        stream.write_all(begin)?;
         while stream.write_all(b"2").is_ok() {
             std::thread::sleep(Duration::from_millis(20));
         }
+        let _ = tell.send(number);
         Ok(())
     });
-    let mail = mail(at, Begins::Starttls, None, folder.path());
-    let began = std::time::Instant::now();
-    let error = mail.send(&notice(), &patience(Duration::from_secs(1))).unwrap_err();
-    assert!(error.again && error.message.ends_with("in time"), "{error}");
-    assert!(began.elapsed() < LONG / 2);
+    (at, told)
+}
 
+#[test]
+fn a_server_that_goes_on_for_ever_is_left_in_time_and_called_again() {
+    let folder = tempfile::tempdir().unwrap();
+    // A greeting without an end, and the longest record of TLS; each byte of them in time.
+    for (begins, begin) in
+        [(Begins::Starttls, &b"220"[..]), (Begins::Implicit, b"\x16\x03\x03\x40\x00")]
+    {
+        let (at, told) = trickle(begin);
+        let mail = mail(at, begins, None, folder.path());
+        for number in 0..2 {
+            let began = std::time::Instant::now();
+            let error = mail.send(&notice(), &patience(Duration::from_millis(400))).unwrap_err();
+            assert!(error.again && error.message.ends_with("in time"), "{error}");
+            assert!(began.elapsed() < LONG / 2);
+            assert_eq!(told.recv_timeout(LONG), Ok(number), "nothing of it is left");
+        }
+    }
+}
+
+#[test]
+fn a_line_without_an_end_takes_no_more_room_than_it_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tell, told) = channel();
+    let at = serve(move |mut stream, _| {
+        let mut said = 0_usize;
+        while stream.write_all(&[b'2'; 1024]).is_ok() {
+            said += 1024;
+        }
+        tell.send(said).map_err(std::io::Error::other)
+    });
+    let mail = mail(at, Begins::Starttls, None, folder.path());
     let error = mail.send(&notice(), &patience(LONG)).unwrap_err();
-    assert!(error.again && error.message.contains("given up"), "{error}");
-    assert_eq!(told.try_iter().collect::<Vec<_>>(), [0], "nobody called again");
+    assert!(error.again && error.message.ends_with("too much"), "{error}");
+    // What is on its way fits into the buffers of two sockets.
+    assert!(told.recv_timeout(LONG).unwrap() < 64 << 20);
+}
+
+#[test]
+fn whoever_ends_does_not_wait_for_a_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let (at, _told) = trickle(b"220");
+    let patience = patience(LONG);
+    patience.abandoned.store(true, std::sync::atomic::Ordering::Relaxed);
+    let began = std::time::Instant::now();
+    assert!(mail(at, Begins::Starttls, None, folder.path()).send(&notice(), &patience).is_err());
+    assert!(began.elapsed() < LONG / 2);
 }

@@ -14,7 +14,9 @@ mod sink;
 mod syslog;
 #[cfg(test)]
 mod testing;
+mod tether;
 mod text;
+mod url;
 mod webhook;
 
 pub use notice::{Notice, Severity, VERSION};

@@ -64,7 +64,7 @@ impl Secret {
     /// # Errors
     /// If it is none.
     pub fn text(&self) -> Result<String, String> {
-        String::from_utf8(self.0.clone()).map_err(|_| "the password is no UTF-8".to_owned())
+        String::from_utf8(self.0.clone()).map_err(|_| "the secret is no UTF-8".to_owned())
     }
 }
 

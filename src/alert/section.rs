@@ -1,7 +1,6 @@
 //! `[[alert]]` sections of the configuration, checked.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,12 +11,13 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::command::Command;
-use super::mail::{Begins, Line, Mail};
+use super::mail::{Begins, Mail};
 use super::secret::SecretFile;
 use super::sink::{Sink, Way};
 use super::syslog::{Facility, Format, SOCKET_DEFAULT, Syslog};
 use super::text::plain;
-use super::webhook::{Url, Webhook};
+use super::url::Url;
+use super::webhook::{Place, Webhook};
 use crate::engine::alert::{Pace, Topic};
 
 /// Sinks that may be configured; each has a thread.
@@ -48,7 +48,8 @@ struct CommandKeys {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct WebhookKeys {
-    url: String,
+    url: Option<String>,
+    url_file: Option<PathBuf>,
     secret_file: Option<PathBuf>,
     ca: Option<PathBuf>,
     #[serde(default)]
@@ -176,22 +177,19 @@ fn command(keys: CommandKeys) -> Result<Command> {
 }
 
 fn webhook(keys: WebhookKeys) -> Result<Webhook> {
-    let parsed: ureq::http::Uri = keys.url.parse().ok().context("url is no URL")?;
-    let authority = parsed.authority().context("url has no host")?;
-    ensure!(!authority.as_str().contains('@'), "url must not hold a user name");
-    let host = authority.host().trim_matches(['[', ']']);
-    let here = host == "localhost" || host.parse().is_ok_and(|host: IpAddr| host.is_loopback());
-    match parsed.scheme_str() {
-        Some("https") => {}
-        Some("http") if here || keys.insecure => {}
-        Some("http") => bail!(
-            "url is not https: anybody on the way reads what containers do; `insecure = true` takes it"
-        ),
-        _ => bail!("url must start with https://"),
-    }
-    absolute("secret-file", keys.secret_file.as_ref())?;
+    secret("url-file", keys.url_file.as_ref())?;
+    secret("secret-file", keys.secret_file.as_ref())?;
     absolute("ca", keys.ca.as_ref())?;
-    Ok(Webhook { url: Url(keys.url), secret: keys.secret_file.map(SecretFile), ca: keys.ca })
+    let insecure = keys.insecure;
+    let place = match (keys.url, keys.url_file) {
+        (Some(url), None) => {
+            let url = Url::parse(&url, insecure).map_err(|why| anyhow::anyhow!("url {why}"))?;
+            Place::Written(url)
+        }
+        (None, Some(file)) => Place::File { file: SecretFile(file), insecure },
+        _ => bail!("it needs either `url`, or `url-file` with the path of a file that holds it"),
+    };
+    Ok(Webhook { place, secret: keys.secret_file.map(SecretFile), ca: keys.ca })
 }
 
 fn mail(keys: MailKeys) -> Result<Mail> {
@@ -203,7 +201,7 @@ fn mail(keys: MailKeys) -> Result<Mail> {
         (1..=RECIPIENTS_MAX).contains(&keys.to.len()),
         "`to` has 1 to {RECIPIENTS_MAX} addresses"
     );
-    absolute("password-file", keys.password_file.as_ref())?;
+    secret("password-file", keys.password_file.as_ref())?;
     absolute("ca", keys.ca.as_ref())?;
     let login = match (keys.user, keys.password_file) {
         (Some(user), Some(file)) => Some((user, SecretFile(file))),
@@ -225,7 +223,6 @@ fn mail(keys: MailKeys) -> Result<Mail> {
         from: mailbox("from", &keys.from)?,
         to: keys.to.iter().map(|to| mailbox("to", to)).collect::<Result<_>>()?,
         ca: keys.ca,
-        line: Line::default(),
     })
 }
 
@@ -239,6 +236,13 @@ fn syslog(keys: SyslogKeys) -> Result<Syslog> {
 fn absolute(key: &str, path: Option<&PathBuf>) -> Result<()> {
     let relative = path.filter(|path| !path.is_absolute());
     relative.map_or(Ok(()), |path| bail!("{key} must be absolute: {}", path.display()))
+}
+
+/// What stands there by mistake may be the secret itself, so it is not shown.
+fn secret(key: &str, path: Option<&PathBuf>) -> Result<()> {
+    let is_absolute = path.is_none_or(|path| path.is_absolute());
+    ensure!(is_absolute, "{key} must be the absolute path of a file that holds it");
+    Ok(())
 }
 
 #[cfg(test)]

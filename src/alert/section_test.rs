@@ -31,6 +31,10 @@ fn sections_are_read_with_their_defaults() {
         url = "http://127.0.0.1:8080/hook"
         secret-file = "/etc/synhold/hook.key"
         [[alert]]
+        name = "team"
+        kind = "webhook"
+        url-file = "/etc/synhold/team.url"
+        [[alert]]
         name = "boss"
         kind = "mail"
         server = "mail.example"
@@ -42,7 +46,8 @@ fn sections_are_read_with_their_defaults() {
         "#,
     )
     .unwrap();
-    let [syslog, pager, chat, boss] = &sinks[..] else { panic!("{sinks:?}") };
+    let [syslog, pager, chat, team, boss] = &sinks[..] else { panic!("{sinks:?}") };
+    assert!(matches!(&team.way, Way::Webhook(hook) if matches!(hook.place, Place::File { .. })));
     let names = [syslog, pager, chat, boss].map(|sink| (sink.name.as_str(), sink.kind()));
     assert_eq!(
         names,
@@ -79,6 +84,11 @@ fn what_cannot_be_is_one_line_that_names_the_sink() {
         ("kind = \"webhook\"\nurl = \"ftp://a.example/\"", "https://"),
         ("kind = \"webhook\"\nurl = \"https://u:p@a.example/\"", "user name"),
         ("kind = \"webhook\"\nurl = \"https://a.example\"\nsecret-file = \"key\"", "absolute"),
+        ("kind = \"webhook\"", "either `url`, or `url-file`"),
+        (
+            "kind = \"webhook\"\nurl = \"https://a/\"\nurl-file = \"/b\"",
+            "either `url`, or `url-file`",
+        ),
         (
             "kind = \"mail\"\nserver = \"m\"\nfrom = \"me\"\nto = [\"a@b.example\"]",
             "no mail address",
@@ -97,4 +107,19 @@ fn what_cannot_be_is_one_line_that_names_the_sink() {
     let twice = "[[alert]]\nkind = \"syslog\"\n".repeat(2);
     assert!(sinks(&twice).unwrap_err().contains("two of this name"));
     assert!(sinks(&"[[alert]]\nkind = \"syslog\"\n".repeat(17)).is_err());
+}
+
+#[test]
+fn a_secret_at_the_wrong_place_is_not_shown() {
+    for keys in [
+        "kind = \"webhook\"\nurl = \"http://a.example/T0K3N\"",
+        "kind = \"webhook\"\nurl = \"https://T0K3N@a.example\"",
+        "kind = \"webhook\"\nurl = \"T0 K3N T0K3N\"",
+        "kind = \"webhook\"\nurl-file = \"https://a.example/T0K3N\"",
+        "kind = \"webhook\"\nurl = \"https://a.example\"\nsecret-file = \"T0K3N\"",
+        "kind = \"mail\"\nserver = \"m\"\nuser = \"u\"\npassword-file = \"T0K3N\"\nfrom = \"a@b.example\"\nto = [\"a@b.example\"]",
+    ] {
+        let error = sinks(&format!("[[alert]]\n{keys}")).unwrap_err();
+        assert!(!error.contains("T0K3N"), "{error}");
+    }
 }

@@ -10,6 +10,7 @@ use super::notice::Notice;
 use super::secret::SecretFile;
 use super::signature;
 use super::sink::{Patience, SendError};
+use super::url::Url;
 use crate::tls::certificates;
 
 /// The same for every try, so that whoever receives it can tell a repetition.
@@ -19,21 +20,38 @@ const ID_HEADER: &str = "Idempotency-Key";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Webhook {
     /// Where it is.
-    pub url: Url,
+    pub place: Place,
     /// What to sign with.
     pub secret: Option<SecretFile>,
     /// The certificates to trust instead of the well-known ones.
     pub ca: Option<PathBuf>,
 }
 
-/// A URL whose path may be a secret by itself, as chat services have it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Url(pub String);
+/// Where a webhook is said to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the configuration.
+    Written(Url),
+    /// In a file that nobody else can read.
+    File {
+        /// The file.
+        file: SecretFile,
+        /// Whether HTTP will do.
+        insecure: bool,
+    },
+}
 
-impl std::fmt::Debug for Url {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let host = self.0.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
-        write!(f, "{host}/...")
+impl Place {
+    /// Read anew for each alert, as every secret is.
+    fn url(&self) -> Result<Url, String> {
+        match self {
+            Place::Written(url) => Ok(url.clone()),
+            Place::File { file, insecure } => {
+                let text = file.read()?.text()?;
+                Url::parse(text.trim(), *insecure)
+                    .map_err(|why| format!("{}: what is in it {why}", file.0.display()))
+            }
+        }
     }
 }
 
@@ -41,14 +59,15 @@ impl Webhook {
     pub(super) fn check(&self) -> Result<(), SendError> {
         let secret = self.secret.as_ref().map_or(Ok(()), |file| file.read().map(drop));
         let ca = self.ca.as_deref().map_or(Ok(()), |ca| certificates(ca).map(drop));
-        secret.and(ca).map_err(SendError::lasting)
+        self.place.url().and(secret).and(ca).map_err(SendError::lasting)
     }
 
     pub(super) fn send(&self, notice: &Notice, patience: &Patience) -> Result<(), SendError> {
+        let url = self.place.url().map_err(SendError::lasting)?;
         let body = notice.json();
         let mut request = self
             .agent(patience)?
-            .post(&self.url.0)
+            .post(url.uri())
             .header("Content-Type", "application/json")
             .header(ID_HEADER, &notice.id);
         if let Some(secret) = &self.secret {
@@ -110,9 +129,13 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
+    fn written(url: &str) -> Place {
+        Place::Written(Url::parse(url, false).unwrap())
+    }
+
     fn hook(at: std::net::SocketAddr, ca: Option<PathBuf>) -> Webhook {
-        let url = Url(format!("https://{at}/hooks/T0K3N"));
-        Webhook { url, secret: None, ca }
+        let place = written(&format!("https://{at}/hooks/T0K3N"));
+        Webhook { place, secret: None, ca }
     }
 
     #[test]
@@ -169,9 +192,67 @@ mod tests {
             Ok(())
         });
         let began = Instant::now();
-        let webhook = Webhook { url: Url(format!("http://{at}/")), ..hook(at, None) };
+        let webhook = Webhook { place: written(&format!("http://{at}/")), ..hook(at, None) };
         let error = webhook.send(&notice(), &patience(Duration::from_secs(1))).unwrap_err();
         assert_eq!(error, SendError::passing("the server has not answered in time"));
         assert!(began.elapsed() < Duration::from_secs(10));
+    }
+    #[test]
+    fn a_url_is_read_from_a_file_when_it_is_needed_and_shown_by_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new();
+        let (at, told) = https(&authority, &["200 OK", "404 Gone"]);
+        let file = SecretFile(secret(folder.path(), &format!(" https://{at}/hooks/T0K3N \n")));
+        let place = Place::File { file, insecure: false };
+        let ca = Some(authority.save(folder.path()));
+        let webhook = Webhook { place, secret: None, ca };
+        webhook.check().unwrap();
+        webhook.send(&notice(), &patience(LONG)).unwrap();
+        let request = told.recv_timeout(LONG).unwrap();
+        assert!(request.head.starts_with("POST /hooks/T0K3N HTTP/1.1\r\n"), "{}", request.head);
+        let mut shown = vec![webhook.send(&notice(), &patience(LONG)).unwrap_err().message];
+        // Nobody listens at the port of the standard's own discards.
+        for url in [
+            "http://a.example/T0K3N",
+            "https://a b/T0K3N",
+            "T0K3N",
+            "https://T0K3N@a.example/",
+            "https://127.0.0.1:9/T0K3N",
+            "https://127.0.0.1:9?T0K3N",
+            "https://[::1/T0K3N",
+        ] {
+            secret(folder.path(), url);
+            shown.push(webhook.send(&notice(), &patience(LONG)).unwrap_err().message);
+        }
+        assert_ne!(webhook.check().err(), None);
+        shown.push(format!("{webhook:?}"));
+        for text in shown {
+            assert!(!text.contains("T0K3N"), "{text}");
+        }
+        std::fs::remove_file(folder.path().join("secret")).unwrap();
+        assert!(!webhook.check().unwrap_err().again);
+    }
+
+    #[test]
+    fn a_server_that_goes_on_for_ever_is_given_up() {
+        // A head without an end, and the longest record of TLS; each byte of them in time.
+        let heads = [("http", &b"HTTP/1.1 200 OK\r\nX: "[..]), ("https", b"\x16\x03\x03\x40\x00")];
+        for (scheme, head) in heads {
+            let (tell, told) = std::sync::mpsc::channel();
+            let at = serve(move |mut stream, _| {
+                std::io::Write::write_all(&mut stream, head)?;
+                while std::io::Write::write_all(&mut stream, b"2").is_ok() {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                tell.send(()).map_err(std::io::Error::other)
+            });
+            let webhook =
+                Webhook { place: written(&format!("{scheme}://{at}/")), ..hook(at, None) };
+            let began = Instant::now();
+            let error = webhook.send(&notice(), &patience(Duration::from_secs(1))).unwrap_err();
+            assert_eq!(error, SendError::passing("the server has not answered in time"));
+            assert!(began.elapsed() < LONG / 2);
+            told.recv_timeout(LONG).expect("nothing of it is left");
+        }
     }
 }

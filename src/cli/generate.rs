@@ -95,7 +95,9 @@ fn about_the_whole(page: &mut Roff) {
     tagged(page, "2", "Usage or error; one line on standard error says what to do.");
     page.control("SH", ["SIGNALS"]);
     tagged(page, "SIGTERM, SIGINT", "Answer everything that waits, then stop.");
-    tagged(page, "SIGHUP", "Open the event file again, and read the [[container]] sections again.");
+    let hangup = "Open the event file again, and read the [[container]] and [[alert]] sections again; a fault in the \
+                  file changes nothing, which is an event.";
+    tagged(page, "SIGHUP", hangup);
     page.control("SH", ["FILES"]);
     tagged(page, "/etc/synhold/synhold.toml", "The configuration; see synhold.toml(5).");
     tagged(page, "/var/lib/synhold", "Registry, lists and control socket of the service.");

@@ -3,8 +3,6 @@
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::Config;
-use super::file::read;
 use crate::engine::policy::{Pattern, Section};
 use crate::engine::wish::{Treatment, Wish};
 
@@ -72,12 +70,4 @@ pub(super) fn resolver(name: &str) -> Section {
         is_final: true,
         ..Section::default()
     }
-}
-
-/// Reads the sections of the file anew, while the rest of it holds until a restart.
-///
-/// # Errors
-/// As [`super::load`].
-pub fn load_sections(config: &Config) -> Result<Vec<Section>> {
-    Ok(config.sections(read(config.file.as_deref())?.containers))
 }

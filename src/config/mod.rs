@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-pub use containers::{ContainerSection, load_sections};
+pub use containers::ContainerSection;
 pub use desk::{
     DeskConfig, DeskOptions, GROUP_DEFAULT, Group, METRICS_DEFAULT, OPENSNITCH_DEFAULT, Switch,
 };
@@ -138,6 +138,24 @@ pub fn load(file: Option<&Path>, given: Options) -> Result<Config> {
     config.policies.sections = config.sections(from_file.containers);
     config.file = file.map(Path::to_owned);
     Ok(config)
+}
+
+/// What of the file holds without a restart.
+#[derive(Debug)]
+pub struct Sections {
+    /// What holds for which container.
+    pub containers: Vec<Section>,
+    /// Where alerts go.
+    pub alerts: Vec<Sink>,
+}
+
+/// Reads those sections of the file anew, all of them or none.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_sections(config: &Config) -> Result<Sections> {
+    let Options { containers, alerts, .. } = read(config.file.as_deref())?;
+    Ok(Sections { containers: config.sections(containers), alerts })
 }
 
 /// Where alerts go, as `file` or the default file says, whatever else is in it.

@@ -1,5 +1,6 @@
 //! The daemon: wires the adapters to the engine, in a numbered order, and takes it apart in reverse.
 
+mod again;
 mod alerts;
 mod background;
 pub mod books;
@@ -67,7 +68,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{self, Config, RuleConfig};
 use crate::dns;
-use crate::engine::event::{Body, Ready, Reload, Stop};
+use crate::engine::event::{Body, Ready, Stop};
 use crate::engine::health::SourceHealth;
 use crate::engine::inventory::Inventory;
 use crate::engine::limits::{HEALTH_INTERVAL, HOLD_MIN_INDIRECT};
@@ -77,6 +78,7 @@ use crate::engine::{Engine, Verdict};
 use crate::events::{EventWriter, Outputs};
 use crate::nfq::Disposition;
 use crate::nftables::{Posture, QueueVia, Refuse};
+use again::Again;
 use background::{Background, Running};
 use denied::{Denied, Ear};
 use evidence::{Readers, SourceState};
@@ -140,7 +142,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     let ready = ready(config, &wanted, &shared, &rules);
     let background = background.start(rules)?;
     let control = control::start(config, &members, &shared);
-    let notices = notices::start(config, &shared);
+    let mut again = Again::new(config, &shared, &writer, notices::start(config, &shared));
     let metrics = metrics::start(config, &shared);
     if let Err(error) = on_ready(&ready) {
         tracing::warn!("{error:#}");
@@ -156,11 +158,11 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     let served = runtime.block_on(serve(
         config,
         &shared,
-        &writer,
         &lanes,
         &background,
         &roster,
         &mut signals,
+        &mut again,
     ));
 
     // The reverse: nothing held, no rules, no queues, no evidence, everything saved, everything said.
@@ -171,7 +173,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready) -> Result<()>) -> Resu
     lanes.drain();
     let restored = background.stop(config.keep_rules);
     drop(metrics);
-    drop(notices);
+    drop(again);
     drop(lanes);
     drop(readers);
     drop(roster);
@@ -202,11 +204,11 @@ fn begin(config: &Config, shared: &Shared, is_first: bool) {
 async fn serve(
     config: &Config,
     shared: &Arc<Shared>,
-    writer: &EventWriter,
     lanes: &Lanes,
     background: &Running,
     roster: &Roster,
     signals: &mut Signals,
+    again: &mut Again<'_>,
 ) -> Result<()> {
     let (mut watch, mut watchdog) = (Watch::default(), Watchdog::default());
     let mut tick = tokio::time::interval(HEALTH_INTERVAL);
@@ -226,31 +228,13 @@ async fn serve(
                     break Err(anyhow::anyhow!("a thread that keeps rules and lists ended"));
                 }
             }
-            _ = signals.reload.recv() => {
-                writer.reopen();
-                read_sections(config, shared);
-                if let Some(path) = &config.events {
-                    let what = path.display().to_string();
-                    shared.event(Body::Reload(Reload { what, lists: None, asked: None }));
-                }
-            }
+            _ = signals.reload.recv() => again.read(),
             _ = signals.terminate.recv() => break Ok(()),
             _ = signals.interrupt.recv() => break Ok(()),
         }
     };
     watch.look(shared, config.rules.queues);
     ended
-}
-
-/// Treats containers by the file as it is now; a fault in it leaves everything as it was.
-fn read_sections(config: &Config, shared: &Shared) {
-    match config::load_sections(config) {
-        Ok(sections) => shared.roster.put_always(roster::Note::Sections(sections)),
-        Err(error) => {
-            let message = format!("the configuration is not read again: {error:#}");
-            shared.report_health("config", false, message);
-        }
-    }
 }
 
 struct Signals {

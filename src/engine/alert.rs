@@ -14,8 +14,6 @@ const TOLD_MAX: usize = 4096;
 /// What one container may have of what a sink takes in an hour, or one topic about synhold itself: a third, so that none
 /// drowns the others. As much again is kept for the first of each container and topic, and a third of what is remembered.
 const SHARES: u32 = 3;
-/// Things of one container remembered as told.
-const TOLD_EACH_MAX: usize = TOLD_MAX / 3;
 /// How often what was held back is told.
 const SUMMARY_EVERY: Duration = Duration::from_secs(10 * 60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -131,6 +129,8 @@ pub struct Pace {
 #[derive(Debug)]
 pub struct Gate<T> {
     pace: Pace,
+    /// Things remembered as told, at most.
+    room: usize,
     told: HashMap<Key, Told<T>>,
     /// What went through in the last hour: of containers and of synhold itself.
     traffic: VecDeque<Passed>,
@@ -196,9 +196,13 @@ impl Key {
 impl<T: Clone> Gate<T> {
     /// Nothing told yet.
     pub fn new(pace: Pace) -> Gate<T> {
+        Gate::with_room(pace, TOLD_MAX)
+    }
+
+    fn with_room(pace: Pace, room: usize) -> Gate<T> {
         let (told, traffic, own, held, summary_at) =
             (HashMap::new(), VecDeque::new(), VecDeque::new(), BTreeMap::new(), None);
-        Gate { pace, told, traffic, own, held, summary_at }
+        Gate { pace, room, told, traffic, own, held, summary_at }
     }
 
     /// Something happened `count` times.
@@ -273,8 +277,8 @@ impl<T: Clone> Gate<T> {
     /// Forgets what was told longest ago, if there is no room to remember more: of the same container, if it has its part.
     fn make_room(&mut self, key: &Key, now: Mono) {
         let theirs = self.told.keys().filter(|told| told.who == key.who).count();
-        let part = theirs >= TOLD_EACH_MAX;
-        if !part && self.told.len() < TOLD_MAX {
+        let part = theirs >= self.room / count(SHARES);
+        if !part && self.told.len() < self.room {
             return;
         }
         let candidates = self.told.iter().filter(|(told, _)| !part || told.who == key.who);

@@ -101,22 +101,24 @@ fn junk_hides_nothing_of_another_kind_and_the_first_of_everybody_is_told() {
 
 #[test]
 fn what_is_remembered_has_a_bound_and_the_oldest_makes_room() {
-    let mut gate = Gate::new(Pace { per_hour: u32::MAX, ..PACE });
+    assert_eq!(Gate::<u32>::new(PACE).room, TOLD_MAX);
+    let room = 300;
+    let mut gate = Gate::with_room(Pace { per_hour: u32::MAX, ..PACE }, room);
     let dials = |n: u32| Key { address: Some(IpAddr::V4(n.into())), ..key("web", 0) };
-    let most = u32::try_from(TOLD_EACH_MAX).unwrap();
+    let most = 100;
     for n in 0..most {
         assert_eq!(gate.offer(dials(n), n, 1, at(u64::from(n))), Now);
     }
     assert_eq!(gate.offer(dials(0), 0, 5, at(2_000)), Counted);
     assert_eq!(gate.offer(dials(most), most, 1, at(2_000)), Now);
-    assert_eq!(gate.told.len(), TOLD_EACH_MAX);
+    assert_eq!(gate.told.len(), 100, "a third");
     let held = gate.summary(at(2_600)).unwrap();
     assert_eq!(held[&Topic::NeverResolved], Held { count: 5, last: 0 });
-    for n in 0..5_000 {
+    for n in 0..500 {
         let other = Key { who: Some(format!("c{n}").into()), ..dials(n) };
         assert_eq!(gate.offer(other, n, 1, at(2_001)), Now);
     }
-    assert_eq!(gate.told.len(), TOLD_MAX);
+    assert_eq!(gate.told.len(), room);
 }
 
 #[test]

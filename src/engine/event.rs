@@ -237,7 +237,7 @@ pub struct Health {
 /// See [`Body::Reload`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reload {
-    /// What: a path, `lists`, or the word of a change that was asked for.
+    /// What: a path, `lists`, `alerts`, or the word of a change that was asked for.
     pub what: String,
     /// What came of it, for `lists`.
     #[serde(flatten)]

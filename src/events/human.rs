@@ -319,7 +319,12 @@ fn reload_text(reload: &Reload) -> String {
     if let Some(asked) = &reload.asked {
         return asked_text(&reload.what, asked);
     }
-    let Some(lists) = reload.lists else { return format!("opened again: {}", reload.what) };
+    let Some(lists) = reload.lists else {
+        return match reload.what.as_str() {
+            "alerts" => "read again: [[alert]] sections".to_owned(),
+            path => format!("opened again: {path}"),
+        };
+    };
     format!(
         "lists: {} added to the kernel's sets, {} taken out in {} ms; {} ended",
         counted(lists.added, "element", "elements"),

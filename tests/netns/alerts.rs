@@ -6,6 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::lab::feed::Feed;
@@ -303,4 +304,55 @@ fn what_was_wrong_at_start_is_told_and_a_command_inherits_nothing() {
     let fds = std::fs::read_to_string(&fds).unwrap();
     // Whoever started these tests may have left files and pipes open for everybody, but none of these.
     assert!(!fds.contains("socket:[") && !fds.contains("anon_inode"), "{fds}");
+}
+
+#[test]
+fn hangup_reads_sinks_again_and_a_fault_changes_nothing() {
+    let lab = Lab::new("alerthup");
+    let (old, new) = (lab.dir().join("old.jsonl"), lab.dir().join("new.jsonl"));
+    let desk = Desk::new(lab, &command("old", &old, ""));
+    assert_refused(&desk.lab.ct, at(DEAD4, PORT));
+    eventually("the old one is told", LATER, || of_kind(&old, "never-resolved").len() == 1);
+
+    let url = "kind = \"webhook\"\nurl = \"http://chat.example/T0K3N\"\n";
+    config(&desk.lab, &(command("new", &new, "") + "[[alert]]\n" + url));
+    let is = |healthy: bool| move |e: &Value| e["what"] == "config" && e["healthy"] == healthy;
+    desk.daemon.send_signal(Signal::SIGHUP);
+    let wrong = desk.daemon.expect_event("the fault", is(false), LATER);
+    let message = wrong["message"].as_str().unwrap();
+    assert!(message.contains("insecure = true") && !message.contains('\n'), "{message}");
+    let names = || -> Vec<String> {
+        let sinks = json(&desk.lab, &["status"]).1["alerts"].as_array().unwrap().clone();
+        sinks.iter().map(|sink| sink["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(), ["old"]);
+
+    let secret = desk.lab.dir().join("url");
+    std::fs::write(&secret, "http://127.0.0.1:9/T0K3N?T0K3N\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&secret, mode).unwrap();
+    let chat = format!(
+        "[[alert]]\nname = \"chat\"\nkind = \"webhook\"\nurl-file = \"{}\"\n",
+        secret.display()
+    );
+    config(&desk.lab, &(command("new", &new, "") + &chat + &command("old", &old, "")));
+    desk.daemon.send_signal(Signal::SIGHUP);
+    desk.daemon.expect_event("it is right again", is(true), LATER);
+    let read = |e: &Value| e["event"] == "reload" && e["what"] == "alerts";
+    desk.daemon.expect_event("the sinks are read", read, LATER);
+    assert_eq!(names(), ["new", "chat", "old"]);
+    assert_refused(&desk.lab.ct, at(DEAD4, PORT));
+    assert_refused(&desk.lab.ct, at([198, 18, 7, 7], PORT));
+    eventually("both are told", LATER, || {
+        of_kind(&new, "never-resolved").iter().any(|alert| alert["address"] == "198.18.7.7")
+            && of_kind(&old, "never-resolved").len() == 2
+    });
+    let failed = |e: &Value| e["event"] == "health" && e["what"] == "alert chat";
+    desk.daemon.expect_event("nobody listens there", failed, LATER);
+    let metrics = format!("{:?}", scrape(&desk.lab.gw));
+    let shown = synhold(&desk.lab, &["status", "--json"]).1 + &metrics;
+    let told: String = desk.daemon.events().iter().map(ToString::to_string).collect();
+    let ended = desk.daemon.stop();
+    assert!(ended.status.success() && !ended.stderr.contains("T0K3N"), "{}", ended.stderr);
+    assert!(!shown.contains("T0K3N") && !told.contains("T0K3N"), "{shown}");
 }

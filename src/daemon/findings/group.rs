@@ -13,6 +13,8 @@ use crate::nftables::names;
 
 use super::wanted::Wanted;
 
+mod prune;
+
 /// Groups kept: more than anybody reviews, at about a kilobyte each. While they are gathered, there are up to twice as many.
 const GROUPS_MAX: usize = 10_000;
 /// Groups of one container, the latest ones, so that a scanner leaves room for the others and hides nothing behind decoys.
@@ -194,7 +196,7 @@ impl Groups {
         let hour = Hour { hour: at.0 / HOUR, reason };
         self.count_hour(hour, 1);
         let key = Key { container, dst, dport: verdict.dport, proto: verdict.proto };
-        let Some(group) = self.group(key, 1) else { return };
+        let group = self.group(key);
         group.seen(at);
         group.because(reason, 1);
         let counted = if verdict.enforced { &mut group.refused } else { &mut group.would_refuse };
@@ -226,9 +228,11 @@ impl Groups {
             self.count_hour(Hour { hour: at.0 / HOUR, reason }, block.count);
         }
         let key = Key { container, dst: block.dst, dport: None, proto: None };
-        let Some(group) = self.group(key, block.count) else { return };
+        let group = self.group(key);
         group.seen(at);
-        group.sources.insert(block.src);
+        if group.sources.len() < NAMES_MAX {
+            group.sources.insert(block.src);
+        }
         match (is_retry, block.enforced) {
             (true, _) => group.retries += block.count,
             (false, true) => group.refused += block.count,
@@ -260,7 +264,7 @@ impl Groups {
         if self.groups.contains_key(&key) || !self.wanted.is_called(Some(&key.container)) {
             return;
         }
-        let Some(group) = self.group(key, count) else { return };
+        let group = self.group(key);
         group.would_refuse += count;
         group.because(reason.as_str(), count);
     }
@@ -279,7 +283,7 @@ impl Groups {
         }
         let container = from.map_or_else(|| "all".into(), |from| from.to_string().into());
         let (proto, dport) = port.unzip();
-        let Some(group) = self.group(Key { container, dst, dport, proto }, 0) else { return };
+        let group = self.group(Key { container, dst, dport, proto });
         group.auto = true;
         group.sources.extend(from);
         group.because(Reason::NeverResolved.as_str(), 1);
@@ -299,7 +303,7 @@ impl Groups {
         self.join_retries();
         self.prune(OF_ONE_MAX);
         if self.groups.len() > GROUPS_MAX {
-            self.prune(GROUPS_MAX / self.each.len().max(1));
+            self.prune_all();
         }
         let mut groups: Vec<Group> = self.groups.drain().map(|(_, group)| group).collect();
         groups.sort_by(|a, b| a.key.cmp(&b.key));
@@ -336,44 +340,19 @@ impl Groups {
         keys.iter().max_by_key(of).cloned()
     }
 
-    fn group(&mut self, key: Key, count: u64) -> Option<&mut Group> {
+    fn group(&mut self, key: Key) -> &mut Group {
         if !self.groups.contains_key(&key) {
             let of_one = self.each.get(&key.container).copied().unwrap_or(0);
             // Half of what is there goes at a time, so that nobody sorts for each event.
             if of_one >= 2 * OF_ONE_MAX {
                 self.prune(OF_ONE_MAX);
             } else if self.groups.len() >= 2 * GROUPS_MAX {
-                self.prune(GROUPS_MAX / self.each.len().max(1));
-            }
-            if self.groups.len() >= 2 * GROUPS_MAX {
-                self.more += count;
-                return None;
+                self.prune_all();
             }
             *self.each.entry(Arc::clone(&key.container)).or_default() += 1;
             self.refused.insert(key.dst);
         }
-        Some(self.groups.entry(key.clone()).or_insert_with(|| Group::new(key)))
-    }
-
-    /// Leaves each container so many of its groups, at least one: the latest. The rest is counted.
-    fn prune(&mut self, share: usize) {
-        let share = share.max(1);
-        let mut by_age: Vec<(Arc<str>, Option<Wall>, Key)> = Vec::new();
-        for (key, group) in &self.groups {
-            by_age.push((Arc::clone(&key.container), group.last, key.clone()));
-        }
-        by_age.sort_unstable_by(|a, b| b.cmp(a));
-        self.each.clear();
-        for (container, _, key) in by_age {
-            let kept = self.each.entry(container).or_default();
-            if *kept < share {
-                *kept += 1;
-            } else if let Some(group) = self.groups.remove(&key) {
-                self.more += group.count();
-            }
-        }
-        self.refused = self.groups.keys().map(|key| key.dst).collect();
-        self.later.retain(|address, _| self.refused.contains(address));
+        self.groups.entry(key.clone()).or_insert_with(|| Group::new(key))
     }
 
     fn count_hour(&mut self, hour: Hour, count: u64) {

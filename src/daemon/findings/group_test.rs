@@ -12,6 +12,17 @@ fn take(events: impl IntoIterator<Item = (u64, Body)>) -> (Vec<Group>, Groups) {
     groups.finish()
 }
 
+/// As many refusals as that, each of a container and a destination by its number; quicker than each by itself.
+fn crowd(count: u32, container: impl Fn(u32) -> String) -> impl Iterator<Item = (u64, Body)> {
+    let Body::Verdict(one) = drop("", "198.51.0.0", 22, Reason::NeverResolved, true) else {
+        panic!("a verdict");
+    };
+    (0..count).map(move |n| {
+        let (container, dst) = (Some(container(n).into()), Some(IpAddr::V4(n.into())));
+        (u64::from(n), Body::Verdict(VerdictBody { container, dst, ..one.clone() }))
+    })
+}
+
 #[test]
 fn one_container_and_destination_is_one_group_and_another_port_another() {
     let (groups, _) = take([
@@ -95,22 +106,28 @@ fn decoys_hide_nothing_that_comes_later() {
 
 #[test]
 fn many_containers_share_what_room_there_is() {
-    let mut groups = Groups::default();
-    groups.take(Wall(0), &drop("quiet", "203.0.113.9", 443, Reason::NeverResolved, true));
-    for n in 0..30_000_u32 {
-        let [_, _, c, d] = n.to_be_bytes();
-        let decoy = drop(
-            &format!("c{}", n % 30),
-            &format!("198.51.{c}.{d}"),
-            22,
-            Reason::NeverResolved,
-            true,
-        );
-        groups.take(Wall(1), &decoy);
-    }
-    let (found, _) = groups.finish();
+    let quiet = (0, drop("quiet", "203.0.113.9", 443, Reason::NeverResolved, true));
+    let (found, _) = take([quiet].into_iter().chain(crowd(30_000, |n| format!("c{}", n % 30))));
     assert!(found.len() <= GROUPS_MAX, "{}", found.len());
     assert!(found.iter().any(|group| &*group.key.container == "quiet"));
+}
+
+#[test]
+fn of_more_containers_than_there_is_room_for_the_latest_stay() {
+    let (found, rest) = take(crowd(25_000, |n| format!("job-{n}")));
+    assert_eq!((found.len(), rest.more), (GROUPS_MAX, 25_000 - 10_000));
+    assert!(found.iter().all(|group| group.last >= Some(Wall(15_000))));
+}
+
+#[test]
+fn a_container_of_many_addresses_shows_some() {
+    let at = |n: u8| {
+        let Body::Block(mut body) = block("web", "203.0.113.9", "block4", 1) else { panic!() };
+        body.src = [172, 17, 1, n].into();
+        (1, Body::Block(body))
+    };
+    let (groups, _) = take((0..200).map(at));
+    assert_eq!((groups[0].sources.len(), groups[0].refused), (NAMES_MAX, 200));
 }
 
 #[test]

@@ -21,7 +21,8 @@ pub type Change = (Severity, Topic, String, String);
 /// As it was at the last look.
 pub struct States {
     evidence: Doubt,
-    canary: CanaryState,
+    /// Somebody was told that the canary fails.
+    canary_fails: bool,
     lists: Arc<Lists>,
     quarantined: BTreeSet<String>,
 }
@@ -39,7 +40,7 @@ impl States {
     pub fn new(shared: &Shared) -> States {
         let lists = shared.engine.lists();
         let quarantined = quarantined(&lists);
-        States { evidence: Doubt::None, canary: CanaryState::Off, lists, quarantined }
+        States { evidence: Doubt::None, canary_fails: false, lists, quarantined }
     }
 
     /// What changed since the last look.
@@ -80,16 +81,17 @@ impl States {
     }
 
     fn canary(&mut self, canary: &Canary) -> Option<Change> {
-        let before = std::mem::replace(&mut self.canary, canary.state);
         let change = |severity, message: String| {
             Some((severity, Topic::Canary, Topic::Canary.as_str().to_owned(), message))
         };
-        match (before, canary.state) {
-            (CanaryState::Failing, CanaryState::Failing) => None,
-            (_, CanaryState::Failing) => {
+        // Between failing and passing it may wait for what it needs, which proves neither.
+        match (self.canary_fails, canary.state) {
+            (false, CanaryState::Failing) => {
+                self.canary_fails = true;
                 change(Severity::Critical, format!("the canary fails: {}", canary.message))
             }
-            (CanaryState::Failing, CanaryState::Passing) => {
+            (true, CanaryState::Passing) => {
+                self.canary_fails = false;
                 change(Severity::Info, format!("the canary passes again: {}", canary.message))
             }
             _ => None,
@@ -127,7 +129,7 @@ mod tests {
 
     fn states() -> States {
         let (lists, quarantined) = Default::default();
-        States { evidence: Doubt::None, canary: CanaryState::Off, lists, quarantined }
+        States { evidence: Doubt::None, canary_fails: false, lists, quarantined }
     }
 
     #[test]
@@ -156,9 +158,11 @@ mod tests {
             states.canary(&canary).map(|(severity, ..)| severity)
         };
         use CanaryState::{Failing, Passing, Waiting};
-        let told = [Waiting, Passing, Failing, Failing, Passing, Passing].map(&mut look);
         let (bad, well) = (Some(Severity::Critical), Some(Severity::Info));
+        let told = [Waiting, Passing, Failing, Failing, Passing, Passing].map(&mut look);
         assert_eq!(told, [None, None, bad, None, well, None]);
+        let told = [Failing, Waiting, Failing, Waiting, Passing, Waiting, Passing].map(&mut look);
+        assert_eq!(told, [bad, None, None, None, well, None, None], "it waits in between");
     }
 
     #[test]

@@ -31,14 +31,14 @@ pub struct Draft {
     pub only_counts: bool,
 }
 
-/// Whether an event may be an alert. Asked for every event, so it looks at little.
-pub fn wants(body: &Body) -> bool {
+/// What an event may be an alert of, if any. Asked for every event, so it looks at little.
+pub fn topic(body: &Body) -> Option<Topic> {
     match body {
-        Body::Verdict(verdict) => verdict.verdict == Verdict::Drop && topic_of(verdict).is_some(),
-        Body::Block(_) => true,
-        Body::Alert(alert) => topic_of_alarm(alert.alert).is_some(),
-        Body::Health(health) => topic_of_health(&health.what).is_some(),
-        _ => false,
+        Body::Verdict(verdict) if verdict.verdict == Verdict::Drop => topic_of(verdict),
+        Body::Block(block) => topic_of_block(block),
+        Body::Alert(alert) => topic_of_alarm(alert.alert),
+        Body::Health(health) => topic_of_health(&health.what),
+        _ => None,
     }
 }
 
@@ -47,6 +47,17 @@ fn topic_of(verdict: &VerdictBody) -> Option<Topic> {
         Reason::NeverResolved => Some(Topic::NeverResolved),
         Reason::Blocklisted => Some(Topic::Blocklisted),
         _ => None,
+    }
+}
+
+fn topic_of_block(block: &BlockBody) -> Option<Topic> {
+    let of = |pair: names::Pair| pair.has(&block.set);
+    match () {
+        () if of(names::DENIED) => Some(Topic::NeverResolved),
+        // Their source is forged, so they are nobody's.
+        () if of(names::SPOOFS) => None,
+        () if of(names::QUARANTINE) => Some(Topic::Quarantined),
+        () => Some(Topic::Blocklisted),
     }
 }
 
@@ -214,14 +225,9 @@ impl Scribe {
     }
 
     fn block(&self, block: &BlockBody) -> Option<(Option<Arc<str>>, Notice, bool)> {
-        let of = |pair: names::Pair| pair.has(&block.set);
-        let (topic, only_counts) = match () {
-            // Its first packet was told, with why.
-            () if of(names::DENIED) => (Topic::NeverResolved, true),
-            () if of(names::SPOOFS) => return None,
-            () if of(names::QUARANTINE) => (Topic::Quarantined, false),
-            () => (Topic::Blocklisted, false),
-        };
+        let topic = topic_of_block(block)?;
+        // Its first packet was told, with why.
+        let only_counts = topic == Topic::NeverResolved;
         let who = who(block.container.as_ref(), Some(block.src));
         let shown = who.as_deref().unwrap_or("somebody").to_owned();
         let entry = match (&block.list, &block.entry) {
@@ -332,11 +338,17 @@ mod tests {
 
     #[test]
     fn only_what_can_be_an_alert_is_read() {
+        use crate::daemon::findings::testing::block;
         let health = |what: &str| {
             let (what, message) = (what.to_owned(), String::new());
-            wants(&Body::Health(Health { what, healthy: false, message }))
+            topic(&Body::Health(Health { what, healthy: false, message })).is_some()
         };
         assert!(health("rules") && health("queue") && health("registry") && health("alert pager"));
         assert!(!health("source") && !health("metrics") && !health("docker"));
+        let block = |set| topic(&block("web", "203.0.113.9", set, 1));
+        assert_eq!(block("spoofs4"), None, "it would take the room of whose address was forged");
+        assert_eq!(block("denied6"), Some(Topic::NeverResolved));
+        assert_eq!(block("quarantine4"), Some(Topic::Quarantined));
+        assert_eq!(block("block4"), Some(Topic::Blocklisted));
     }
 }

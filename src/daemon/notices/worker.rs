@@ -26,22 +26,22 @@ pub trait Books: Send + 'static {
     fn delayed(&mut self, error: &SendError);
 }
 
-/// The end of all sinks' threads.
+/// The end of a sink's thread.
 #[derive(Clone, Debug, Default)]
-pub struct Ending {
+struct Ending {
     begun: Arc<(Mutex<bool>, Condvar)>,
     abandoned: Arc<AtomicBool>,
 }
 
 impl Ending {
     /// From now on nobody waits for another try.
-    pub fn begin(&self) {
+    fn begin(&self) {
         *self.begun.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.begun.1.notify_all();
     }
 
     /// From now on nobody waits at all.
-    pub fn abandon(&self) {
+    fn abandon(&self) {
         self.abandoned.store(true, Relaxed);
     }
 
@@ -57,21 +57,26 @@ impl Ending {
 #[derive(Debug)]
 pub struct Worker {
     queue: SyncSender<Arc<Notice>>,
-    ended: Closed,
+    closed: Closed,
 }
 
 /// A thread that gets nothing more.
 #[derive(Debug)]
-pub struct Closed(Receiver<()>);
+pub struct Closed {
+    ended: Receiver<()>,
+    ending: Ending,
+}
 
 impl Worker {
     /// Starts it.
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start(sink: Arc<Sink>, books: impl Books, ending: Ending) -> std::io::Result<Worker> {
+    pub fn start(sink: Arc<Sink>, books: impl Books) -> std::io::Result<Worker> {
         let (queue, notices) = sync_channel::<Arc<Notice>>(QUEUE_MAX);
         let (alive, ended) = channel();
+        let closed = Closed { ended, ending: Ending::default() };
+        let ending = closed.ending.clone();
         let name = format!("alert-{}", sink.name);
         let send: Deliver = Box::new(move |notice, patience| sink.send(notice, patience));
         let mut post = Post { send, books, ending, pauses: PAUSES };
@@ -79,7 +84,7 @@ impl Worker {
             notices.iter().for_each(|notice| post.deliver(&notice));
             drop(alive);
         })?;
-        Ok(Worker { queue, ended: Closed(ended) })
+        Ok(Worker { queue, closed })
     }
 
     /// Hands an alert over; false if there is no room for it.
@@ -87,9 +92,10 @@ impl Worker {
         self.queue.try_send(notice).is_ok()
     }
 
-    /// Nothing more comes.
+    /// Nothing more comes, and what waits is tried once.
     pub fn close(self) -> Closed {
-        self.ended
+        self.closed.ending.begin();
+        self.closed
     }
 }
 
@@ -97,7 +103,12 @@ impl Closed {
     /// Waits for its end; false if that does not come in time.
     pub fn ended_by(&self, until: Instant) -> bool {
         let left = until.saturating_duration_since(Instant::now());
-        self.0.recv_timeout(left) != Err(RecvTimeoutError::Timeout)
+        self.ended.recv_timeout(left) != Err(RecvTimeoutError::Timeout)
+    }
+
+    /// What it does now is given up, and what still waits is not begun.
+    pub fn abandon(&self) {
+        self.ending.abandon();
     }
 }
 
@@ -113,6 +124,10 @@ struct Post<B> {
 
 impl<B: Books> Post<B> {
     fn deliver(&mut self, notice: &Notice) {
+        if self.ending.abandoned.load(Relaxed) {
+            let message = "there was no time left for it".to_owned();
+            return self.books.failed(&SendError { message, again: false });
+        }
         let abandoned = Arc::clone(&self.ending.abandoned);
         let patience = Patience { total: TRY_PATIENCE, abandoned };
         for pause in self.pauses.map(Some).into_iter().chain([None]) {
@@ -218,15 +233,17 @@ mod tests {
 
     #[test]
     fn a_sink_that_hangs_has_a_queue_of_its_own_and_no_more() {
-        let ending = Ending::default();
-        let worker = Worker::start(shell("sleep 1000"), Log::default(), ending.clone()).unwrap();
+        let log = Log::default();
+        let worker = Worker::start(shell("sleep 1000"), log.clone()).unwrap();
         let notice = Arc::new(test_notice("here"));
         let taken = (0..1000).filter(|_| worker.put(Arc::clone(&notice))).count();
         assert!((QUEUE_MAX..=QUEUE_MAX + 1).contains(&taken), "{taken}");
-        ending.begin();
         let closed = worker.close();
         assert!(!closed.ended_by(Instant::now() + Duration::from_millis(50)));
-        ending.abandon();
+        closed.abandon();
         assert!(closed.ended_by(Instant::now() + Duration::from_secs(20)));
+        let said = log.0.lock().unwrap().clone();
+        let begun = said.iter().filter(|line| !line.contains("no time left")).count();
+        assert!(said.len() >= taken && begun <= 2, "only what hung was begun: {said:?}");
     }
 }

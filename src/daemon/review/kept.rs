@@ -71,11 +71,16 @@ impl Kept {
     }
 
     pub(super) fn save(mut self, state_dir: &Path) -> Result<()> {
-        // Long names: what would not be read again goes, the oldest first.
-        while serde_json::to_vec(&self)?.len() > BYTES_MAX && !self.kept.is_empty() {
+        self.fit(BYTES_MAX)?;
+        Ok(file(state_dir).save(&self)?)
+    }
+
+    /// Long names: what would not be read again goes, the oldest first.
+    fn fit(&mut self, most: usize) -> Result<()> {
+        while serde_json::to_vec(self)?.len() > most && !self.kept.is_empty() {
             self.kept.drain(..self.kept.len().div_ceil(PART));
         }
-        Ok(file(state_dir).save(&self)?)
+        Ok(())
     }
 }
 
@@ -102,18 +107,37 @@ mod tests {
         kept.save(folder.path()).unwrap();
         let kept = Kept::load(folder.path(), Wall(9)).0;
         assert_eq!((kept.has(&key(443)), kept.has(&key(80)), kept.kept.len()), (true, false, 1));
-        let mut kept = kept;
-        let long =
-            |n: u64| Key { container: format!("{n}{}", "x".repeat(1 << 20)).into(), ..key(1) };
-        (0..6).for_each(|n| kept.add(&long(n), Wall(3 + n)));
-        kept.save(folder.path()).unwrap();
-        let kept = Kept::load(folder.path(), Wall(9)).0;
-        assert!(kept.has(&long(5)) && !kept.has(&long(0)), "the latest are kept");
         std::fs::write(folder.path().join(FILE), "{}").unwrap();
         let complaint = Kept::load(folder.path(), Wall(9)).1.unwrap();
         assert!(
             complaint.contains("asked about everything again; it was set aside"),
             "{complaint}"
         );
+    }
+
+    #[test]
+    fn what_is_written_is_never_too_long_to_be_read() {
+        let long = |n: u64| Key {
+            container: format!("{n}{}", "x".repeat(1 << 10)).into(),
+            dst: "203.0.113.9".parse().unwrap(),
+            dport: None,
+            proto: None,
+        };
+        let mut kept = Kept::default();
+        (0..6).for_each(|n| kept.add(&long(n), Wall(3 + n)));
+        kept.fit(4 << 10).unwrap();
+        assert!(kept.has(&long(5)) && !kept.has(&long(0)), "the latest are kept");
+        assert!(serde_json::to_vec(&kept).unwrap().len() <= 4 << 10);
+
+        let folder = tempfile::tempdir().unwrap();
+        kept.kept.extend((0..6_u64).map(|n| Decided {
+            container: format!("{n}{}", "x".repeat(1 << 20)).into(),
+            dst: "203.0.113.9".parse().unwrap(),
+            dport: None,
+            proto: None,
+            at: Some(Wall(9)),
+        }));
+        kept.save(folder.path()).unwrap();
+        assert_eq!(Kept::load(folder.path(), Wall(9)).1, None, "by the bound of the reader");
     }
 }
