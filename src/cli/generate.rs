@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use clap::{Args, CommandFactory, Subcommand};
+use clap::{Arg, Args, CommandFactory, Subcommand, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
@@ -48,9 +48,26 @@ pub(super) fn run(args: &GenerateArgs) -> Result<()> {
             .with_context(|| format!("cannot write the man pages into {}", folder.display())),
         What::Completions { shell } => {
             let mut text = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), NAME, &mut text);
+            clap_complete::generate(*shell, &mut hinted(Cli::command()), NAME, &mut text);
             super::say(String::from_utf8_lossy(&text).trim_end())
         }
+    }
+}
+
+/// Says to the shells what a value is: left alone they offer files for an address, and in bash a name with a blank in it
+/// as two.
+fn hinted(command: clap::Command) -> clap::Command {
+    command.mut_args(hint).mut_subcommands(hinted)
+}
+
+fn hint(arg: Arg) -> Arg {
+    let is_folder =
+        arg.get_value_names().is_some_and(|names| names.iter().any(|name| name.as_str() == "DIR"));
+    match arg.get_value_hint() {
+        ValueHint::AnyPath if is_folder => arg.value_hint(ValueHint::DirPath),
+        ValueHint::AnyPath => arg.value_hint(ValueHint::FilePath),
+        ValueHint::Unknown if arg.get_action().takes_values() => arg.value_hint(ValueHint::Other),
+        _ => arg,
     }
 }
 

@@ -75,13 +75,18 @@ pub(super) fn run(args: &ReportArgs) -> Result<Answer> {
             &serde_json::json!({ "csv": csv, "html": html, "addresses": addresses, "findings": findings }),
         )?;
     } else if to_stdout == 0 {
+        let addresses = are(addresses, "blocked address", "es");
+        let findings = are(findings, "finding", "s");
         for (path, what) in [(&args.csv, addresses), (&args.html, findings)] {
-            let unit = if path == &args.csv { "blocked addresses" } else { "findings" };
-            path.iter()
-                .try_for_each(|path| say(&format!("{what} {unit} are in {}", path.display())))?;
+            path.iter().try_for_each(|path| say(&format!("{what} in {}", path.display())))?;
         }
     }
     Ok(Answer::Fine)
+}
+
+/// `1 finding is`, `3 findings are`
+fn are(count: usize, one: &str, more: &str) -> String {
+    if count == 1 { format!("1 {one} is") } else { format!("{count} {one}{more} are") }
 }
 
 fn is_stdout(path: &Path) -> bool {

@@ -4,8 +4,9 @@
 const WIDTH: usize = 100;
 /// Between two columns.
 const GAP: usize = 2;
-/// A column that gives way keeps this much.
-const NARROWEST: usize = 8;
+/// A column that gives way keeps this much, beyond what names of one project begin with: rather a long line than rows that
+/// cannot be told apart.
+const NARROWEST: usize = 24;
 
 /// How a column is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +100,13 @@ mod tests {
         table.row(vec!["block4".to_owned(), "7".to_owned(), "because".to_owned()]);
         table.row(vec!["a".to_owned(), "1000".to_owned(), String::new()]);
         assert_eq!(table.lines(), ["SET      HAS  WHY", "block4     7  because", "a       1000"]);
+    }
+
+    #[test]
+    fn names_of_one_project_are_told_apart_however_long_the_line_gets() {
+        let mut table = Table::new(&[("A", Align::Cut), ("B", Align::Left)]);
+        table.row(vec!["project-postgres-1".to_owned(), "x".repeat(WIDTH)]);
+        assert!(table.lines()[1].starts_with("project-postgres-1  x"), "{:?}", table.lines());
     }
 
     #[test]

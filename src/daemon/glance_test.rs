@@ -1,7 +1,10 @@
 //! No fault hides, and none of them leaves "enforcing" standing that ends it.
 
-use super::*;
 use serde_json::json;
+
+use super::*;
+use crate::control::{RulesNews, SinkState};
+use crate::engine::health::SourceState;
 
 const NOW: Wall = Wall(1_000_000_000);
 
@@ -31,7 +34,7 @@ fn a_sound_daemon_has_no_faults_and_enforces() {
 #[test]
 fn every_fault_is_named_and_those_that_end_enforcing_do() {
     type Break = fn(&mut Status);
-    let all: [(Break, &str, bool); 16] = [
+    let all: [(Break, &str, bool); 25] = [
         (|s| s.rules = Some("absent".into()), "NO RULES", false),
         (|s| s.rules = Some("dry-run".into()), "those of `dry-run`", false),
         (|s| s.rules = None, "does not tell its rules", false),
@@ -48,6 +51,15 @@ fn every_fault_is_named_and_those_that_end_enforcing_do() {
         (|s| canary(s, CanaryState::Waiting, 0), "proves nothing", true),
         (|s| canary(s, CanaryState::Passing, 181), "heard of for 181 s", true),
         (|s| s.totals.panics = 1, "1 panics", true),
+        (|s| s.rules = Some("dormant".into()), "DORMANT: nothing is judged", false),
+        (|s| s.queues.push(QueueState { number: 1, ..QueueState::default() }), "queue 1", false),
+        (|s| s.drift = Some(drift(false)), "flushed by nft", true),
+        (|s| s.sources = vec![doubted()], "DNS source fifo:/log is behind", true),
+        (|s| s.totals.user_dropped = 2, "2 packets lost", true),
+        (|s| s.totals.events_shed = 4, "4 events not written", true),
+        (|s| s.alerts = vec![failing_sink()], "alerts to mail fail: no route", true),
+        (|s| s.lists = vec![feed("cut short")], "feed threats: cut short", true),
+        (|s| s.left_out = 3, "3 containers beyond", true),
     ];
     for (break_it, word, enforcing) in all {
         let mut status = sound();
@@ -66,6 +78,79 @@ fn every_fault_is_named_and_those_that_end_enforcing_do() {
     let mut learning = sound();
     learning.mode = Mode::Learn;
     assert!(!Ground::of(&learning).is_enforcing() && faults(&learning, NOW).is_empty());
+}
+
+fn drift(healthy: bool) -> RulesNews {
+    RulesNews { at: NOW, healthy, message: "flushed by nft".to_owned() }
+}
+
+fn doubted() -> SourceState {
+    let doubt = Some("is behind".to_owned());
+    SourceState { label: "fifo:/log".to_owned(), doubt, ..SourceState::default() }
+}
+
+fn failing_sink() -> SinkState {
+    serde_json::from_value(
+        json!({"name": "mail", "kind": "mail", "ok": false, "message": "no route",
+        "sent": 0, "failed": 1, "dropped": 0, "withheld": 0}),
+    )
+    .unwrap()
+}
+
+fn feed(error: &str) -> ListState {
+    let name = "threats".to_owned();
+    let (kind, error) = ("block".to_owned(), Some(error.to_owned()));
+    ListState { name, kind, feed: true, entries: 0, bad: 0, first_bad: None, fetched: None, error }
+}
+
+#[test]
+fn what_is_as_wanted_or_over_is_no_fault() {
+    let mut dry = sound();
+    (dry.mode, dry.rules) = (Mode::DryRun, Some("dry-run".to_owned()));
+    // Whoever tries it out needs no proof that it refuses.
+    dry.canary.unable = true;
+    dry.drift = Some(drift(true));
+    assert_eq!(faults(&dry, NOW), Vec::<String>::new());
+    assert!(!Ground::of(&dry).is_enforcing());
+    let mut unhealthy = sound();
+    unhealthy.evidence.healthy = false;
+    unhealthy.evidence.why = vec!["fifo:/log is behind".to_owned()];
+    unhealthy.sources = vec![doubted()];
+    assert_eq!(faults(&unhealthy, NOW).len(), 1, "told once: {:?}", faults(&unhealthy, NOW));
+}
+
+#[test]
+fn every_list_and_every_feed_is_told_once() {
+    let report = |name: &str| FeedReport {
+        name: name.to_owned(),
+        kind: Kind::Block,
+        source: "https://feeds.example/".to_owned(),
+        fetched: None,
+        next_fetch: NOW,
+        last_error: None,
+    };
+    let status = |name: &str| {
+        ListStatus {
+        report: serde_json::from_value(json!({"name": name, "kind": "block", "entries": 0, "domains": 0,
+            "bad": 2, "refused": 3, "expired": 0, "bad-lines": [], "refused-entries": [], "error": null}))
+        .unwrap(),
+        source: None,
+        fetched: None,
+        next_fetch: None,
+        last_error: None,
+    }
+    };
+    let all = lists(&[status("block"), status("known")], &[report("known"), report("waits")]);
+    let told: Vec<(&str, bool, u64, Option<&str>)> =
+        all.iter().map(|list| (&*list.name, list.feed, list.bad, list.error.as_deref())).collect();
+    assert_eq!(
+        told,
+        [
+            ("block", false, 5, None),
+            ("known", true, 5, None),
+            ("waits", true, 0, Some("not fetched yet")),
+        ]
+    );
 }
 
 /// One that has passed, and was heard of so long ago.

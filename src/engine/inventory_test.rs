@@ -20,7 +20,7 @@ fn network(id: &str, driver: &str, subnet: &str) -> Network {
         name: format!("{id}-name").into(),
         driver: driver.into(),
         interface: None,
-        subnets: vec![subnet.parse().unwrap()],
+        subnets: subnet.split_whitespace().map(|subnet| subnet.parse().unwrap()).collect(),
     }
 }
 
@@ -256,9 +256,16 @@ fn what_is_not_judged_is_said() {
     assert_eq!(place.addresses, [ip("172.18.0.3")]);
     assert!(place.gaps[0].ends_with("what leaves by docker_gwbridge is judged"), "{place:?}");
 
-    let host = Container { network: NetworkMode::Host, ..container("host", &[]) };
-    let effects = apply(&mut books, 2, Change::Container(host));
-    assert!(effects.news[0].place.gaps[0].contains("host's network"));
+    apply(&mut books, 1, Change::Network(network("host", "host", "")));
+    let mut host = Container { network: NetworkMode::Host, ..container("host", &[]) };
+    host.endpoints.push(endpoint("host", &[]));
+    let place = &apply(&mut books, 2, Change::Container(host)).news[0].place;
+    assert!(place.gaps.len() == 1 && place.gaps[0].contains("host's network"), "once: {place:?}");
+    apply(&mut books, 2, Change::Network(network("none", "null", "")));
+    let mut alone = Container { network: NetworkMode::None, ..container("alone", &[]) };
+    alone.endpoints.push(endpoint("none", &[]));
+    let place = &apply(&mut books, 2, Change::Container(alone)).news[0].place;
+    assert_eq!(place.gaps, ["it has no network but its own loopback"]);
     apply(&mut books, 3, Change::Container(container("main", &["172.18.0.2"])));
     let side = Container { network: NetworkMode::Of("main".into()), ..container("side", &[]) };
     let effects = apply(&mut books, 4, Change::Container(side));

@@ -132,7 +132,12 @@ fn an_output_that_takes_nothing_is_not_waited_for_and_what_does_not_fit_is_count
         let took = bench.took.recv_timeout(Duration::from_secs(20)).unwrap();
         written += took.lines().count() as u64;
     }
-    assert_eq!(bench.output().hand_over_all(), 0);
+    // Once the thread has caught up, a little is enough again.
+    let end = Instant::now() + Duration::from_secs(20);
+    while bench.output().is_behind() && Instant::now() < end {
+        assert_eq!(bench.output().hand_over(), 0);
+        std::thread::yield_now();
+    }
     assert_eq!(bench.took.recv_timeout(Duration::from_secs(20)).unwrap(), "the last one\n");
     bench.end();
     assert_eq!(bench.lost.load(Relaxed), 0);
@@ -166,6 +171,59 @@ fn lines_from_before_are_in_the_file_from_before() {
     bench.end();
     let took: Vec<String> = bench.took.try_iter().collect();
     assert_eq!(took, ["before\n", "(again)", "after\n"]);
+}
+
+#[test]
+fn a_file_is_opened_again_though_the_line_before_it_did_not_fit() {
+    let mut bench = bench();
+    let line = "x".repeat(BATCH_BYTES);
+    let mut fitted = 0;
+    bench.put(&line);
+    while bench.output().hand_over() == 0 {
+        fitted += 1;
+        bench.put(&line);
+    }
+    assert_eq!(bench.output().reopen(), 0);
+    bench.put("for the new file, and there is no room");
+    assert_eq!(bench.output().hand_over_all(), 1);
+    for _ in 0..=fitted {
+        bench.let_in.as_ref().unwrap().send(()).unwrap();
+    }
+    for _ in 0..fitted {
+        assert_ne!(bench.took.recv_timeout(Duration::from_secs(20)).unwrap(), "(again)");
+    }
+    bench.put("for the new file");
+    assert_eq!(bench.output().hand_over_all(), 0);
+    bench.end();
+    assert_eq!(bench.took.try_iter().collect::<Vec<_>>(), ["(again)", "for the new file\n"]);
+}
+
+#[test]
+fn a_new_file_does_not_begin_with_the_end_of_a_torn_line() {
+    let ((let_in, gate), (took, taken), (way, batches)) =
+        (channel(), channel(), sync_channel::<Batch>(1));
+    let_in.send(()).unwrap();
+    drop(let_in);
+    way.send(Batch { bytes: b"new\n".to_vec(), lines: 1, reopen: true }).unwrap();
+    drop(way);
+    let far = Far { target: Gate { let_in: gate, took }, torn: true };
+    let condition = Condition::default();
+    condition.unwritten.store(1, Relaxed);
+    far.serve(&batches, &condition, |lines| panic!("{lines} lost"));
+    assert_eq!(taken.try_iter().collect::<Vec<_>>(), ["(again)", "new\n"]);
+    assert_eq!((condition.unwritten.load(Relaxed), *condition.writing.lock().unwrap()), (0, None));
+}
+
+#[test]
+fn a_write_stalls_when_it_takes_some_seconds_and_not_before() {
+    let condition = Condition::default();
+    assert!(!condition.is_stalled());
+    condition.set_writing(Some(Instant::now()));
+    assert!(!condition.is_stalled(), "not at once");
+    condition.set_writing(Instant::now().checked_sub(STALLED_AFTER));
+    assert!(condition.is_stalled());
+    condition.set_writing(None);
+    assert!(!condition.is_stalled());
 }
 
 #[test]

@@ -147,8 +147,8 @@ impl Tapped {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Wall;
-    use crate::engine::event::{Health, Stop};
+    use crate::engine::event::{Health, RecordBody, Stop};
+    use crate::engine::{Kind, Name, Wall};
 
     fn health(what: &str) -> Event {
         let (what, message) = (what.to_owned(), String::new());
@@ -174,6 +174,25 @@ mod tests {
             [health("one"), health("two")]
         );
         assert_eq!((tapped.missed(), tapped.missed()), (1, 0));
+    }
+
+    #[test]
+    fn what_is_not_kept_reaches_all_who_want_it_and_nobody_else() {
+        let taps = Taps::default();
+        let record = || {
+            let name = Name::try_from("a.example".to_owned()).unwrap();
+            let (address, kind) = ([203, 0, 113, 9].into(), Kind::Reply);
+            let record = RecordBody { address, name, client: None, kind, chain: vec![] };
+            Event { time: Wall(0), body: Body::Record(record) }
+        };
+        let idle = tap(&taps, 1, Box::new(|body| matches!(body, Body::Stop(_))));
+        let wants: [Tapped; 2] = std::array::from_fn(|_| {
+            tap(&taps, 1, Box::new(|body| matches!(body, Body::Record(_))))
+        });
+        taps.offer(record());
+        assert!(wants.iter().all(|tapped| tapped.events().try_iter().count() == 1));
+        assert_eq!(idle.events().try_iter().count(), 0);
+        assert!(taps.recent().is_empty(), "there are too many of them");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
 use super::human::append_counts;
-use super::output::{Condition, EventFile, Output};
+use super::output::{Condition, EventFile, Output, Target};
 use super::tap::{Tapped, Taps, Wants};
 use super::{Counts, append_human, append_json};
 use crate::engine::event::Event;
@@ -144,8 +144,17 @@ impl EventWriter {
     pub fn start(outputs: Outputs) -> Result<EventWriter, Error> {
         let path = outputs.file.clone().unwrap_or_default();
         let failed = |why| Error { path: path.clone(), why };
-        let target = outputs.file.map(EventFile::open).transpose();
-        let target = target.map_err(|(path, why)| Error { path, why })?;
+        let file = outputs.file.map(EventFile::open).transpose();
+        let file = file.map_err(|(path, why)| Error { path, why })?;
+        let stdout = outputs.stdout.map(|format| (format, io::stdout()));
+        EventWriter::start_on(stdout, file, outputs.level).map_err(failed)
+    }
+
+    fn start_on(
+        stdout: Option<(LogFormat, impl Target)>,
+        file: Option<impl Target>,
+        level: LevelFilter,
+    ) -> io::Result<EventWriter> {
         let flags = Arc::new(Flags::default());
         let (queue, incoming) = sync_channel(EVENTS_QUEUED_MAX);
         let (alive, ended) = channel();
@@ -156,23 +165,22 @@ impl EventWriter {
             }
         };
         // What whoever read us does not get is in the file, if there is one.
-        let of_stdout = lose(target.is_none());
+        let of_stdout = lose(file.is_none());
+        let log_format = stdout.as_ref().map(|(format, _)| *format);
         let start_file = |target| Output::start(target, &flags.file, alive.clone(), lose(true));
-        let start_stdout = |_| Output::start(io::stdout(), &flags.stdout, alive.clone(), of_stdout);
+        let start_stdout =
+            |(_, target)| Output::start(target, &flags.stdout, alive.clone(), of_stdout);
         let mut sink = Sink {
-            log_format: outputs.stdout,
-            level: outputs.level,
-            file: target.map(start_file).transpose().map_err(failed)?,
-            stdout: outputs.stdout.map(start_stdout).transpose().map_err(failed)?,
+            log_format,
+            level,
+            file: file.map(start_file).transpose()?,
+            stdout: stdout.map(start_stdout).transpose()?,
             flags: Arc::clone(&flags),
         };
-        std::thread::Builder::new()
-            .name("events".to_owned())
-            .spawn(move || {
-                sink.serve(&incoming);
-                drop((sink, alive));
-            })
-            .map_err(failed)?;
+        std::thread::Builder::new().name("events".to_owned()).spawn(move || {
+            sink.serve(&incoming);
+            drop((sink, alive));
+        })?;
         Ok(EventWriter { sender: EventSender { queue, flags }, ended })
     }
 
@@ -295,36 +303,5 @@ impl Sink {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::Wall;
-    use crate::engine::event::{Body, Stop};
-
-    fn stop() -> Event {
-        Event { time: Wall(0), body: Body::Stop(Stop::default()) }
-    }
-
-    /// A FIFO holds some 64 KiB, and this one is read by nobody who reads.
-    #[test]
-    fn whoever_reads_along_does_not_wait_for_an_output_that_takes_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("events");
-        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let reader = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
-        let outputs = Outputs { stdout: None, level: LevelFilter::OFF, file: Some(path) };
-        let writer = EventWriter::start(outputs).unwrap();
-        let sender = writer.sender();
-        let tapped = sender.tap(16, Box::new(|_| true));
-        for _ in 0..2000 {
-            sender.send(stop());
-            assert!(tapped.events().recv_timeout(Duration::from_secs(20)).is_ok());
-        }
-        let end = std::time::Instant::now() + Duration::from_secs(20);
-        while sender.stalled() != ["the event file"] {
-            assert!(std::time::Instant::now() < end, "it is not said that it stalls");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        assert_eq!(sender.shed(), 0, "so few still wait");
-        drop(reader);
-    }
-}
+#[path = "writer_test.rs"]
+mod tests;

@@ -9,6 +9,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::engine::Wall;
 use crate::engine::opinion::View;
+use crate::engine::text::plain;
 use chart::{Bar, bars, over_time};
 
 const STYLE: &str = include_str!("page/style.css");
@@ -167,18 +168,18 @@ fn notes(page: &Page) -> Markup {
 fn ranked(page: &Page, key: impl Fn(&Finding) -> String) -> Vec<Bar> {
     let mut sums: BTreeMap<String, u64> = BTreeMap::new();
     for finding in &page.findings {
-        *sums.entry(key(finding)).or_default() += finding.count();
+        *sums.entry(plain(&key(finding)).into_owned()).or_default() += finding.count();
     }
     let mut all: Vec<Bar> = sums
         .into_iter()
-        .map(|(label, count)| Bar { label, count })
+        .map(|(label, count)| Bar { label, count, is_rest: false })
         .filter(|bar| bar.count > 0)
         .collect();
     all.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.label.cmp(&b.label)));
     let rest = all.split_off(RANKED_MAX.min(all.len()));
     if !rest.is_empty() {
         let count = rest.iter().map(|bar| bar.count).sum();
-        all.push(Bar { label: format!("{} others", rest.len()), count });
+        all.push(Bar { label: format!("{} others", rest.len()), count, is_rest: true });
     }
     all
 }
@@ -209,7 +210,7 @@ fn is_address(container: &str) -> Option<&'static str> {
 fn row(finding: &Finding) -> Markup {
     html! {
         tr {
-            td data-head="Container" { b class=[is_address(&finding.container)] { (finding.container) } }
+            td data-head="Container" { b class=[is_address(&finding.container)] { (plain(&finding.container)) } }
             td data-head="Destination" {
                 code.address { (finding.destination) }
                 @for name in &finding.names { " " span.name { (name) } }

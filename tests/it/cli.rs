@@ -111,3 +111,20 @@ fn a_log_filter_that_is_not_understood_is_told_once_and_stops_nothing() {
     assert!(stamp.starts_with("[20") && stamp.ends_with('Z'), "{stderr}");
     assert!(told.contains("RUST_LOG") && told.contains("the defaults hold"), "{stderr}");
 }
+
+#[test]
+fn a_file_that_is_no_event_log_is_not_taken_for_a_quiet_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(at("syslog"), "Jan  2 03:04:05 host app: hello\nand more\n").unwrap();
+    std::fs::write(at("empty.toml"), "").unwrap();
+    let place = ["--state-dir", &at("state"), "--config", &at("empty.toml")];
+    let out = synhold(&[&["review", "--events", &at("syslog")], &place[..]].concat());
+    let told = "2 lines of ";
+    assert!(text(&out.stdout).contains(told), "{}", text(&out.stdout));
+    let page = ["report", "--html", &at("page.html"), "--events", &at("syslog")];
+    let out = synhold(&[&page, &place[..]].concat());
+    assert!(text(&out.stderr).contains(told), "{}", text(&out.stderr));
+    let page = std::fs::read_to_string(at("page.html")).unwrap();
+    assert!(page.contains(told) && page.contains("no event of synhold"), "{page}");
+}

@@ -85,20 +85,25 @@ fn bash_completes_commands_flags_and_values() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("synhold");
     fs::write(&file, out.stdout).unwrap();
+    fs::write(folder.path().join("my events"), "").unwrap();
     let complete = |words: &str, at: usize| {
         let script = format!(
             "source '{}'; COMP_WORDS=(synhold {words}); COMP_CWORD={at}; \
-             _synhold synhold \"${{COMP_WORDS[{at}]}}\" \"${{COMP_WORDS[{}]}}\"; echo \"${{COMPREPLY[@]}}\"",
+             _synhold synhold \"${{COMP_WORDS[{at}]}}\" \"${{COMP_WORDS[{}]}}\"; IFS='|'; \
+             echo \"${{COMPREPLY[*]}}\"",
             file.display(),
             at - 1
         );
-        let out = succeeds(Command::new("bash").args(["--norc", "-c", &script]));
+        let mut bash = Command::new("bash");
+        let out = succeeds(bash.args(["--norc", "-c", &script]).current_dir(folder.path()));
         text(&out.stdout).trim().to_owned()
     };
     assert_eq!(complete("regi", 1), "registry");
     assert_eq!(complete("registry lo", 2), "lookup");
     assert_eq!(complete("run --dry", 2), "--dry-run");
-    assert_eq!(complete("run --fail ''", 3), "open closed");
+    assert_eq!(complete("run --fail ''", 3), "open|closed");
+    assert_eq!(complete("run --events my", 3), "my events", "one file, not two words");
+    assert_eq!(complete("run --hold-ms ''", 3), "", "a number is no file");
     for shell in ["zsh", "fish"] {
         let out = text(&synhold(&["generate", "completions", shell]).stdout);
         assert!(out.contains("dry-run"), "{out}");

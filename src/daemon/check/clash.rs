@@ -159,7 +159,9 @@ fn overlaps(containers: &[Net], named: bool, own: &[InterfaceAddress]) -> Vec<Fi
     let found: Vec<Finding> = uplinks.filter_map(clash).collect();
     if found.is_empty() {
         let nets: Vec<String> = containers.iter().map(ToString::to_string).collect();
-        return vec![Finding::ok("overlap", format!("{} is containers' alone", nets.join(", ")))];
+        let are = if nets.len() == 1 { "is" } else { "are" };
+        let what = format!("{} {are} containers' alone", nets.join(", "));
+        return vec![Finding::ok("overlap", what)];
     }
     found
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -92,7 +92,8 @@ pub fn collect(sources: &Sources, books: &Books) -> Result<Collected> {
                 }
                 groups.take(at, &body);
             };
-            replay::each_event(&file, is_uninteresting, &mut take)?;
+            let foreign = replay::each_event(&file, is_uninteresting, &mut take)?;
+            notes.extend(left_out(&file, foreign));
         }
     }
     // These have no times: whoever asks about a time means events.
@@ -108,6 +109,16 @@ pub fn collect(sources: &Sources, books: &Books) -> Result<Collected> {
     let known = known::know(&addresses, &groups, books, &mut notes);
     let Groups { more, hours, .. } = groups;
     Ok(Collected { groups: found, known, hours, more, mode, span, notes })
+}
+
+/// Whoever names a file that is no event log is not to read that nothing was refused.
+fn left_out(file: &Path, foreign: u64) -> Option<String> {
+    let lines = match foreign {
+        0 => return None,
+        1 => "1 line".to_owned(),
+        more => format!("{more} lines"),
+    };
+    Some(format!("{lines} of {} tell no event of synhold and are left out", file.display()))
 }
 
 /// Nearly all lines of a log are of packets that were accepted.

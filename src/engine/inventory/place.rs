@@ -24,6 +24,8 @@ impl Inventory {
             let name = network.map_or(&endpoint.network, |network| &network.name);
             networks.push(name.to_string());
             match network.filter(|network| !is_covered(&network.driver)) {
+                // Its mode says it, below.
+                Some(_) if matches!(container.network, NetworkMode::Host) => {}
                 Some(network) => gaps.push(gap(name, &network.driver)),
                 None => addresses.extend(&endpoint.addresses),
             }
@@ -48,6 +50,7 @@ impl Inventory {
 /// What of a network's traffic is not judged.
 fn gap(name: &str, driver: &str) -> String {
     let what = match driver {
+        "null" => return "it has no network but its own loopback".to_owned(),
         "overlay" => {
             "its traffic between hosts does not pass this host's rules; what leaves by docker_gwbridge is judged"
         }

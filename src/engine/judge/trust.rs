@@ -35,7 +35,8 @@ struct Established {
     until: Mono,
 }
 
-const GRACE: &str = "the registry was empty at the start a few minutes ago";
+const GRACE: &str =
+    "the registry was empty at the start, and the grace for that (--evidence-grace) is not over";
 
 impl Trust {
     fn in_grace(&self, now: Mono) -> bool {

@@ -28,6 +28,8 @@ pub struct Bar {
     pub label: String,
     /// How much.
     pub count: u64,
+    /// All that is beyond the ranking: it has no bar, which would be so long that the others showed nothing.
+    pub is_rest: bool,
 }
 
 /// Refusals of one step, by reason.
@@ -64,19 +66,22 @@ pub fn over_time(hours: &BTreeMap<(u64, &'static str), u64>) -> Markup {
     let top = nice(steps.iter().map(total).max().unwrap_or(1));
     let wide = steps.len() as u64;
     let all: u64 = hours.values().sum();
+    let marks = [(0, 0), (1, top / 2), (2, top)];
+    let marks = marks.map(|(share, label)| (ABOVE + PLOT - PLOT * share / 2, label));
     let summary = format!("{all} refusals in steps of {}, at most {top} in one.", span(hours_each));
     html! {
         figure {
             svg role="img" aria-labelledby="t-time d-time" width="100%" height=(ABOVE + PLOT + BELOW) {
                 title id="t-time" { "Refusals over time by reason" }
                 desc id="d-time" { (summary) }
-                @for (share, label) in [(0, 0), (1, top / 2), (2, top)] {
-                    @let y = ABOVE + PLOT - PLOT * share / 2;
+                @for (y, _) in marks {
                     line.grid x1="0" x2="100%" y1=(y) y2=(y) {}
-                    text.tick x="0" y=(y - 4) { (label) }
                 }
                 @for (place, step) in steps.iter().enumerate() {
                     (stack(step, place as u64, wide, top, &reasons, hours_each))
+                }
+                @for (y, label) in marks {
+                    text.tick x="0" y=(y - 4) { (label) }
                 }
                 @let labels = [("0", "start", 0), ("50%", "middle", wide / 2), ("100%", "end", wide - 1)];
                 @for (x, anchor, place) in labels {
@@ -129,7 +134,8 @@ fn percent(thousandths: u64) -> String {
 
 /// A ranking: a label above each bar, its number at the end.
 pub fn bars(what: &str, bars: &[Bar]) -> Markup {
-    let top = bars.iter().map(|bar| bar.count).max().unwrap_or(1).max(1);
+    let ranked = bars.iter().filter(|bar| !bar.is_rest);
+    let top = ranked.map(|bar| bar.count).max().unwrap_or(1).max(1);
     let (title, about) = (format!("t-{what}"), format!("d-{what}"));
     let first =
         bars.first().map_or_else(String::new, |bar| format!("{} with {}", bar.label, bar.count));
@@ -142,9 +148,11 @@ pub fn bars(what: &str, bars: &[Bar]) -> Markup {
                     @let y = place * RANK;
                     text.label x="0" y=(y + 14) { (bar.label) }
                     text.count x="100%" y=(y + 14) text-anchor="end" { (bar.count) }
-                    rect.track x="0" y=(y + 20) width="100%" height="10" rx="2" {}
-                    rect.bar x="0" y=(y + 20) width=(percent((100_000 * bar.count / top).max(500))) height="10" rx="2" {
-                        title { (bar.label) ": " (bar.count) }
+                    @if !bar.is_rest {
+                        rect.track x="0" y=(y + 20) width="100%" height="10" rx="2" {}
+                        rect.bar x="0" y=(y + 20) width=(percent((100_000 * bar.count / top).max(500))) height="10" rx="2" {
+                            title { (bar.label) ": " (bar.count) }
+                        }
                     }
                 }
             }
@@ -232,10 +240,14 @@ mod tests {
 
     #[test]
     fn bars_stay_within_their_chart() {
-        let many: Vec<Bar> =
-            (1..=3).map(|n| Bar { label: format!("<b>{n}"), count: n * 1_000_000_007 }).collect();
-        let svg = bars("things", &many).into_string();
+        let count = |n: u64| n * 1_000_000_007;
+        let bar = |n| Bar { label: format!("<b>{n}"), count: count(n), is_rest: n == 9 };
+        let svg = bars("things", &[1, 2, 3, 9].map(bar)).into_string();
         assert!(svg.contains("width=\"100.000%\"") && svg.contains("&lt;b&gt;1"), "{svg}");
+        assert_eq!(
+            (svg.matches("rect class=\"bar\"").count(), svg.contains("&lt;b&gt;9")),
+            (3, true)
+        );
         assert!(over_time(&BTreeMap::new()).into_string().contains("No event"));
     }
 }

@@ -51,13 +51,20 @@ fn what_strangers_write_is_text_and_nothing_is_fetched() {
 }
 
 #[test]
+fn no_name_turns_its_own_text_or_that_of_others_around() {
+    let findings = vec![finding("\u{202e}gpj.exe\u{0}", 3)];
+    let html = render(&Page { findings, ..Page::default() });
+    assert!(!html.contains(['\u{202e}', '\u{0}']) && html.contains("gpj.exe"), "{html}");
+}
+
+#[test]
 fn a_ranking_ends_with_all_the_others() {
     let findings = (0..15).map(|n| finding(&format!("c{n:02}"), n)).collect();
     let page = Page { findings, ..Page::default() };
     let ranked = ranked(&page, |finding| finding.container.clone());
     assert_eq!(ranked.len(), RANKED_MAX + 1);
-    assert_eq!(ranked[0], Bar { label: "c14".to_owned(), count: 15 });
-    assert_eq!(ranked[10], Bar { label: "5 others".to_owned(), count: 15 });
+    assert_eq!(ranked[0], Bar { label: "c14".to_owned(), count: 15, is_rest: false });
+    assert_eq!(ranked[10], Bar { label: "5 others".to_owned(), count: 15, is_rest: true });
 }
 
 #[test]
