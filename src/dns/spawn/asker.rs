@@ -247,7 +247,8 @@ mod tests {
         assert_eq!(ask(&config, 20), Reply::Unanswered, "it is there, and silent");
         drop(server);
         assert_eq!(ask(&config, 20_000), Reply::Unanswered, "nobody is there, which is told");
-        assert_eq!(ask(&self::config(&[("192.0.2.1", 53)]), 20_000), Reply::Nowhere);
+        let elsewhere = self::config(&[("192.0.2.1", 53)]);
+        assert_eq!(ask(&elsewhere, 20_000), Reply::Nowhere);
         stop.raise();
         assert_eq!(ask(&config, 20_000), Reply::Stopped);
     }
