@@ -212,3 +212,37 @@ impl Pump {
         self.complaint.extend(line.text.chars().take(COMPLAINT_BYTES_MAX));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Counts(u64);
+
+    impl Sink for Counts {
+        fn behind(&mut self) {}
+        fn answer(&mut self, _: Answer<'_>) {}
+        fn lines(&mut self, batch: Batch) {
+            self.0 += batch.lines;
+        }
+        fn caught_up(&mut self) {}
+        fn up(&mut self) {}
+        fn down(&mut self, _: &str) {}
+    }
+
+    #[test]
+    fn lines_about_our_own_name_are_nobodys() {
+        let head = "dnsmasq[7]: 1 127.0.0.1/4000";
+        let about = |name: &str| {
+            format!("{head} query[A] {name} from 127.0.0.1\n{head} config {name} is NXDOMAIN\n")
+        };
+        let counted = |mut pump: Pump| {
+            let mut counts = Counts(0);
+            for name in ["own.invalid", "x.own.invalid"] {
+                pump.feed(about(name).as_bytes(), &mut Framing::default(), &mut counts);
+            }
+            counts.0
+        };
+        assert_eq!((counted(Pump::new()), counted(Pump::without("own.invalid"))), (4, 2));
+    }
+}
