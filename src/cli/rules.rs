@@ -69,7 +69,7 @@ fn install(file: Option<&Path>, options: RuleOptions) -> Result<Answer> {
 
 /// The source of a daemon's own packets is as it says; one that was killed may have left it.
 fn beside_a_run(options: nftables::Options, current: Option<&Ruleset>) -> nftables::Options {
-    nftables::Options { canary: current.and_then(Ruleset::canary), ..options }
+    nftables::Options { canary: current.map(Ruleset::canary).unwrap_or_default(), ..options }
 }
 
 /// What is wanted while a daemon knows better where containers are, as the bridges in the kernel show: those networks.

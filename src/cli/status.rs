@@ -124,7 +124,16 @@ fn daemon(status: &Status, now: Wall) -> String {
 }
 
 fn canary(status: &Status, paint: Paint) -> Option<String> {
-    let text = format!("Canary: {}", words::plain(&status.canary.message));
+    let of = |is: fn(CanaryState, CanaryState) -> bool| {
+        let all = status.canary.families.iter();
+        all.filter(move |found| is(found.state, status.canary.state))
+    };
+    let same: Vec<&str> = of(|state, all| state == all).map(|found| &*found.family).collect();
+    let same = if same.len() > 1 { format!(" ({})", same.join(" and ")) } else { String::new() };
+    let off = of(|state, _| state == CanaryState::Off);
+    let off = off.map(|found| format!("; {}: {}", found.family, words::plain(&found.message)));
+    let (message, off) = (words::plain(&status.canary.message), off.collect::<String>());
+    let text = format!("Canary: {message}{same}{off}");
     match status.canary.state {
         _ if status.canary.message.is_empty() => None,
         CanaryState::Failing => Some(paint.bad(&text)),
@@ -179,6 +188,7 @@ fn sources(status: &Status, paint: Paint) -> Vec<String> {
     for source in &status.sources {
         let state = match (source.up, &source.doubt) {
             (false, _) => "DOWN",
+            (true, _) if source.is_silent() => "SILENT",
             (true, Some(_)) => "DOUBTED",
             (true, None) => "up",
         };
@@ -200,6 +210,7 @@ fn sources(status: &Status, paint: Paint) -> Vec<String> {
         match source.doubt.as_deref() {
             Some(why) if source.up => *line = paint.bad(&format!("{line}  {}", words::plain(why))),
             Some(_) => *line = paint.bad(line),
+            None if source.is_silent() => *line = paint.bad(line),
             None => {}
         }
     }

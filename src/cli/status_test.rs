@@ -124,8 +124,10 @@ fn a_source_that_is_not_to_be_trusted_is_red_where_there_are_colours() {
         source("file:/log", true, None),
         source("journal:dnsmasq.service", false, Some("down")),
         source("docker:dns", true, Some("lost lines within the last minute")),
+        source("spawn", true, None),
     ]))
     .unwrap();
+    status.sources[3].unanswered = Some(2);
     let plain = tell(&status, Wall(10_000_000), Paint::always(false));
     assert!(!plain.contains('\u{1b}'));
     let row = |text: &str, label: &str| {
@@ -137,6 +139,7 @@ fn a_source_that_is_not_to_be_trusted_is_red_where_there_are_colours() {
         cells,
         ["file:/log", "up", "1234", "3", "4", "s", "1.2", "ms", "2.4", "ms", "50", "ms"]
     );
+    assert!(row(&plain, "spawn").unwrap().contains(" SILENT "));
     assert!(row(&plain, "docker:dns").unwrap().ends_with("lost lines within the last minute"));
     assert!(plain.contains("A packet is held for 750 ms at most."), "{plain}");
 

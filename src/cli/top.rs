@@ -1,6 +1,7 @@
 //! `synhold top`: the status live in the terminal, with keys to explain, allow, block and quarantine what is selected.
 
 mod draw;
+mod keyboard;
 mod keys;
 mod model;
 mod work;
@@ -13,13 +14,13 @@ use clap::Args;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use ratatui::DefaultTerminal;
-use ratatui::crossterm::event;
 
 use super::lists::Place;
 use super::paint::Paint;
 use super::{Answer, say};
 use crate::daemon::clock;
 use crate::daemon::control::Asker;
+use keyboard::{Keyboard, is_hung_up};
 use keys::Action;
 use model::Model;
 use work::Worker;
@@ -50,17 +51,25 @@ pub(super) fn run(args: &TopArgs) -> Result<Answer> {
     let mut model = Model::new(nix::unistd::geteuid().is_root());
     let worker = Worker::start(args.place.clone())?;
     let mut screen = Screen::open()?;
-    watch(&mut screen, &mut model, &worker, &signals)?;
-    Ok(Answer::Fine)
+    let keyboard = Keyboard::start()?;
+    let watched = watch(&mut screen, &mut model, &worker, &keyboard, &signals);
+    // Of a terminal that is gone nothing can be said, and nobody would read it.
+    if is_hung_up() { Ok(Answer::Fine) } else { watched.map(|()| Answer::Fine) }
 }
 
-fn watch(screen: &mut Screen, model: &mut Model, worker: &Worker, signals: &Signals) -> Result<()> {
+fn watch(
+    screen: &mut Screen,
+    model: &mut Model,
+    worker: &Worker,
+    keyboard: &Keyboard,
+    signals: &Signals,
+) -> Result<()> {
     let colours = Paint::stdout().has_colours();
-    loop {
+    // A terminal that is gone tells by SIGHUP, which ends us, unless whoever started us has that ignored.
+    while !signals.any() && !is_hung_up() {
         let now = clock::wall();
         screen.0.draw(|frame| draw::draw(frame, model, now, colours)).context("cannot draw")?;
-        if event::poll(NAP).context("cannot read the keyboard")? {
-            let event = event::read().context("cannot read the keyboard")?;
+        if let Some(event) = keyboard.next(NAP)? {
             match keys::key(&event).map_or(Action::None, |key| model.press(key)) {
                 Action::None => {}
                 Action::Quit => return Ok(()),
@@ -70,10 +79,8 @@ fn watch(screen: &mut Screen, model: &mut Model, worker: &Worker, signals: &Sign
         for outcome in worker.outcomes() {
             model.hear(outcome);
         }
-        if signals.any() {
-            return Ok(());
-        }
     }
+    Ok(())
 }
 
 /// The terminal as we need it. Dropping it gives it back as it was; so does a panic.
@@ -97,7 +104,7 @@ struct Signals(SignalFd);
 
 impl Signals {
     fn new() -> Result<Signals> {
-        // Not SIGHUP: a terminal that is gone has nothing to be given back, and crossterm reads from it for ever.
+        // Not SIGHUP: a terminal that is gone has nothing to be given back.
         let all = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
         let mask: SigSet = all.into_iter().collect();
         mask.thread_block().context("cannot block signals")?;

@@ -74,7 +74,7 @@ pub struct RuleConfig {
     /// This host's own addresses.
     pub host: Vec<InterfaceAddress>,
     /// Where the packets of our own come from that prove that judging works, if they are sent.
-    pub canary: Option<Net>,
+    pub canary: Vec<Net>,
 }
 
 /// Everything the daemon is told.
@@ -216,7 +216,7 @@ fn resolve_rules(options: &RuleOptions) -> Result<RuleConfig> {
         refuse_dot: options.refuse_dot,
         local_policy,
         host,
-        canary: None,
+        canary: Vec::new(),
     })
 }
 
@@ -359,7 +359,7 @@ impl RuleConfig {
             refuse: self.refuse,
             queue_via,
             containers: self.containers.clone(),
-            canary: self.canary,
+            canary: self.canary.clone(),
             bridges: self.bridges.clone(),
             anti_spoof: !self.allow_spoofing,
             host_addresses: self.host.iter().map(|on| on.address).collect(),

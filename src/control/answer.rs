@@ -176,6 +176,20 @@ pub struct Canary {
     /// It has passed once since the start.
     #[serde(default)]
     pub passed: bool,
+    /// What each family's packets found, IPv4 first; empty where none are sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub families: Vec<CanaryFamily>,
+}
+
+/// What the packets of one family found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanaryFamily {
+    /// `IPv4` or `IPv6`.
+    pub family: String,
+    /// What they found last. `off` if no container can be reached by this family, so that there is nothing to prove.
+    pub state: CanaryState,
+    /// One sentence for a person.
+    pub message: String,
 }
 
 /// What our own packet found.

@@ -26,8 +26,8 @@ mod serve;
 mod when;
 
 pub use answer::{
-    Canary, CanaryState, Client, Container, Containers, Daemon, Docker, DockerState, Explained,
-    LearningState, Named, Policy, Refusal, Status,
+    Canary, CanaryFamily, CanaryState, Client, Container, Containers, Daemon, Docker, DockerState,
+    Explained, LearningState, Named, Policy, Refusal, Status,
 };
 pub use client::{ClientError, Line};
 pub use connection::Answerer;

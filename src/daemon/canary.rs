@@ -1,8 +1,9 @@
 //! The canary: every minute a packet of our own shows that what nobody resolved is refused, and what was resolved passes.
 
+mod both;
+mod flight;
 pub mod seen;
 
-use std::net::{IpAddr, SocketAddrV4};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -13,14 +14,14 @@ use super::clock;
 use super::shared::Shared;
 use crate::config::{Config, RuleConfig};
 use crate::control::{Canary as State, CanaryState};
+use crate::engine::Mode;
 use crate::engine::canary::Place;
-use crate::engine::canary::probe::{Finding, Probe, Sighting, Sign};
-use crate::engine::limits::HOLD_MAX;
+use crate::engine::canary::probe::Finding;
 use crate::engine::lists::Party;
-use crate::engine::net::Net;
-use crate::engine::{Kind, Mode, Name, Record};
+use crate::engine::net::{Family, Net};
 use crate::host::{self, Namespace};
 use crate::nftables::Refuse;
+use both::Found;
 use seen::Ear;
 
 /// Pause before the first packet: the rules are in, and whoever waits for us at start does not wait for this.
@@ -33,21 +34,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(5);
 const RENEW_EVERY: u32 = 12;
 /// The least time from a call to the look.
 const BREATH: Duration = Duration::from_secs(1);
-/// How long a packet may take beyond the longest hold, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long more is awaited once there is a verdict, or something on the wire: the rest takes some microseconds.
-const WIRE_PATIENCE: Duration = Duration::from_millis(500);
-/// How often a packet that is out is looked for on the way of verdicts.
-const STEP: Duration = Duration::from_millis(5);
 /// How long the thread may take to end; what it waits for is bounded, what the kernel does for it is not.
 const END_PATIENCE: Duration = Duration::from_secs(3);
-/// Where its packets go to; nobody listens there.
-const PORT: u16 = 443;
-/// First source port; each packet has another.
-const FIRST_SOURCE_PORT: u16 = 20_000;
-const SOURCE_PORTS: u16 = 10_000;
-/// The name of what is resolved. RFC 2606: nobody else's.
-const NAME: &str = "canary.synhold.invalid";
 
 /// The running thread; dropped, it ends and its link is gone.
 pub struct Canary {
@@ -70,8 +58,15 @@ pub fn place(config: &Config, wanted: RuleConfig, shared: &Shared) -> RuleConfig
             let own = wanted.host.iter().map(|on| Net::from(on.address));
             let taken: Vec<Net> =
                 routes.chain(own).chain(wanted.containers.iter().copied()).collect();
-            match Place::free(&taken) {
-                Some(place) => return RuleConfig { canary: Some(place.judged()), ..wanted },
+            let place = |family| Place::free(family, &taken).map(Place::judged);
+            match place(Family::V4) {
+                Some(v4) => {
+                    let v6 = place(Family::V6).filter(|_| host::has_ipv6());
+                    return RuleConfig {
+                        canary: [Some(v4), v6].into_iter().flatten().collect(),
+                        ..wanted
+                    };
+                }
                 None => {
                     "this host routes all of 198.18.0.0/15, where it would live: say --canary off"
                 }
@@ -85,19 +80,24 @@ pub fn place(config: &Config, wanted: RuleConfig, shared: &Shared) -> RuleConfig
 
 /// Starts it, where [`place`] found one.
 pub fn start(wanted: &RuleConfig, shared: &Arc<Shared>) -> Option<Canary> {
-    let place = wanted.canary.and_then(|net| Place::of_sender(net.address()))?;
-    let ear = shared.canary_way.open(place)?;
+    let senders = wanted.canary.iter();
+    let places: Vec<Place> = senders.filter_map(|net| Place::of_sender(net.address())).collect();
+    if places.is_empty() {
+        return None;
+    }
+    let ear = shared.canary_way.open(places.clone())?;
     set(shared, CanaryState::Waiting, "it has not flown yet".to_owned());
     let stopped = Arc::new(AtomicBool::new(false));
     let (alive, ended) = channel();
     let bird = Bird {
         shared: Arc::clone(shared),
-        place,
+        halves: Vec::new(),
+        places,
+        judged6: wanted.containers.iter().any(|net| net.family() == Family::V6),
         ear,
         stopped: Arc::clone(&stopped),
         silent: wanted.refuse == Refuse::Drop,
         turn: 0,
-        failed: 0,
         alarmed: false,
     };
     let run = move || {
@@ -126,37 +126,62 @@ impl Drop for Canary {
 
 struct Bird {
     shared: Arc<Shared>,
-    place: Place,
+    places: Vec<Place>,
+    halves: Vec<Half>,
+    /// Whether a network of IPv6 was to be judged from the start.
+    judged6: bool,
     ear: Ear,
     stopped: Arc<AtomicBool>,
     silent: bool,
     turn: u32,
-    /// Looks in a row that found something wrong.
-    failed: u32,
     /// It was told that something is wrong.
     alarmed: bool,
 }
 
+/// What flies in one family.
+struct Half {
+    place: Place,
+    /// Looks in a row that found something wrong.
+    failed: u32,
+    /// It has passed once.
+    passed: bool,
+}
+
+impl Half {
+    fn new(place: Place) -> Half {
+        Half { place, failed: 0, passed: false }
+    }
+}
+
+/// Why nothing can be proved.
+enum Obstacle {
+    /// There is nothing to prove.
+    Off(String),
+    /// Now.
+    Now(&'static str),
+}
+
 impl Bird {
     fn live(mut self) {
-        let mut namespace = match Namespace::enter(self.place) {
+        let mut namespace = match Namespace::enter(&self.places) {
             Ok(namespace) => namespace,
             Err(error) => return unable(&self.shared, error.to_string()),
         };
         let mut pause = FIRST_AFTER;
         while self.rest(pause) {
             // A fault of ours is no reason to end what it watches.
-            let look = AssertUnwindSafe(|| self.look(&mut namespace));
-            let (state, message) = catch_unwind(look).unwrap_or((
-                CanaryState::Waiting,
-                "its thread panicked: please report it".to_owned(),
-            ));
+            let look = AssertUnwindSafe(|| self.look_all(&mut namespace));
+            let found = catch_unwind(look).unwrap_or_default();
+            let (state, message) = match &found[..] {
+                [] => (CanaryState::Waiting, "its thread panicked: please report it".to_owned()),
+                found => both::sum(found),
+            };
             // What was out when we were told to stop has proved nothing.
             if self.is_stopped() {
                 return;
             }
             pause = if state == CanaryState::Passing { EVERY } else { AGAIN_AFTER };
-            self.tell(state, message);
+            self.tell(state, message, found);
         }
     }
 
@@ -177,7 +202,7 @@ impl Bird {
     }
 
     /// Notes what was found; a person is told of the first time it is wrong, and of the first time it is right again.
-    fn tell(&mut self, state: CanaryState, message: String) {
+    fn tell(&mut self, state: CanaryState, message: String, found: Vec<Found>) {
         let healthy = match (state, self.alarmed) {
             (CanaryState::Failing, false) => Some(false),
             (CanaryState::Passing, true) => Some(true),
@@ -188,22 +213,44 @@ impl Bird {
             self.shared.report_health("canary", healthy, format!("the canary: {message}"));
         }
         set(&self.shared, state, message);
+        self.shared.canary().families = both::each(found);
     }
 
-    fn look(&mut self, namespace: &mut Namespace) -> (CanaryState, String) {
-        if let Some(why) = self.obstacle(namespace) {
-            return (CanaryState::Waiting, why.to_owned());
+    fn look_all(&mut self, namespace: &mut Namespace) -> Vec<Found> {
+        // At first, and after a panic.
+        if self.halves.is_empty() {
+            self.halves = self.places.iter().copied().map(Half::new).collect();
+        }
+        let mut found = Vec::new();
+        for mut half in std::mem::take(&mut self.halves) {
+            let (state, message) = self.look(&mut half, namespace);
+            found.push(Found { family: half.place.family(), state, message });
+            self.halves.push(half);
+        }
+        found
+    }
+
+    fn look(&mut self, half: &mut Half, namespace: &mut Namespace) -> (CanaryState, String) {
+        match self.obstacle(half.place, namespace) {
+            // What has been proved once, and is proved no more, is for a person to know.
+            Some(Obstacle::Off(why)) if half.passed => return (CanaryState::Waiting, why),
+            Some(Obstacle::Off(why)) => return (CanaryState::Off, why),
+            Some(Obstacle::Now(why)) => return (CanaryState::Waiting, why.to_owned()),
+            None => {}
         }
         // Once may be a machine that was too busy for a moment.
-        let finding = match self.fly(namespace) {
-            Finding::Bad(_) => self.fly(namespace),
+        let finding = match self.fly(half.place, namespace) {
+            Finding::Bad(_) => self.fly(half.place, namespace),
             other => other,
         };
         let finding = match finding {
-            Finding::Bad(_) if self.failed.is_multiple_of(RENEW_EVERY) => self.fly_anew(namespace),
+            Finding::Bad(_) if half.failed.is_multiple_of(RENEW_EVERY) => {
+                self.fly_anew(half.place, namespace)
+            }
             other => other,
         };
-        self.failed = if matches!(finding, Finding::Bad(_)) { self.failed + 1 } else { 0 };
+        half.failed = if matches!(finding, Finding::Bad(_)) { half.failed + 1 } else { 0 };
+        half.passed |= matches!(finding, Finding::Good(_));
         match finding {
             Finding::Good(None) => (
                 CanaryState::Passing,
@@ -219,101 +266,53 @@ impl Bird {
     }
 
     /// The same with another link: somebody may have taken away the one there was, or its route.
-    fn fly_anew(&mut self, namespace: &mut Namespace) -> Finding {
-        match namespace.renew(self.place) {
-            Ok(()) => self.fly(namespace),
+    fn fly_anew(&mut self, place: Place, namespace: &mut Namespace) -> Finding {
+        match namespace.renew(&self.places) {
+            Ok(()) => self.fly(place, namespace),
             Err(error) => Finding::Bad(format!("its link cannot be made anew: {error}")),
         }
     }
 
-    /// Why nothing can be proved now.
-    fn obstacle(&self, namespace: &Namespace) -> Option<&'static str> {
-        if !namespace.is_forwarding() {
-            return Some(
-                "this host forwards nothing (net.ipv4.ip_forward is 0), so no container reaches the outside either",
-            );
+    /// Why nothing can be proved of a family.
+    fn obstacle(&self, place: Place, namespace: &Namespace) -> Option<Obstacle> {
+        let family = place.family();
+        match (family, namespace.is_forwarding(family)) {
+            (Family::V4, false) => {
+                return Some(Obstacle::Now(
+                    "this host forwards no IPv4 (net.ipv4.ip_forward is 0), so no container reaches the outside by it either",
+                ));
+            }
+            (Family::V6, false) => {
+                return Some(Obstacle::Off(
+                    "this host forwards no IPv6 (net.ipv6.conf.all.forwarding is 0), so no container reaches the outside by it either".to_owned(),
+                ));
+            }
+            (Family::V6, true) if !self.has_containers_of_6() => {
+                return Some(Obstacle::Off("no container has IPv6".to_owned()));
+            }
+            (Family::V4 | Family::V6, true) => {}
+        }
+        if let Some(why) = namespace.lacks().filter(|_| family == Family::V6) {
+            return Some(Obstacle::Off(format!("its link cannot have IPv6: {why}")));
         }
         if self.shared.engine.is_learning() {
-            return Some("nothing is refused while the learning period lasts");
+            return Some(Obstacle::Now("nothing is refused while the learning period lasts"));
         }
-        let (src, dst) = (IpAddr::V4(self.place.sender()), self.place.destination(self.turn));
+        let (src, dst) = (place.sender(), place.destination(self.turn));
         let lists = self.shared.engine.lists();
-        let listed = lists.judge(&Party::alone(&src), dst.into(), self.shared.engine.registry());
-        listed
-            .map(|_| "the lists name 198.18.0.0/15, where it lives, so its packets are not judged")
-    }
-
-    /// Sends both packets.
-    fn fly(&mut self, namespace: &Namespace) -> Finding {
-        let probe = self.probe();
-        // Nobody knows it, whatever an earlier run has saved.
-        self.shared.engine.registry().forget(IpAddr::V4(*probe.dst.ip()));
-        let refused = match self.send(namespace, probe) {
-            Ok(sighting) => sighting.of_unresolved(self.silent),
-            Err(error) => return Finding::Bad(format!("its packet cannot be sent: {error}")),
-        };
-        if refused != Finding::Good(None) {
-            return refused;
-        }
-        let probe = self.probe();
-        self.resolve(&probe);
-        let accepted = self.send(namespace, probe);
-        self.shared.engine.registry().forget(IpAddr::V4(*probe.dst.ip()));
-        match accepted {
-            Ok(sighting) => sighting.of_resolved(),
-            Err(error) => Finding::Bad(format!("its packet cannot be sent: {error}")),
-        }
-    }
-
-    /// The next packet.
-    fn probe(&mut self) -> Probe {
-        self.turn = self.turn.wrapping_add(1);
-        let port = u16::try_from(self.turn % u32::from(SOURCE_PORTS)).unwrap_or_default();
-        Probe {
-            src: SocketAddrV4::new(self.place.sender(), FIRST_SOURCE_PORT + port),
-            dst: SocketAddrV4::new(self.place.destination(self.turn), PORT),
-            mark: self.turn,
-        }
-    }
-
-    /// Puts a record in, from where the readers of logs put theirs; no DNS server is asked.
-    fn resolve(&self, probe: &Probe) {
-        let Ok(name) = Name::new(NAME) else { return };
-        let now = clock::now();
-        let record = Record {
-            address: IpAddr::V4(*probe.dst.ip()),
-            name,
-            client: Some(IpAddr::V4(*probe.src.ip())),
-            kind: Kind::Reply,
-            chain: Vec::new(),
-            time: now.wall,
-        };
-        let recorded = self.shared.engine.record(&record, now);
-        self.shared.deliver(recorded.released);
-    }
-
-    /// Sends one packet and watches until all is known of it, or the time is up.
-    fn send(&self, namespace: &Namespace, probe: Probe) -> std::io::Result<Sighting> {
-        while self.ear.verdicts.try_recv().is_ok() {}
-        namespace.send(&probe.bytes(), *probe.dst.ip())?;
-        let (began, mut sighting) = (Instant::now(), Sighting::default());
-        let mut end = began + HOLD_MAX + PATIENCE;
-        while !sighting.is_whole(self.silent) && Instant::now() < end && !self.is_stopped() {
-            let before = sighting;
-            match namespace.receive(STEP)?.and_then(|packet| probe.sign(&packet)) {
-                Some(Sign::Arrived) => sighting.arrived = true,
-                Some(Sign::Refused) => sighting.refused = true,
-                None => {}
+        lists.judge(&Party::alone(&src), dst, self.shared.engine.registry())?;
+        Some(Obstacle::Now(match family {
+            Family::V4 => {
+                "the lists name 198.18.0.0/15, where it lives, so its packets are not judged"
             }
-            let dst = IpAddr::V4(*probe.dst.ip());
-            let seen = self.ear.verdicts.try_iter().find(|seen| seen.dst == dst);
-            sighting.verdict = seen.map(|seen| seen.verdict).or(sighting.verdict);
-            if sighting != before {
-                // Something came of it: the rest is not far.
-                end = end.min(Instant::now() + WIRE_PATIENCE);
+            Family::V6 => {
+                "the lists name 2001:2::/48, where it lives, so its packets are not judged"
             }
-        }
-        Ok(sighting)
+        }))
+    }
+
+    fn has_containers_of_6(&self) -> bool {
+        self.judged6 || self.shared.engine.owners().iter().any(|(address, _)| address.is_ipv6())
     }
 
     fn is_stopped(&self) -> bool {
@@ -328,7 +327,7 @@ fn set(shared: &Shared, state: CanaryState, message: String) {
     };
     let mut canary = shared.canary();
     let passed = canary.passed || state == CanaryState::Passing;
-    *canary = State { state, message, unable: false, passed, at };
+    *canary = State { state, message, unable: false, passed, at, families: Vec::new() };
 }
 
 /// It is wanted, and there is none.

@@ -51,6 +51,8 @@ struct Reader {
     behind: Mono,
     /// Something of them was worth measuring.
     dated: bool,
+    /// Lines were among them that somebody asked for.
+    heard: bool,
 }
 
 impl Readers {
@@ -81,6 +83,7 @@ impl Readers {
                 began: Mono(0),
                 behind: Mono(0),
                 dated: false,
+                heard: false,
             };
             let thread = std::thread::Builder::new()
                 .name("dns".to_owned())
@@ -239,6 +242,7 @@ impl dns::Sink for Reader {
     }
 
     fn lines(&mut self, batch: Batch) {
+        self.heard |= batch.lines > 0;
         if self.health.count(batch, clock::now()) {
             let message = format!("{}: dnsmasq lost {} log lines", self.health.label, batch.lost);
             self.shared.report_health("source", false, message);
@@ -248,9 +252,23 @@ impl dns::Sink for Reader {
     fn caught_up(&mut self) {
         let now = clock::mono();
         self.health.caught_up(now);
-        if self.was_up && !self.dated {
+        // Of a dnsmasq that only we ask nothing is measured: it would have its reader look all the time.
+        let heard = std::mem::take(&mut self.heard);
+        if self.was_up && !self.dated && heard {
             self.health.delays.observe(now.since(self.behind), now);
         }
+    }
+
+    fn unanswered(&mut self, questions: u32) {
+        let label = &self.health.label;
+        let Some(answers) = self.health.set_unanswered(questions) else { return };
+        let message = match answers {
+            true => format!("DNS source {label}: dnsmasq answers again"),
+            false => format!(
+                "DNS source {label}: dnsmasq did not answer {questions} questions in a row, so containers resolve nothing"
+            ),
+        };
+        self.shared.report_health("source", answers, message);
     }
 
     fn note(&mut self, what: &str) {

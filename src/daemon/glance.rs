@@ -166,6 +166,11 @@ pub fn faults(status: &Status, now: Wall) -> Vec<String> {
             format!("DNS source {} {}", source.label, doubt.unwrap_or_default()),
         );
     }
+    for source in status.sources.iter().filter(|source| source.is_silent()) {
+        let (label, questions) = (&source.label, source.unanswered.unwrap_or_default());
+        let what = format!("DNS source {label} does not answer ({questions} questions in a row)");
+        fault(true, format!("{what}: containers resolve nothing"));
+    }
     let docker = &status.docker;
     fault(docker.state == DockerState::Down, format!("Docker is DOWN: {}", docker.what));
     fault(status.registry.full, "the registry is full: what resolves now is left out".into());

@@ -34,7 +34,7 @@ fn a_sound_daemon_has_no_faults_and_enforces() {
 #[test]
 fn every_fault_is_named_and_those_that_end_enforcing_do() {
     type Break = fn(&mut Status);
-    let all: [(Break, &str, bool); 25] = [
+    let all: [(Break, &str, bool); 26] = [
         (|s| s.rules = Some("absent".into()), "NO RULES", false),
         (|s| s.rules = Some("dry-run".into()), "those of `dry-run`", false),
         (|s| s.rules = None, "does not tell its rules", false),
@@ -46,6 +46,7 @@ fn every_fault_is_named_and_those_that_end_enforcing_do() {
         (|s| s.registry.full = true, "registry is full", true),
         (|s| s.disk = Some("no room".into()), "no room", true),
         (|s| s.totals.kernel_dropped = 3, "3 packets lost", true),
+        (silence, "spawn does not answer (2 questions in a row)", true),
         (|s| s.stalled = vec!["standard output".into()], "standard output takes nothing", true),
         (|s| s.canary.unable = true, "no canary", true),
         (|s| canary(s, CanaryState::Waiting, 0), "proves nothing", true),
@@ -154,6 +155,11 @@ fn every_list_and_every_feed_is_told_once() {
 }
 
 /// One that has passed, and was heard of so long ago.
+fn silence(status: &mut Status) {
+    let source = SourceState { label: "spawn".into(), up: true, ..SourceState::default() };
+    status.sources = [1, 2].map(|n| SourceState { unanswered: Some(n), ..source.clone() }).into();
+}
+
 fn canary(status: &mut Status, state: CanaryState, seconds: u64) {
     let at = Some(Wall(NOW.0 - seconds * 1_000_000));
     status.canary = Canary { state, passed: true, at, ..Canary::default() };

@@ -80,9 +80,10 @@ impl Rules {
         }
         // Only a run knows bridges, so that networks beside them are what a killed one left behind.
         let previous = back.map(|back| match back.ruleset {
-            left if left.knows_bridges() => {
-                left.with_networks_of(&Ruleset::new(&Options { canary: None, ..options.clone() }))
-            }
+            left if left.knows_bridges() => left.with_networks_of(&Ruleset::new(&Options {
+                canary: Vec::new(),
+                ..options.clone()
+            })),
             left => left,
         });
         let applied = match &previous {
@@ -118,7 +119,7 @@ impl Rules {
         // A command does not know how long our lists are.
         let size = self.applied.set(names::BLOCKHOSTS.v4).map_or(0, |set| set.size);
         // Nor of our own packets, unless it has seen them.
-        let roomy = with_room(&actual, size).with_canary(self.options.canary);
+        let roomy = with_room(&actual, size).with_canary(&self.options.canary);
         nftables::apply_by(&mut self.channel, &roomy, Some(&actual))?;
         let changed = differences(&self.applied, Some(&roomy));
         self.theirs = changed.is_some().then_some(roomy);
@@ -241,7 +242,7 @@ impl Rules {
         } else if let Some(previous) = &self.previous {
             // While nobody runs, a container on a network of the engine's is judged by the posture like any other.
             let nets = self.options.bridges.iter().flat_map(|bridge| &bridge.nets).copied();
-            let (containers, canary) = (nets.collect(), None);
+            let (containers, canary) = (nets.collect(), Vec::new());
             let followed = Options { containers, canary, ..self.options.clone() };
             let left = previous.judging_also(&Ruleset::new(&followed));
             nftables::apply(&left, Some(&current))?;

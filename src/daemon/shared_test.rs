@@ -1,11 +1,14 @@
 //! What becomes of a verdict beyond its packet.
 
+use std::net::IpAddr;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use super::*;
 use crate::daemon::denied::{Hooks, Pair, Server, Sets};
 use crate::daemon::testing::Parts;
+use crate::engine::canary::Place;
+use crate::engine::net::Family;
 use crate::engine::owner::{Owner, Owners};
 use crate::engine::policy::Policy;
 use crate::engine::wish::Refusal;
@@ -81,23 +84,29 @@ fn shared(denied: Arc<Denied>) -> Shared {
 
 #[test]
 fn a_verdict_on_the_canarys_packet_is_nobodys_and_one_on_any_other_counts() {
-    use crate::engine::canary::Place;
-    let place = Place::free(&[]).unwrap();
+    let place = |family| Place::free(family, &[]).unwrap();
+    for family in Family::BOTH {
+        let other = if place(family).sender().is_ipv4() { "192.0.2.1" } else { "2001:db8::1" };
+        assert_nobodys(place(family), other.parse().unwrap(), Family::BOTH.map(place));
+    }
+}
+
+fn assert_nobodys(place: Place, elsewhere: IpAddr, all: [Place; 2]) {
     let shared = shared(Arc::new(Denied::new().0));
-    let (bird, elsewhere) = (place.sender(), "192.0.2.1".parse().unwrap());
-    let decision = |src: std::net::Ipv4Addr, dst: std::net::Ipv4Addr| {
-        let flow = Flow::new(Proto::Tcp, (src.into(), 4000), (dst.into(), 443));
+    let bird = place.sender();
+    let decision = |src: IpAddr, dst: IpAddr| {
+        let flow = Flow::new(Proto::Tcp, (src, 4000), (dst, 443));
         Decision { flow, bound: Duration::from_millis(750), ..refusal(None) }
     };
     shared.report(decision(bird, place.destination(1)));
     assert_eq!(shared.totals().refused, 1, "there is no canary");
-    let ear = shared.canary_way.open(place).unwrap();
+    let ear = shared.canary_way.open(all.into()).unwrap();
     shared.tally.held.store(1, Ordering::Relaxed);
     shared.report(decision(bird, place.destination(1)));
     assert_eq!((shared.totals().refused, shared.totals().held), (1, 0));
     let seen = ear.verdicts.try_recv().unwrap();
     assert_eq!(seen.verdict, (Verdict::Drop, Reason::NeverResolved));
-    assert_eq!(seen.dst, std::net::IpAddr::V4(place.destination(1)));
+    assert_eq!(seen.dst, place.destination(1));
     // Whoever forges its source, or calls its destinations, is told like everybody.
     for (src, dst) in
         [(bird, elsewhere), (place.host(), place.destination(1)), (elsewhere, place.destination(1))]

@@ -92,7 +92,7 @@ pub fn rules() -> RuleConfig {
         dns_redirect: DnsRedirect::Off,
         refuse_dot: false,
         local_policy: LocalPolicy::Allow,
-        canary: None,
+        canary: Vec::new(),
         host: Vec::new(),
     }
 }

@@ -160,6 +160,10 @@ pub trait Sink {
     fn disk(&mut self, disk: Disk) {
         let _ = disk;
     }
+    /// So many questions in a row that our own dnsmasq did not answer; 0 after an answer.
+    fn unanswered(&mut self, questions: u32) {
+        let _ = questions;
+    }
     /// Something people may want to know about a source that is as it was.
     fn note(&mut self, what: &str) {
         let _ = what;

@@ -27,6 +27,8 @@ pub struct Pump {
     complaint: String,
     started: bool,
     stamps: Option<Stamps>,
+    /// A name of our own, whose lines are nobody's.
+    own: Option<&'static str>,
 }
 
 /// What one read gave.
@@ -51,7 +53,13 @@ impl Pump {
             complaint: String::new(),
             started: false,
             stamps: None,
+            own: None,
         }
+    }
+
+    /// The same, which does not count the lines about a name that we ask for ourselves.
+    pub fn without(own: &'static str) -> Pump {
+        Pump { own: Some(own), ..Pump::new() }
     }
 
     /// Bytes are there.
@@ -167,6 +175,9 @@ impl Pump {
                 return Err(skip);
             }
         };
+        if self.is_own(&line.message) {
+            self.batch.lines -= 1;
+        }
         match line.message {
             Message::Lost(count) => self.batch.lost += count,
             Message::Started => {
@@ -185,6 +196,13 @@ impl Pump {
         fed
     }
 
+    fn is_own(&self, message: &Message<'_>) -> bool {
+        let (Message::Query { name, .. } | Message::Answer { name, .. }) = message else {
+            return false;
+        };
+        self.own == Some(*name)
+    }
+
     fn complain(&mut self, line: &Line<'_>) {
         // `FAILED to start up` follows the line that says why.
         if line.serial.is_some() || line.text.is_empty() || line.text.starts_with("FAILED") {
@@ -192,5 +210,39 @@ impl Pump {
         }
         self.complaint.clear();
         self.complaint.extend(line.text.chars().take(COMPLAINT_BYTES_MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Counts(u64);
+
+    impl Sink for Counts {
+        fn behind(&mut self) {}
+        fn answer(&mut self, _: Answer<'_>) {}
+        fn lines(&mut self, batch: Batch) {
+            self.0 += batch.lines;
+        }
+        fn caught_up(&mut self) {}
+        fn up(&mut self) {}
+        fn down(&mut self, _: &str) {}
+    }
+
+    #[test]
+    fn lines_about_our_own_name_are_nobodys() {
+        let head = "dnsmasq[7]: 1 127.0.0.1/4000";
+        let about = |name: &str| {
+            format!("{head} query[A] {name} from 127.0.0.1\n{head} config {name} is NXDOMAIN\n")
+        };
+        let counted = |mut pump: Pump| {
+            let mut counts = Counts(0);
+            for name in ["own.invalid", "x.own.invalid"] {
+                pump.feed(about(name).as_bytes(), &mut Framing::default(), &mut counts);
+            }
+            counts.0
+        };
+        assert_eq!((counted(Pump::new()), counted(Pump::without("own.invalid"))), (4, 2));
     }
 }

@@ -1,5 +1,6 @@
-//! A dnsmasq of our own: unprivileged, logging to a pipe, started again when it ends, and gone when we are.
+//! A dnsmasq of our own: unprivileged, logging to a pipe, started again when it ends or hangs, and gone when we are.
 
+mod asker;
 mod command;
 
 use std::os::fd::AsFd;
@@ -16,6 +17,7 @@ use super::framing::Framing;
 use super::pump::{Pump, Read};
 use super::{Backoff, Sink, Status, Stop, wait};
 
+use asker::{Asker, UNANSWERED_MAX};
 pub(super) use command::find;
 pub use command::{Fault, SpawnConfig};
 
@@ -34,7 +36,7 @@ pub fn run(config: &SpawnConfig, stop: &Stop, sink: &mut dyn Sink) {
     while !stop.is_raised() {
         let began = Instant::now();
         let why = match start(config) {
-            Ok(child) => follow(child, stop, &mut status, sink),
+            Ok(child) => follow(child, config, stop, &mut status, sink),
             Err(fault) => fault.to_string(),
         };
         if stop.is_raised() {
@@ -68,12 +70,18 @@ fn start(config: &SpawnConfig) -> Result<Running, Fault> {
     Ok(Running { child, log })
 }
 
-/// Reads the log until dnsmasq ends, and says why it did.
-fn follow(mut running: Running, stop: &Stop, status: &mut Status, sink: &mut dyn Sink) -> String {
+/// Reads the log until dnsmasq ends or hangs, and says so.
+fn follow(
+    mut running: Running,
+    config: &SpawnConfig,
+    stop: &Stop,
+    status: &mut Status,
+    sink: &mut dyn Sink,
+) -> String {
     let Some(log) = running.log.take() else { return "dnsmasq has no log pipe".to_owned() };
     // A pump of its own for each dnsmasq: what the last one was asked, this one does not answer.
-    let (mut pump, mut framing) = (Pump::new(), Framing::default());
-    let mut open = true;
+    let (mut pump, mut framing) = (Pump::without(asker::NAME), Framing::default());
+    let (mut open, mut asker, mut unanswered) = (true, None, None);
     loop {
         let pipe = [log.as_fd()];
         let ready = wait(stop, if open { &pipe } else { &[] }, Some(CHECK), sink);
@@ -86,13 +94,23 @@ fn follow(mut running: Running, stop: &Stop, status: &mut Status, sink: &mut dyn
             if stop.poll(&[log.as_fd()], Some(Duration::ZERO)).readable == 0 {
                 pump.caught_up(sink);
             }
+            asker.iter().for_each(Asker::heard);
             if pump.take_started() {
                 status.up(sink);
+                // Without a thread for it, it is not asked.
+                asker = Asker::start(config).ok();
             }
         } else if let Ok(Some(exit)) = running.child.try_wait() {
             return ended(exit, pump.complaint());
+        } else if asker.as_ref().is_some_and(Asker::is_hung) {
+            return format!("dnsmasq hangs: it answered none of {UNANSWERED_MAX} questions");
         } else if ready.ended != 0 {
             open = false;
+        }
+        let said = asker.as_ref().and_then(Asker::unanswered);
+        if let Some(questions) = said.filter(|_| said != unanswered) {
+            unanswered = said;
+            sink.unanswered(questions);
         }
     }
 }

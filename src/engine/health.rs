@@ -1,12 +1,12 @@
 //! The health of the evidence: what each DNS source has read, lost and skipped, and how far it is behind.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::delay::Delays;
-use super::limits::{LOOK_TICK, LOSS_MEMORY, RESTART_MEMORY};
+use super::limits::{LOOK_TICK, LOSS_MEMORY, RESTART_MEMORY, UNANSWERED_TOLD};
 use super::time::{Mono, Now, Wall};
 
 /// Why a log line gave no evidence although it should have been readable.
@@ -55,6 +55,8 @@ pub struct SourceHealth {
     started_at: AtomicU64,
     looked_at: AtomicU64,
     disk: AtomicU8,
+    /// One more than the questions in a row that it did not answer; 0 for one that is not asked.
+    unanswered: AtomicU32,
 }
 
 impl SourceHealth {
@@ -106,6 +108,17 @@ impl SourceHealth {
             self.last_loss.store(now.0.max(1), Relaxed);
         }
         before != disk as u8
+    }
+
+    /// So many questions in a row that who writes the log did not answer. Tells if it has now fallen silent (false) or
+    /// answers again (true).
+    pub fn set_unanswered(&self, questions: u32) -> Option<bool> {
+        let before = self.unanswered.swap(questions.saturating_add(1), Relaxed).saturating_sub(1);
+        match (before >= UNANSWERED_TOLD, questions >= UNANSWERED_TOLD) {
+            (false, true) => Some(false),
+            (true, false) => Some(true),
+            (true, true) | (false, false) => None,
+        }
     }
 
     /// Adds what one batch of lines held. True if it tells of lines lost just now: before a source is up it reads
@@ -200,6 +213,7 @@ impl SourceHealth {
                 longest_us: micros(measured.longest),
             }),
             bound_us: micros(self.delays.bound(longest, now.mono)),
+            unanswered: self.unanswered.load(Relaxed).checked_sub(1),
         }
     }
 }
@@ -253,6 +267,17 @@ pub struct SourceState {
     pub delay: Option<DelayState>,
     /// How long a packet has to wait for this source, in microseconds.
     pub bound_us: u64,
+    /// Questions of ours in a row that our own dnsmasq did not answer; none for a source that is not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unanswered: Option<u32>,
+}
+
+impl SourceState {
+    /// Whether containers that ask it get no answer either. What is known already is as good as before: this is no
+    /// doubt about the evidence.
+    pub fn is_silent(&self) -> bool {
+        self.unanswered.is_some_and(|questions| questions >= UNANSWERED_TOLD)
+    }
 }
 
 /// Delays of one source over the last quarter of an hour or less.

@@ -92,3 +92,18 @@ fn a_clock_that_is_set_back_makes_no_moment_last() {
     let later = Now { mono: at(200_000).mono, wall };
     assert_eq!(source.doubt(later, Duration::from_millis(50)), None);
 }
+
+#[test]
+fn one_question_without_an_answer_is_no_silence_and_silence_is_no_doubt() {
+    let source = source();
+    assert_eq!(source.state(HOLD, HOLD, at(20)).unanswered, None, "nobody asks it");
+    let told = [0, 1, 2, 3, 0, 0].map(|questions| {
+        let told = source.set_unanswered(questions);
+        let state = source.state(HOLD, HOLD, at(20));
+        assert_eq!((state.unanswered, state.is_silent()), (Some(questions), questions >= 2));
+        told
+    });
+    assert_eq!(told, [None, None, Some(false), None, Some(true), None]);
+    source.set_unanswered(9);
+    assert_why(&source, at(20), &[]);
+}

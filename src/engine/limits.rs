@@ -109,6 +109,8 @@ pub const LOSS_MEMORY: Duration = Duration::from_secs(60);
 /// How long after dnsmasq started anew the absence of a record proves nothing: its last lines may have gone with it, and
 /// what it had asked upstream is answered within ten seconds or never.
 pub const RESTART_MEMORY: Duration = Duration::from_secs(10);
+/// Questions in a row that our own dnsmasq does not answer before that is told: one may be lost on a busy machine.
+pub const UNANSWERED_TOLD: u32 = 2;
 /// Packets judged between two looks at the mailbox and the clock of the hold.
 pub const PACKETS_PER_ROUND: usize = 64;
 

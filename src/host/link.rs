@@ -1,7 +1,7 @@
 //! Questions and orders to the kernel about links, addresses and routes (rtnetlink), as few as the canary needs.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use libc::{NETLINK_ROUTE, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST};
@@ -9,7 +9,7 @@ use netlink_packet_core::{Emitable as _, NetlinkHeader};
 use netlink_sys::Socket;
 use nix::errno::Errno;
 
-use crate::engine::Net;
+use crate::engine::net::{Family, Net};
 use crate::netlink::{self, Attr, Attrs, HEADER_LEN};
 
 // linux/rtnetlink.h.
@@ -19,13 +19,19 @@ const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_NEWNEIGH: u16 = 28;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_BOOT: u8 = 3;
 const RTN_UNICAST: u8 = 1;
+// linux/neighbour.h.
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const NUD_PERMANENT: u16 = 0x80;
 // linux/if_link.h, linux/veth.h, linux/if_addr.h and linux/if.h.
+const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
@@ -38,6 +44,7 @@ const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFA_F_NODAD: u8 = 2;
 const IFF_UP: u32 = 1;
 // linux/netlink.h.
 const NLMSG_ERROR: u16 = 2;
@@ -60,6 +67,8 @@ pub struct Link {
     pub index: u32,
     /// What somebody wrote on it.
     pub alias: String,
+    /// Its own address, as of Ethernet.
+    pub mac: Vec<u8>,
 }
 
 impl Links {
@@ -143,12 +152,14 @@ impl Links {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn add_address(&mut self, index: u32, address: Ipv4Addr, bits: u8) -> io::Result<()> {
+    pub fn add_address(&mut self, index: u32, address: IpAddr, bits: u8) -> io::Result<()> {
+        // Nobody else can have it, and one that is looked for first cannot be used for a second.
+        let flags = if address.is_ipv6() { IFA_F_NODAD } else { 0 };
         let mut head = [0; 8];
-        let [family, prefix, .., a, b, c, d] = &mut head;
-        (*family, *prefix) = (inet(), bits);
+        let [family, prefix, said, _, a, b, c, d] = &mut head;
+        (*family, *prefix, *said) = (number_of(Family::of(address)), bits, flags);
         [*a, *b, *c, *d] = index.to_ne_bytes();
-        let octets = address.octets().to_vec();
+        let octets = octets(address);
         let attrs = [Attr::Value(IFA_LOCAL, octets.clone()), Attr::Value(IFA_ADDRESS, octets)];
         let request = self.message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &head, &attrs);
         self.order(&request)
@@ -158,18 +169,32 @@ impl Links {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn add_route(&mut self, to: Option<Net>, by: Ipv4Addr, index: u32) -> io::Result<()> {
+    pub fn add_route(&mut self, to: Option<Net>, by: IpAddr, index: u32) -> io::Result<()> {
         let bits = to.map_or(0, Net::prefix);
         let (table, protocol, kind) = (RT_TABLE_MAIN, RTPROT_BOOT, RTN_UNICAST);
-        let head = [inet(), bits, 0, 0, table, protocol, 0, kind, 0, 0, 0, 0];
+        let family = number_of(Family::of(by));
+        let head = [family, bits, 0, 0, table, protocol, 0, kind, 0, 0, 0, 0];
         let mut attrs = vec![
-            Attr::Value(RTA_GATEWAY, by.octets().to_vec()),
+            Attr::Value(RTA_GATEWAY, octets(by)),
             Attr::Value(RTA_OIF, index.to_ne_bytes().to_vec()),
         ];
-        if let Some(std::net::IpAddr::V4(net)) = to.map(Net::address) {
-            attrs.push(Attr::Value(RTA_DST, net.octets().to_vec()));
-        }
+        attrs.extend(to.map(|net| Attr::Value(RTA_DST, octets(net.address()))));
         let request = self.message(RTM_NEWROUTE, NLM_F_CREATE, &head, &attrs);
+        self.order(&request)
+    }
+
+    /// Says once and for all who has an address on a link, so that nobody is asked.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn add_neighbour(&mut self, index: u32, address: IpAddr, mac: &[u8]) -> io::Result<()> {
+        // struct ndmsg: family, padding, index, state, flags, type.
+        let mut head = vec![number_of(Family::of(address)), 0, 0, 0];
+        head.extend(index.to_ne_bytes());
+        head.extend(NUD_PERMANENT.to_ne_bytes());
+        head.extend([0, 0]);
+        let attrs = [Attr::Value(NDA_DST, octets(address)), Attr::Value(NDA_LLADDR, mac.to_vec())];
+        let request = self.message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &head, &attrs);
         self.order(&request)
     }
 
@@ -211,8 +236,19 @@ impl Links {
     }
 }
 
-fn inet() -> u8 {
-    u8::try_from(libc::AF_INET).unwrap_or_default()
+fn number_of(family: Family) -> u8 {
+    let number = match family {
+        Family::V4 => libc::AF_INET,
+        Family::V6 => libc::AF_INET6,
+    };
+    u8::try_from(number).unwrap_or_default()
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
 }
 
 fn named(name: &str) -> Attr {
@@ -237,5 +273,6 @@ fn link(payload: &[u8]) -> Option<Link> {
     let index = u32::from_ne_bytes(payload.get(4..8)?.try_into().ok()?);
     let attrs = Attrs::parse(payload.get(LINK_HEADER..)?).ok()?;
     let alias = attrs.get(IFLA_IFALIAS).and_then(|text| netlink::text(text, "alias").ok());
-    Some(Link { index, alias: alias.unwrap_or_default() })
+    let mac = attrs.get(IFLA_ADDRESS).unwrap_or_default().to_vec();
+    Some(Link { index, alias: alias.unwrap_or_default(), mac })
 }

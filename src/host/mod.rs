@@ -11,7 +11,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 
 pub use namespace::{LINK as CANARY_LINK, Namespace, NamespaceError};
-pub use routes::{destinations, forwards, gateways, resolvers};
+pub use routes::{destinations, forwards, gateways, has_ipv6, resolvers};
 
 /// One address of one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

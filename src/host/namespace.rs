@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
@@ -11,11 +11,13 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendto, socket,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, recv, sendto,
+    socket,
 };
 
-use super::link::Links;
+use super::link::{Link, Links};
 use crate::engine::canary::Place;
+use crate::engine::net::Family;
 
 /// Name of the link's end on this host.
 pub const LINK: &str = "synhold-canary";
@@ -45,37 +47,56 @@ pub enum NamespaceError {
 /// The namespace and the link to it. Dropped, both are gone; if we are killed, the kernel takes them away.
 pub struct Namespace {
     outside: Links,
-    /// Whether this host forwards; opened outside, where it stays.
-    forward: File,
+    /// Whether this host forwards each family; opened outside, where it stays. Nothing where the kernel has no such family.
+    forward: [Option<File>; 2],
     index: u32,
     inside: Inside,
+    /// Why the link has no IPv6, though it was to have it.
+    lacks: Option<String>,
 }
 
 /// What the calling thread has of the namespace it is in.
 struct Inside {
+    ways: Vec<Way>,
+    namespace: File,
+}
+
+/// Sockets for the packets of one family.
+struct Way {
+    family: Family,
     sends: OwnedFd,
     hears: OwnedFd,
-    namespace: File,
+}
+
+impl Way {
+    fn open(family: Family) -> Result<Way, NamespaceError> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (inet, ip) = match family {
+            Family::V4 => (AddressFamily::Inet, SockProtocol::EthIp),
+            Family::V6 => (AddressFamily::Inet6, SockProtocol::EthIpv6),
+        };
+        let open = |of, kind, protocol| socket(of, kind, flags, Some(protocol));
+        let sends = open(inet, SockType::Raw, SockProtocol::Raw).map_err(io::Error::from);
+        let hears = open(AddressFamily::Packet, SockType::Datagram, ip).map_err(io::Error::from);
+        Ok(Way {
+            family,
+            sends: sends.map_err(failed("open a raw socket"))?,
+            hears: hears.map_err(failed("open a packet socket"))?,
+        })
+    }
 }
 
 impl Inside {
     /// Takes the calling thread into another namespace.
-    fn enter() -> Result<Inside, NamespaceError> {
+    fn enter(places: &[Place]) -> Result<Inside, NamespaceError> {
         unshare(CloneFlags::CLONE_NEWNET)
             .map_err(io::Error::from)
             .map_err(failed("make a network namespace"))?;
         let namespace =
             File::open("/proc/thread-self/ns/net").map_err(failed("see our network namespace"))?;
-        let raw = |kind, protocol| {
-            let family =
-                if kind == SockType::Raw { AddressFamily::Inet } else { AddressFamily::Packet };
-            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-            socket(family, kind, flags, Some(protocol)).map_err(io::Error::from)
-        };
-        let sends = raw(SockType::Raw, SockProtocol::Raw).map_err(failed("open a raw socket"))?;
-        let hears =
-            raw(SockType::Datagram, SockProtocol::EthIp).map_err(failed("open a packet socket"))?;
-        Ok(Inside { sends, hears, namespace })
+        let ways =
+            places.iter().map(|place| Way::open(place.family())).collect::<Result<_, _>>()?;
+        Ok(Inside { ways, namespace })
     }
 
     /// A link from outside to here; its number there.
@@ -83,24 +104,25 @@ impl Inside {
         outside
             .add_pair(LINK, PEER, self.namespace.as_fd())
             .map_err(failed("make a pair of links (veth)"))?;
-        index_of(outside, LINK)
+        found(outside, LINK).map(|link| link.index)
     }
 }
 
 impl Namespace {
-    /// Makes it. The calling thread is inside from then on, also if this fails: it has to be a thread for this alone.
+    /// Makes it, for a place of each family that is to have packets. The calling thread is inside from then on, also if
+    /// this fails: it has to be a thread for this alone.
     ///
     /// # Errors
-    /// [`NamespaceError`]; nothing is left behind.
-    pub fn enter(place: Place) -> Result<Namespace, NamespaceError> {
+    /// [`NamespaceError`]; nothing is left behind. A link that cannot have IPv6 is none: see [`Namespace::lacks`].
+    pub fn enter(places: &[Place]) -> Result<Namespace, NamespaceError> {
         let mut outside = Links::open().map_err(failed("ask the kernel for links"))?;
         clear(&mut outside)?;
-        let forward =
-            File::open("/proc/sys/net/ipv4/ip_forward").map_err(failed("see what is forwarded"))?;
-        let inside = Inside::enter()?;
+        let forward = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"]
+            .map(|name| File::open(format!("/proc/sys/net/{name}")).ok());
+        let inside = Inside::enter(places)?;
         let index = inside.link(&mut outside)?;
-        let mut made = Namespace { outside, forward, index, inside };
-        made.connect(place)?;
+        let mut made = Namespace { outside, forward, index, inside, lacks: None };
+        made.connect(places)?;
         Ok(made)
     }
 
@@ -109,57 +131,77 @@ impl Namespace {
     ///
     /// # Errors
     /// [`NamespaceError`]; there may be no link then, and it can be tried again.
-    pub fn renew(&mut self, place: Place) -> Result<(), NamespaceError> {
+    pub fn renew(&mut self, places: &[Place]) -> Result<(), NamespaceError> {
         // Somebody may have taken it away, or given it another name.
         let _ = self.outside.remove(self.index);
         clear(&mut self.outside)?;
-        self.inside = Inside::enter()?;
+        self.inside = Inside::enter(places)?;
         self.index = self.inside.link(&mut self.outside)?;
-        self.connect(place)
+        self.connect(places)
+    }
+
+    /// Why there is no IPv6 on the link, though a place for it was given.
+    pub fn lacks(&self) -> Option<&str> {
+        self.lacks.as_deref()
     }
 
     /// Addresses and routes on both ends.
-    fn connect(&mut self, place: Place) -> Result<(), NamespaceError> {
+    fn connect(&mut self, places: &[Place]) -> Result<(), NamespaceError> {
         let mut inside = Links::open().map_err(failed("ask the kernel for links"))?;
-        let peer = index_of(&mut inside, PEER)?;
-        let (host, sender, bits) = (place.host(), place.sender(), place.link_bits());
+        let peer = found(&mut inside, PEER)?;
         let outside = &mut self.outside;
         let mut set_up = || {
             outside.sign(self.index, ALIAS)?;
-            inside.sign(peer, ALIAS)?;
-            outside.add_address(self.index, host, bits)?;
-            inside.add_address(peer, sender, bits)?;
+            inside.sign(peer.index, ALIAS)?;
             outside.up(self.index)?;
-            inside.up(peer)?;
-            inside.add_route(None, host, peer)?;
-            outside.add_route(Some(place.destinations()), sender, self.index)
+            inside.up(peer.index)
         };
-        set_up().map_err(failed("set up the link"))
-    }
-
-    /// Whether this host forwards IPv4 packets; true where it cannot be told.
-    pub fn is_forwarding(&self) -> bool {
-        let mut text = [0; 1];
-        self.forward.read_at(&mut text, 0).is_err() || text != *b"0"
-    }
-
-    /// Sends an IPv4 packet, header and all.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn send(&self, packet: &[u8], to: Ipv4Addr) -> io::Result<()> {
-        let [a, b, c, d] = to.octets();
-        let to = SockaddrIn::new(a, b, c, d, 0);
-        sendto(self.inside.sends.as_raw_fd(), packet, &to, MsgFlags::empty())?;
+        set_up().map_err(failed("set up the link"))?;
+        let here = found(&mut self.outside, LINK)?;
+        self.lacks = None;
+        for place in places {
+            let added = add(&mut self.outside, &here, &mut inside, &peer, *place);
+            match (added, place.family()) {
+                (Ok(()), _) => {}
+                (Err(error), Family::V4) => return Err(failed("set up the link")(error)),
+                (Err(error), Family::V6) => self.lacks = Some(error.to_string()),
+            }
+        }
         Ok(())
     }
 
-    /// The next IPv4 packet that arrives within `patience`.
+    /// Whether this host forwards packets of a family; true where it cannot be told.
+    pub fn is_forwarding(&self, family: Family) -> bool {
+        let [v4, v6] = &self.forward;
+        let file = if family == Family::V4 { v4 } else { v6 };
+        let mut text = [0; 1];
+        let read = file.as_ref().is_some_and(|file| file.read_at(&mut text, 0).is_ok());
+        !read || text != *b"0"
+    }
+
+    /// Sends a packet, header and all.
     ///
     /// # Errors
     /// What the system says.
-    pub fn receive(&self, patience: Duration) -> io::Result<Option<Vec<u8>>> {
-        let mut ready = [PollFd::new(self.inside.hears.as_fd(), PollFlags::POLLIN)];
+    pub fn send(&self, packet: &[u8], to: IpAddr) -> io::Result<()> {
+        let to_port_0 = SockaddrStorage::from(std::net::SocketAddr::new(to, 0));
+        let way = self.way(Family::of(to))?;
+        sendto(way.sends.as_raw_fd(), packet, &to_port_0, MsgFlags::empty())?;
+        Ok(())
+    }
+
+    fn way(&self, family: Family) -> io::Result<&Way> {
+        let way = self.inside.ways.iter().find(|way| way.family == family);
+        way.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// The next packet of a family that arrives within `patience`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn receive(&self, family: Family, patience: Duration) -> io::Result<Option<Vec<u8>>> {
+        let way = self.way(family)?;
+        let mut ready = [PollFd::new(way.hears.as_fd(), PollFlags::POLLIN)];
         let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
         match poll(&mut ready, patience) {
             Ok(0) | Err(Errno::EINTR) => return Ok(None),
@@ -167,7 +209,7 @@ impl Namespace {
             Err(error) => return Err(error.into()),
         }
         let mut packet = vec![0; PACKET_BYTES_MAX];
-        match recv(self.inside.hears.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT) {
+        match recv(way.hears.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT) {
             Ok(length) => {
                 packet.truncate(length);
                 Ok(Some(packet))
@@ -200,13 +242,29 @@ fn clear(outside: &mut Links) -> Result<(), NamespaceError> {
     }
 }
 
-fn index_of(links: &mut Links, name: &str) -> Result<u32, NamespaceError> {
-    let missing = || failed("find our own link")(io::ErrorKind::NotFound.into());
-    links
-        .find(name)
-        .map_err(failed("find our own link"))?
-        .map(|link| link.index)
-        .ok_or_else(missing)
+/// What a place has on both ends of the link. IPv6 would ask who has an address by addresses of its own, of which there
+/// are none on this link, so it is told.
+fn add(
+    outside: &mut Links,
+    here: &Link,
+    inside: &mut Links,
+    there: &Link,
+    place: Place,
+) -> io::Result<()> {
+    let (host, sender, bits) = (place.host(), place.sender(), place.link().prefix());
+    outside.add_address(here.index, host, bits)?;
+    inside.add_address(there.index, sender, bits)?;
+    if place.family() == Family::V6 {
+        outside.add_neighbour(here.index, sender, &there.mac)?;
+        inside.add_neighbour(there.index, host, &here.mac)?;
+    }
+    inside.add_route(None, host, there.index)?;
+    outside.add_route(Some(place.destinations()), sender, here.index)
+}
+
+fn found(links: &mut Links, name: &str) -> Result<Link, NamespaceError> {
+    let found = links.find(name).map_err(failed("find our own link"))?;
+    found.ok_or_else(|| failed("find our own link")(io::ErrorKind::NotFound.into()))
 }
 
 fn failed(what: &'static str) -> impl Fn(io::Error) -> NamespaceError {

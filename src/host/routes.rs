@@ -19,15 +19,25 @@ pub fn gateways() -> Vec<IpAddr> {
     v4.chain(v6.lines().take(LINES_MAX).filter_map(gateway6).map(IpAddr::V6)).collect()
 }
 
-/// Where IPv4 packets are led to but by default, and by which interface, in this network namespace. What cannot be read is
+/// Where packets are led to but by default, and by which interface, in this network namespace. What cannot be read is
 /// nothing.
 pub fn destinations() -> Vec<(String, Net)> {
-    let text = std::fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
-    text.lines()
-        .take(LINES_MAX)
-        .filter_map(destination4)
-        .filter(|(_, net)| net.prefix() > 0)
-        .collect()
+    let read = |name| std::fs::read_to_string(format!("/proc/thread-self/net/{name}"));
+    let (v4, v6) = (read("route").unwrap_or_default(), read("ipv6_route").unwrap_or_default());
+    let v4 = v4.lines().take(LINES_MAX).filter_map(destination4);
+    let v6 = v6.lines().take(LINES_MAX).filter_map(destination6);
+    v4.chain(v6).filter(|(_, net)| !is_default(*net)).collect()
+}
+
+/// 2000::/3 is all there is of public IPv6, and what some write for the default.
+fn is_default(net: Net) -> bool {
+    net.prefix() == 0 || (net.prefix() <= 3 && net.address().is_ipv6())
+}
+
+/// Whether an interface that is made in this network namespace has IPv6: the kernel knows it, and nobody has switched it off.
+pub fn has_ipv6() -> bool {
+    let read = |of| std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{of}/disable_ipv6"));
+    ["all", "default"].iter().all(|of| read(of).is_ok_and(|text| text.trim() == "0"))
 }
 
 /// Whether this host forwards packets of a family, in this network namespace.
@@ -75,6 +85,13 @@ fn destination4(line: &str) -> Option<(String, Net)> {
     Some(((*words.first()?).to_owned(), net))
 }
 
+fn destination6(line: &str) -> Option<(String, Net)> {
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    let address = u128::from_str_radix(words.first()?, 16).ok()?;
+    let bits = u8::from_str_radix(words.get(1)?, 16).ok()?;
+    Some(((*words.get(9)?).to_owned(), Net::new(Ipv6Addr::from(address).into(), bits).ok()?))
+}
+
 /// `destination length source length gateway metric refcnt use flags iface`, addresses as 32 digits.
 fn gateway6(line: &str) -> Option<Ipv6Addr> {
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -109,6 +126,26 @@ mod tests {
         assert_eq!(gateway6(&line("00", "00000003")), Some("2001:db8::1".parse().unwrap()));
         assert_eq!(gateway6(&line("40", "00000003")), None);
         assert_eq!(gateway6(&line("00", "00200200")), None, "the kernel's own blackhole");
+    }
+
+    #[test]
+    fn destinations_are_networks_with_their_interface_and_the_default_is_none() {
+        let line = |destination: &str, bits: &str| {
+            let zeros = "0".repeat(32);
+            format!("{destination} {bits} {zeros} 00 {zeros} 00000400 1 0 00000001     eth0")
+        };
+        let found = destination6(&line("20010002000000000000000000000000", "30"));
+        assert_eq!(found, Some(("eth0".to_owned(), "2001:2::/48".parse().unwrap())));
+        assert_eq!(destination6("20010002000000000000000000000000 30"), None);
+        for (net, default) in [
+            ("0.0.0.0/0", true),
+            ("0.0.0.0/1", false),
+            ("::/0", true),
+            ("2000::/3", true),
+            ("2001::/16", false),
+        ] {
+            assert_eq!(is_default(net.parse().unwrap()), default, "{net}");
+        }
     }
 
     #[test]

@@ -87,8 +87,8 @@ pub struct Options {
     pub queue_via: QueueVia,
     /// Source networks that are judged.
     pub containers: Vec<Net>,
-    /// A source of ours that is judged as well, and is not local for that.
-    pub canary: Option<Net>,
+    /// Sources of ours that are judged as well, and are not local for that.
+    pub canary: Vec<Net>,
     /// Bridges on which only sources that belong there get in. See [`Options::unnamed`].
     pub bridges: Vec<Bridge>,
     /// Whether forged sources are looked for at all.
@@ -121,7 +121,7 @@ impl Default for Options {
             refuse: Refuse::Reset,
             queue_via: QueueVia::Native,
             containers: docker.into_iter().collect(),
-            canary: None,
+            canary: Vec::new(),
             bridges: Vec::new(),
             anti_spoof: true,
             host_addresses: Vec::new(),

@@ -41,7 +41,8 @@ fn set(pair: names::Pair, family: Family, options: &Options) -> Set {
     };
     match pair {
         names::CONTAINERS => {
-            let ours = options.canary.filter(|net| net.family() == family).map(Net::span);
+            let ours = options.canary.iter().filter(|net| net.family() == family);
+            let ours = ours.map(|net| net.span());
             let judged = merge(containers(family, options).chain(ours));
             Set { flags: INTERVAL, elements: Some(keys(family, judged)), ..plain }
         }

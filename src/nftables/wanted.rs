@@ -46,24 +46,26 @@ impl Ruleset {
     }
 
     /// Where a running daemon's own packets come from, if it sends any.
-    pub fn canary(&self) -> Option<Net> {
+    pub fn canary(&self) -> Vec<Net> {
         let alone = |(family, span): (Family, Span)| {
             let address = family.address(span.first());
             let is_ours = span.first() == span.last() && Place::of_sender(address).is_some();
             is_ours.then(|| Net::from(address))
         };
-        self.set(names::CONTAINERS.v4)?.ranges().find_map(alone)
+        let sets = Family::BOTH.map(|family| self.set(names::CONTAINERS.of(family)));
+        sets.into_iter().flatten().filter_map(|set| set.ranges().find_map(alone)).collect()
     }
 
     /// The same, judging the source of our own packets as well.
-    pub fn with_canary(&self, canary: Option<Net>) -> Ruleset {
-        let Some(canary) = canary else { return self.clone() };
+    pub fn with_canary(&self, canary: &[Net]) -> Ruleset {
         let mut same = self.clone();
-        let name = names::CONTAINERS.of(canary.family());
-        if let Some(set) = same.sets.iter_mut().find(|set| set.name == name) {
-            let spans = merge(set.ranges().map(|(_, span)| span).chain([canary.span()]));
-            let key = |span| Key::Span(canary.family(), span);
-            set.elements = Some(spans.into_iter().map(key).collect());
+        for net in canary {
+            let name = names::CONTAINERS.of(net.family());
+            if let Some(set) = same.sets.iter_mut().find(|set| set.name == name) {
+                let spans = merge(set.ranges().map(|(_, span)| span).chain([net.span()]));
+                let key = |span| Key::Span(net.family(), span);
+                set.elements = Some(spans.into_iter().map(key).collect());
+            }
         }
         same
     }
@@ -138,13 +140,16 @@ mod tests {
 
     #[test]
     fn the_canarys_source_is_judged_and_known_again() {
-        let canary = Place::free(&[]).map(Place::judged);
+        let places = Family::BOTH.iter().filter_map(|family| Place::free(*family, &[]));
+        let canary: Vec<Net> = places.map(Place::judged).collect();
         let plain = Ruleset::new(&Options::default());
-        let with = Ruleset::new(&Options { canary, ..Options::default() });
-        assert_eq!((plain.canary(), with.canary()), (None, canary));
-        assert_eq!(plain.with_canary(canary), with);
-        assert_eq!(with.with_canary(canary), with);
-        let local = |rules: &Ruleset| rules.set(names::LOCAL.v4).cloned();
+        let with = Ruleset::new(&Options { canary: canary.clone(), ..Options::default() });
+        assert_eq!((plain.canary(), with.canary()), (Vec::new(), canary.clone()));
+        assert_eq!(plain.with_canary(&canary), with);
+        assert_eq!(with.with_canary(&canary), with);
+        let local = |rules: &Ruleset| {
+            Family::BOTH.map(|family| rules.set(names::LOCAL.of(family)).cloned())
+        };
         assert_eq!(local(&plain), local(&with), "and is not local for that");
     }
 

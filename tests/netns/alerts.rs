@@ -40,14 +40,14 @@ impl Desk {
     }
 }
 
-fn config(lab: &Lab, sections: &str) -> String {
+pub fn config(lab: &Lab, sections: &str) -> String {
     let path = lab.dir().join("synhold.toml");
     std::fs::write(&path, sections).unwrap();
     path.display().to_string()
 }
 
 /// A command that adds its input to a file as a line.
-fn command(name: &str, file: &Path, more: &str) -> String {
+pub fn command(name: &str, file: &Path, more: &str) -> String {
     let script = format!("cat >> {0}; echo >> {0}", file.display());
     format!(
         "[[alert]]\nname = \"{name}\"\nkind = \"command\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n{more}\n"
@@ -60,7 +60,7 @@ fn told(file: &Path) -> Vec<Value> {
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-fn of_kind(file: &Path, kind: &str) -> Vec<Value> {
+pub fn of_kind(file: &Path, kind: &str) -> Vec<Value> {
     told(file).into_iter().filter(|alert| alert["kind"] == kind).collect()
 }
 

@@ -8,9 +8,18 @@ use super::sets_cli::{fine, json};
 use super::stand::{DnsLog, LATER, STARTED, Stand, assert_refused, casts, start, synhold};
 
 const LINK: &str = "synhold-canary";
+const WELL: &str = "an unresolved address was refused, a resolved one was reached";
 
 fn canary(lab: &Lab) -> Value {
     json(lab, &["status"]).1["canary"].clone()
+}
+
+/// What each family's packets found.
+fn families(lab: &Lab) -> Vec<String> {
+    let canary = canary(lab);
+    let word = |found: &Value, key: &str| found[key].as_str().unwrap_or_default().to_owned();
+    let all = canary["families"].as_array().into_iter().flatten();
+    all.map(|found| format!("{} {}", word(found, "family"), word(found, "state"))).collect()
 }
 
 /// Waits until the canary is in a state, and returns what it says then.
@@ -44,7 +53,10 @@ fn it_passes_is_counted_nowhere_and_leaves_nothing() {
     let stand = stand("canpass", &[]);
     let before = json(&stand.lab, &["status"]).1["totals"].clone();
     let said = wait(&stand.lab, "passing");
-    assert_eq!(said, "an unresolved address was refused, a resolved one was reached");
+    assert_eq!(said, WELL);
+    assert_eq!(families(&stand.lab), ["IPv4 passing", "IPv6 passing"]);
+    let (_, text) = super::sets_cli::command(&stand.lab, &["status"]);
+    assert!(text.contains(&format!("Canary: {WELL} (IPv4 and IPv6)\n")), "{text}");
     let status = json(&stand.lab, &["status"]).1;
     assert_eq!(status["totals"], before, "its packets are nobody's");
     assert_eq!((&status["held_now"], &status["evidence"]["records"]), (&0.into(), &0.into()));
@@ -53,16 +65,17 @@ fn it_passes_is_counted_nowhere_and_leaves_nothing() {
     let (code, out, _) = synhold(&stand.lab, &check);
     assert_eq!((code, out.as_str()), (0, "the rules in the kernel are as they should be\n"));
     assert!(stand.members("containers4").contains("198.19.255.130"));
-    assert!(stand.members("denied4").is_empty());
+    assert!(stand.members("containers6").contains("2001:2:0:ffff:ffff:ffff:ffff:ff82"));
+    assert!(stand.members("denied4").is_empty() && stand.members("denied6").is_empty());
     // Everybody else is judged as before.
-    assert_refused(&stand.lab.ct, casts()[0].server);
+    casts().iter().for_each(|cast| assert_refused(&stand.lab.ct, cast.server));
     assert!(is_link_there(&stand.lab));
 
     let Stand { daemon, lab, .. } = stand;
     let ended = daemon.stop();
     assert!(ended.status.success() && ended.stderr.is_empty(), "{}", ended.stderr);
     let of_canary =
-        |e: &&Value| e.to_string().contains("198.19.") || e.to_string().contains("canary");
+        |e: &&Value| ["198.19.", "2001:2:0:", "canary"].iter().any(|of| e.to_string().contains(of));
     assert_eq!(ended.events.iter().filter(of_canary).count(), 0);
     assert!(!is_link_there(&lab));
     assert!(!lab.gw.ruleset().contains("synhold"));
@@ -125,6 +138,7 @@ fn a_link_or_a_route_that_is_taken_away_is_made_anew() {
 #[test]
 fn an_accept_before_our_rules_fails_it() {
     let stand = stand("canaccept", &[]);
+    wait(&stand.lab, "passing");
     nft_by_command(&stand.lab, "insert rule inet synhold forward accept comment \"theirs\"\n");
     let said = wait(&stand.lab, "failing");
     assert_eq!(said, "an address nobody resolved was reached, and no verdict was asked for");
@@ -143,26 +157,56 @@ fn started(name: &str, before: impl FnOnce(&Lab)) -> (Daemon, Lab) {
     (daemon, lab)
 }
 
-/// A table of somebody else's that drops whatever is forwarded.
-fn drops_at(lab: &Lab, priority: i32) {
+/// A table of somebody else's that drops whatever is forwarded of a family.
+fn drops_at(lab: &Lab, family: &str, priority: i32) {
     let hook = format!("type filter hook forward priority {priority}; policy drop;");
-    lab.gw.nft(&format!("add table ip theirs\nadd chain ip theirs f {{ {hook} }}\n"));
+    lab.gw.nft(&format!("add table {family} theirs\nadd chain {family} theirs f {{ {hook} }}\n"));
 }
 
 #[test]
 fn a_drop_of_others_behind_our_rules_is_a_remark() {
-    let (_daemon, lab) = started("candrop", |lab| drops_at(lab, 10));
-    let said = wait(&lab, "passing");
+    let (_daemon, lab) = started("candrop", |lab| drops_at(lab, "ip6", 10));
     let note = "accepted by synhold, then dropped by another rule of this host";
-    assert!(said.ends_with(note), "{said}");
+    let said =
+        format!("IPv4: {WELL}; IPv6: an unresolved address was refused, a resolved one was {note}");
+    assert_eq!(wait(&lab, "passing"), said);
 }
 
 #[test]
-fn a_drop_of_others_before_our_rules_is_a_failure() {
-    let (_daemon, lab) = started("canbefore", |lab| drops_at(lab, -200));
-    assert_eq!(wait(&lab, "failing"), "packets do not reach the queue");
-    lab.gw.nft("delete table ip theirs\n");
-    wait(&lab, "passing");
+fn a_drop_of_others_before_our_rules_is_a_failure_of_that_family() {
+    for (family, name) in [("ip", "IPv4"), ("ip6", "IPv6")] {
+        let (_daemon, lab) =
+            started(&format!("canbefore{family}"), |lab| drops_at(lab, family, -200));
+        assert_eq!(wait(&lab, "failing"), format!("{name}: packets do not reach the queue"));
+        lab.gw.nft(&format!("delete table {family} theirs\n"));
+        assert_eq!(wait(&lab, "passing"), WELL);
+    }
+}
+
+#[test]
+fn ipv6_that_passes_unjudged_fails_it_and_rules_put_back_mend_it() {
+    let stand = stand("cansix", &[]);
+    // Until the rules are settled, what differs is taken for the start's.
+    wait(&stand.lab, "passing");
+    let theirs = "insert rule inet synhold forward meta nfproto ipv6 accept comment \"theirs\"\n";
+    nft_by_command(&stand.lab, theirs);
+    let said = wait(&stand.lab, "failing");
+    assert_eq!(said, "IPv6: an address nobody resolved was reached, and no verdict was asked for");
+    assert_eq!(families(&stand.lab), ["IPv4 passing", "IPv6 failing"]);
+    fine_rules(&stand.lab, "install");
+    assert_eq!(wait(&stand.lab, "passing"), WELL);
+}
+
+#[test]
+fn a_host_that_forwards_no_ipv6_or_has_none_fails_nothing() {
+    for (name, sysctl, value, found) in [
+        ("cannofwd", "ipv6/conf/all/forwarding", "0", &["IPv4 passing", "IPv6 off"][..]),
+        ("canno6", "ipv6/conf/default/disable_ipv6", "1", &["IPv4 passing"]),
+    ] {
+        let (_daemon, lab) = started(name, |lab| lab.gw.sysctl(sysctl, value));
+        assert_eq!(wait(&lab, "passing"), WELL, "{name}");
+        assert_eq!(families(&lab), found, "{name}");
+    }
 }
 
 #[test]

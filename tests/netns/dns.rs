@@ -33,6 +33,7 @@ enum Heard {
     Answer { name: String, address: IpAddr, client: Option<IpAddr>, chain: Vec<String> },
     Up,
     Down(String),
+    Unanswered(u32),
 }
 
 struct Teller(Sender<Heard>);
@@ -51,6 +52,9 @@ impl Sink for Teller {
     fn caught_up(&mut self) {}
     fn up(&mut self) {
         let _ = self.0.send(Heard::Up);
+    }
+    fn unanswered(&mut self, questions: u32) {
+        let _ = self.0.send(Heard::Unanswered(questions));
     }
     fn down(&mut self, why: &str) {
         let _ = self.0.send(Heard::Down(why.to_owned()));
@@ -79,8 +83,22 @@ impl Source {
         Source { stop, heard, thread: Some(thread) }
     }
 
+    /// What is heard next, but for what becomes of questions of our own.
     fn next(&self) -> Heard {
-        self.heard.recv_timeout(PATIENCE).unwrap()
+        loop {
+            match self.heard.recv_timeout(PATIENCE).unwrap() {
+                Heard::Unanswered(_) => {}
+                heard => return heard,
+            }
+        }
+    }
+
+    fn unanswered(&self) -> u32 {
+        loop {
+            if let Heard::Unanswered(questions) = self.heard.recv_timeout(PATIENCE).unwrap() {
+                return questions;
+            }
+        }
     }
 
     fn up(&self) {
@@ -329,4 +347,25 @@ fn an_address_that_appears_later_is_taken_up() {
 #[test]
 fn a_stop_before_dnsmasq_is_up_leaves_nothing() {
     isolated(|| Source::start(HERE).finish());
+}
+
+#[test]
+fn a_dnsmasq_that_hangs_is_told_and_started_again_and_asking_it_is_no_evidence() {
+    isolated(|| {
+        upstream();
+        let source = Source::start(HERE);
+        source.up();
+        // The first question is answered at once; who asked nothing has answered nothing.
+        assert_eq!(source.unanswered(), 0);
+        let [pid] = dnsmasqs()[..] else { panic!("one dnsmasq") };
+        kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+        assert_eq!((source.unanswered(), source.unanswered()), (1, 2));
+        assert_eq!(source.down(), "dnsmasq hangs: it answered none of 3 questions");
+        source.up();
+        assert_eq!(source.unanswered(), 0);
+        assert!(!dnsmasqs().contains(&pid), "it is gone, stopped as it was");
+        ask(HERE, "127.0.0.2", "again.example", AAAA);
+        assert_eq!(source.next(), answer("again.example", "2001:db8::1", "127.0.0.2", &[]));
+        source.finish();
+    });
 }

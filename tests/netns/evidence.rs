@@ -6,12 +6,15 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
+use nix::unistd::Pid;
+
+use super::lab::daemon::Daemon;
 use super::lab::dns::{Over, dns_ask, dnsmasq, qtype, reverse_name, upstream, zone};
 use super::lab::net::connect;
 use super::lab::proc::is_left_open_to_all;
 use super::lab::serve::{Server, everywhere};
 use super::lab::wire::Wire;
-use super::lab::{CT4, CT6, DEAD4, DNS4, GW4, GW6, Lab, SRV4, SRV6, Side, at, eventually};
+use super::lab::{CT4, CT6, DEAD4, DNS4, GW4, GW6, Lab, SRV4, SRV6, Side, at};
 use super::stand::{DnsLog, LATER, PORT, SOON, Stand, casts, is_verdict_on, start, start_on};
 
 const HOLD: [&str; 2] = ["--hold-ms", "300"];
@@ -69,31 +72,33 @@ fn our_own_dnsmasq_serves_containers_and_its_log_releases_them() {
     daemon.stop();
 }
 
+/// The dnsmasq that a daemon runs.
+pub fn own_dnsmasq(daemon: &Daemon) -> Option<Pid> {
+    let pid = daemon.pid();
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let lists = tasks.map(|task| std::fs::read_to_string(task.path().join("children")));
+    let all = lists.flatten().collect::<Vec<_>>().join(" ");
+    let is_dnsmasq = |pid: &&str| {
+        // Before it is dnsmasq, it is a copy of ours under the name of its thread.
+        let exe = std::fs::read_link(format!("/proc/{pid}/exe"));
+        exe.is_ok_and(|exe| exe.ends_with("dnsmasq"))
+    };
+    all.split_whitespace().find(is_dnsmasq).map(|pid| Pid::from_raw(pid.parse().unwrap()))
+}
+
 #[test]
 fn a_dnsmasq_started_again_inherits_nothing_of_ours() {
     let lab = Lab::new("spawnfds");
     let upstream = DNS4.to_string();
     let daemon = start_on(&lab, "spawn", &[&HOLD[..], &["--dns-upstream", &upstream]].concat());
     daemon.ready();
-    let child = || {
-        let pid = daemon.pid();
-        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-        let lists = tasks.map(|task| std::fs::read_to_string(task.path().join("children")));
-        let all = lists.flatten().collect::<Vec<_>>().join(" ");
-        let is_dnsmasq = |pid: &&str| {
-            // Before it is dnsmasq, it is a copy of ours under the name of its thread.
-            let exe = std::fs::read_link(format!("/proc/{pid}/exe"));
-            exe.is_ok_and(|exe| exe.ends_with("dnsmasq"))
-        };
-        all.split_whitespace().find(is_dnsmasq).map(str::to_owned)
-    };
-    let first = child().expect("a dnsmasq runs");
+    let first = own_dnsmasq(&daemon).expect("a dnsmasq runs");
+    let mark = daemon.feed().mark();
     // Now that the queues are open.
-    let pid = nix::unistd::Pid::from_raw(first.parse().unwrap());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
-    let again = || child().filter(|pid| *pid != first);
-    eventually("another runs", LATER, || again().is_some());
-    let open = |pid: &str, which: std::ops::Range<u32>| -> BTreeSet<PathBuf> {
+    nix::sys::signal::kill(first, nix::sys::signal::Signal::SIGKILL).unwrap();
+    let is_up = |e: &serde_json::Value| e["what"] == "source" && e["healthy"] == true;
+    daemon.feed().wait_after(mark, is_up, LATER).expect("another runs");
+    let open = |pid: u32, which: std::ops::Range<u32>| -> BTreeSet<PathBuf> {
         let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
         fds.filter(|fd| {
             fd.file_name().to_str().is_some_and(|fd| which.contains(&fd.parse().unwrap()))
@@ -102,19 +107,21 @@ fn a_dnsmasq_started_again_inherits_nothing_of_ours() {
         .filter(|target| !target.starts_with("/dev"))
         .collect()
     };
-    let again = again().unwrap();
-    let (ours, its) = (open(&daemon.pid().to_string(), 0..u32::MAX), open(&again, 3..u32::MAX));
-    // It may copy the pipe it is meant to write to, and of the kind anon_inode all have the same name.
-    let meant = open(&again, 0..3);
-    let shared = its.iter().filter(|target| ours.contains(*target) && !meant.contains(*target));
-    let shared = shared.filter(|target| !target.starts_with("anon_inode:[eventpoll]"));
+    let again = own_dnsmasq(&daemon).filter(|pid| *pid != first).expect("another");
+    let (ours, its) =
+        (open(daemon.pid(), 0..u32::MAX), open(again.as_raw().cast_unsigned(), 3..u32::MAX));
+    // Of the kind anon_inode all have the same name.
+    let shared = its.iter().filter(|target| ours.contains(*target));
+    let shared = shared.filter(|target| !target.to_string_lossy().starts_with("anon_inode:"));
     // What whoever started these tests left open for everybody is not the daemon's doing.
     let left = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
     let left = left.filter(|fd| fd.file_name().to_str().is_some_and(is_left_open_to_all));
     let left: BTreeSet<PathBuf> =
         left.filter_map(|fd| std::fs::read_link(fd.path()).ok()).collect();
-    let shared = shared.filter(|target| !left.contains(*target));
-    assert_eq!(shared.collect::<Vec<_>>(), Vec::<&PathBuf>::new());
+    let shared: Vec<&PathBuf> = shared.filter(|target| !left.contains(*target)).collect();
+    // Its log, of which it keeps a copy.
+    let [log] = shared[..] else { panic!("{shared:?}") };
+    assert!(log.to_string_lossy().starts_with("pipe:"), "{}", log.display());
     daemon.stop();
 }
 

@@ -1,15 +1,20 @@
 //! What must not cut a host off or wear it down: failed starts, readers that do not read, floods, rules that vanish.
 
 use std::fs;
+use std::io::Read as _;
 use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use serde_json::json;
 
+use super::alerts;
 use super::lab::net::connect;
 use super::lab::raw::{self, Raw};
-use super::lab::{CT4, DEAD4, Lab, SRV4, Side, at};
-use super::stand::{BIN, DnsLog, PORT, SOON, STARTED, Stand, plain, start, synhold};
+use super::lab::serve::{Server, everywhere};
+use super::lab::{CT4, DEAD4, Lab, SRV4, Side, at, eventually};
+use super::sets_cli;
+use super::stand::{BIN, DnsLog, LATER, PORT, SOON, STARTED, Stand, plain, start, synhold};
 
 #[test]
 fn standard_output_that_takes_nothing_costs_nobody_the_network() {
@@ -47,6 +52,66 @@ fn a_reader_that_never_reads_does_not_keep_the_daemon_from_stopping() {
         status.is_some()
     });
     assert_eq!(lab.gw.ruleset(), "");
+}
+
+/// Events of long names: many times what a pipe takes.
+fn flood(log: &mut DnsLog, count: u32) {
+    let label = "x".repeat(60);
+    let name = |n: u32| format!("n{n}.{label}.{label}.{label}.example");
+    let address = |n: u32| std::net::Ipv4Addr::from_bits(0x0b00_0000 + n).into();
+    let text: String = (0..count).map(|n| log.lines(CT4.into(), &name(n), address(n))).collect();
+    log.write(&text);
+}
+
+#[test]
+fn a_standard_output_that_nobody_reads_stalls_nothing_is_named_and_loses_nothing_in_silence() {
+    let lab = Lab::new("stalled");
+    let _server = Server::tcp(&lab.srv, &everywhere(PORT));
+    let mut log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+    log.write(STARTED);
+    let (file, alerts) = (lab.dir().join("events.jsonl"), lab.dir().join("alerts.jsonl"));
+    let config = alerts::config(&lab, &alerts::command("pager", &alerts, ""));
+    let mut command = lab.gw.command(BIN);
+    command.args(["run", "--no-docker", "--canary", "off", "--metrics", "off", "--log-format"]);
+    command.args(["json", "--evidence-grace", "0s", "--hold-ms", "200", "--config", &config]);
+    command.args(["--container-net", "172.31.7.0/24", "--state-dir"]).arg(lab.dir().join("state"));
+    command.arg("--events").arg(&file);
+    command.arg("--dns-source").arg(format!("file:{}", log.path.display()));
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let (mut pipes, daemon) = lab.gw.start(command);
+    // Somebody has it open, and reads nothing.
+    let mut unread = pipes.stdout.take().unwrap();
+    eventually("the rules are in", LATER, || lab.gw.ruleset().contains("synhold"));
+
+    flood(&mut log, 1_500);
+    let status = || sets_cli::json(&lab, &["status"]).1;
+    eventually("it is named", LATER, || status()["stalled"] == json!(["standard output"]));
+    let (_, text) = sets_cli::command(&lab, &["status"]);
+    assert!(text.contains("standard output takes nothing"), "{text}");
+    // Nobody else pays for it.
+    log.answer(CT4.into(), "web.example", SRV4.into());
+    connect(&lab.ct, at(SRV4, PORT), LATER).expect("resolved");
+    connect(&lab.ct, at(DEAD4, PORT), SOON).expect_err("nobody resolved it");
+    let told = || !alerts::of_kind(&alerts, "never-resolved").is_empty();
+    eventually("the alert goes out", LATER, told);
+    let written = || fs::read_to_string(&file).unwrap_or_default();
+    let has_both = || ["\"accept\"", "\"never-resolved\""].iter().all(|is| written().contains(is));
+    eventually("the other output has it all", LATER, has_both);
+
+    // Read at last, it has everything, since so much could wait.
+    let reader = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        unread.read_to_end(&mut text).map(|_| text)
+    });
+    eventually("it is not stalled any more", LATER, || {
+        status()["stalled"] != json!(["standard output"])
+    });
+    assert_eq!(status()["totals"]["events_shed"], 0);
+    daemon.signal(Signal::SIGTERM);
+    eventually("it ends", 3 * LATER, || daemon.ended().is_some());
+    let read = reader.join().unwrap().unwrap();
+    let lines = |text: &[u8]| text.iter().filter(|byte| **byte == b'\n').count();
+    assert_eq!(lines(&read), lines(written().as_bytes()));
 }
 
 #[test]

@@ -43,6 +43,7 @@ mod findings;
 mod grow;
 mod health;
 mod hits;
+mod hung;
 mod inbound;
 mod journal;
 mod lab;

@@ -17,14 +17,14 @@ struct Terminal<'a> {
 }
 
 impl<'a> Terminal<'a> {
-    fn open(lab: &'a Lab, (width, height): (u16, u16), env: &str) -> Terminal<'a> {
+    fn open(lab: &'a Lab, (width, height): (u16, u16), before: &str) -> Terminal<'a> {
         let socket = lab.dir().join("tmux").display().to_string();
         let terminal = Terminal { ns: &lab.gw, socket };
         let size = [width.to_string(), height.to_string()];
         let state = lab.dir().join("state").display().to_string();
         // What comes after it shows that the terminal was given back.
         let shell =
-            format!("{env} {BIN} top --state-dir {state}; echo \"ended with $?\"; read -r _");
+            format!("{before} {BIN} top --state-dir {state}; echo \"ended with $?\"; read -r _");
         let size = ["-x", &size[0], "-y", &size[1]];
         terminal.tmux(&[&["-f", "/dev/null", "new-session", "-d"], &size[..], &[&shell]].concat());
         terminal
@@ -150,6 +150,44 @@ fn stop(daemon: &mut Daemon) {
     assert!(daemon.send_signal(Signal::SIGTERM));
     let ended = retry_until(Duration::from_secs(60), || daemon.ended());
     assert!(ended.is_some(), "{}", daemon.story());
+}
+
+/// Jiffies of processor time that a process has used, while it lives.
+fn used(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let fields: Vec<&str> = fields.split(' ').collect();
+    // State, then 10 others, then time in the program and in the kernel.
+    let number = |nth: usize| fields[nth].parse::<u64>().unwrap();
+    (!["Z", "X"].contains(&fields[0])).then(|| number(11) + number(12))
+}
+
+#[test]
+fn a_terminal_that_dies_ends_it_also_where_hanging_up_is_ignored() {
+    let stand = Stand::new("tophup", &[]);
+    for before in ["", "trap '' HUP;"] {
+        let terminal = Terminal::open(&stand.lab, (80, 24), before);
+        terminal.shows(&["ENFORCING"]);
+        let pid = pid_of_top(&stand);
+        let server = terminal.tmux(&["display-message", "-p", "#{pid}"]);
+        let server = nix::unistd::Pid::from_raw(server.trim().parse().unwrap());
+        let before_it = used(pid).unwrap();
+        nix::sys::signal::kill(server, Signal::SIGKILL).unwrap();
+        let mut last = before_it;
+        let ended = || match used(pid) {
+            Some(jiffies) => {
+                last = jiffies;
+                None
+            }
+            None => Some(()),
+        };
+        let ended = retry_until(LATER, ended);
+        if ended.is_none() {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        assert!(ended.is_some(), "with `{before}` it lives on, at {last} jiffies");
+        assert!(last - before_it < 50, "with `{before}` it span for {} jiffies", last - before_it);
+    }
 }
 
 #[test]

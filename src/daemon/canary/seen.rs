@@ -28,7 +28,7 @@ pub struct Way(OnceLock<Open>);
 
 #[derive(Debug)]
 struct Open {
-    place: Place,
+    places: Vec<Place>,
     verdicts: SyncSender<Seen>,
     calls: SyncSender<()>,
 }
@@ -42,12 +42,12 @@ pub struct Ear {
 }
 
 impl Way {
-    /// Leads verdicts on packets of this place here from now on; nothing if they are led elsewhere already.
-    pub fn open(&self, place: Place) -> Option<Ear> {
+    /// Leads verdicts on packets of these places here from now on; nothing if they are led elsewhere already.
+    pub fn open(&self, places: Vec<Place>) -> Option<Ear> {
         let (tell, verdicts) = sync_channel(VERDICTS_MAX);
         // One call says as much as many.
         let (call, calls) = sync_channel(1);
-        let open = Open { place, verdicts: tell, calls: call };
+        let open = Open { places, verdicts: tell, calls: call };
         self.0.set(open).ok().map(|()| Ear { verdicts, calls })
     }
 
@@ -60,8 +60,8 @@ impl Way {
     }
 
     /// Where the canary is.
-    pub fn place(&self) -> Option<Place> {
-        self.0.get().map(|open| open.place)
+    pub fn places(&self) -> &[Place] {
+        self.0.get().map_or(&[], |open| &open.places)
     }
 
     /// Whether a decision is about a packet of the canary's, which is neither counted nor told. All others pay one
@@ -74,9 +74,10 @@ impl Way {
     /// Nobody else can use this: what is sent between these addresses ends at the canary.
     #[cold]
     fn take(&self, decision: &Decision, tally: &Tally) -> bool {
-        let Some(Open { place, verdicts, .. }) = self.0.get() else { return false };
+        let Some(Open { places, verdicts, .. }) = self.0.get() else { return false };
         let (src, dst) = (decision.flow.src.ip(), decision.flow.dst.ip());
-        if src != IpAddr::V4(place.sender()) || !place.destinations().contains(dst) {
+        let is_its = |place: &Place| src == place.sender() && place.destinations().contains(dst);
+        if !places.iter().any(is_its) {
             return false;
         }
         if !decision.bound.is_zero() {

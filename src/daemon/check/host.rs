@@ -7,7 +7,7 @@ use nix::unistd::Uid;
 use super::{Finding, processes};
 use crate::config::Config;
 use crate::daemon::lock;
-use crate::engine::canary::Place;
+use crate::engine::canary::{self, Place};
 use crate::engine::net::{Family, Net};
 use crate::engine::{Mode, Wall};
 use crate::{daemon::clock, host};
@@ -74,7 +74,12 @@ pub fn look(config: &Config) -> Vec<Finding> {
     found.push(resolvers(&host::resolvers()));
     if config.desk.canary && config.engine.mode == Mode::Enforce {
         let taken: Vec<Net> = host::destinations().into_iter().map(|(_, net)| net).collect();
-        found.push(place(Place::free(&taken)));
+        for family in Family::BOTH {
+            // Where IPv6 is switched off there is nothing to prove of it.
+            if family == Family::V4 || host::has_ipv6() {
+                found.push(place(family, Place::free(family, &taken)));
+            }
+        }
     }
     found.extend(config.desk.metrics.map(|at| {
         // While one runs it is that one's.
@@ -157,14 +162,16 @@ fn resolvers(servers: &[IpAddr]) -> Finding {
     }
 }
 
-fn place(place: Option<Place>) -> Finding {
-    match place {
-        Some(place) => {
-            Finding::ok("canary-place", format!("the canary has {} to itself", place.whole()))
-        }
-        None => Finding::warn(
-            "canary-place",
-            "this host routes all of 198.18.0.0/15, where the canary would live",
+fn place(family: Family, place: Option<Place>) -> Finding {
+    let id = match family {
+        Family::V4 => "canary-place",
+        Family::V6 => "canary-place-6",
+    };
+    match (place, canary::tests(family)) {
+        (Some(place), _) => Finding::ok(id, format!("the canary has {} to itself", place.whole())),
+        (None, tests) => Finding::warn(
+            id,
+            format!("this host routes all of {tests}, where the canary would live"),
             "say --canary off",
         ),
     }

@@ -58,7 +58,12 @@ fn sources(states: &[SourceState]) -> Vec<Family> {
             named.iter().map(|(labels, state)| (labels.clone(), of(state))),
         )
     };
+    let asked = named
+        .iter()
+        .filter_map(|(labels, state)| Some((labels.clone(), f64::from(state.unanswered?))));
+    let what = "Questions of ours in a row that our own dnsmasq did not answer";
     vec![
+        Family::gauges("source_unanswered_questions", what, asked),
         gauge("source_up", "The source is open", |state| f64::from(u8::from(state.up))),
         gauge("source_healthy", "There is no doubt about the source", |state| {
             f64::from(u8::from(state.doubt.is_none()))

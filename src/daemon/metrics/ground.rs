@@ -102,8 +102,17 @@ fn neighbours(shared: &Shared) -> Vec<Family> {
         (CanaryState::Passing, "passing"),
         (CanaryState::Failing, "failing"),
     ];
-    let state = states
-        .map(|(state, word)| (label("state", word), f64::from(u8::from(state == canary.state))));
+    // Where none flies, that is so of both.
+    let found = match &canary.families[..] {
+        [] => vec![("ipv4".to_owned(), canary.state), ("ipv6".to_owned(), canary.state)],
+        each => each.iter().map(|one| (one.family.to_ascii_lowercase(), one.state)).collect(),
+    };
+    let state = found.into_iter().flat_map(|(family, found)| {
+        states.map(|(state, word)| {
+            let labels = [label("family", family.clone()), label("state", word)].concat();
+            (labels, f64::from(u8::from(state == found)))
+        })
+    });
     let learning = shared.learning.get().and_then(|learning| learning.state(clock::now()));
     let up = (docker != DockerState::Off).then_some(f64::from(u8::from(docker == DockerState::Up)));
     vec![

@@ -8,7 +8,7 @@ use crate::alert::Severity;
 use crate::control::{Canary, CanaryState};
 use crate::daemon::shared::Shared;
 use crate::engine::alert::Topic;
-use crate::engine::health::Evidence;
+use crate::engine::health::{Evidence, SourceState};
 use crate::engine::lists::Lists;
 use crate::engine::{Mono, Now};
 
@@ -21,6 +21,7 @@ pub type Change = (Severity, Topic, String, String);
 /// As it was at the last look.
 pub struct States {
     evidence: Doubt,
+    silent: BTreeSet<String>,
     /// Somebody was told that the canary fails.
     canary_fails: bool,
     lists: Arc<Lists>,
@@ -40,13 +41,15 @@ impl States {
     pub fn new(shared: &Shared) -> States {
         let lists = shared.engine.lists();
         let quarantined = quarantined(&lists);
-        States { evidence: Doubt::None, canary_fails: false, lists, quarantined }
+        let (evidence, silent) = (Doubt::None, BTreeSet::new());
+        States { evidence, silent, canary_fails: false, lists, quarantined }
     }
 
     /// What changed since the last look.
     pub fn look(&mut self, shared: &Shared, now: Now) -> Vec<Change> {
         let mut changes = Vec::new();
         changes.extend(self.evidence(&shared.engine.evidence(now), now.mono));
+        changes.extend(self.silence(&shared.engine.source_states(now)));
         changes.extend(self.canary(&shared.canary().clone()));
         changes.extend(self.quarantine(shared.engine.lists()));
         changes
@@ -78,6 +81,21 @@ impl States {
             }
             (false, Doubt::Since(_) | Doubt::Told) => None,
         }
+    }
+
+    /// A dnsmasq that does not answer: no doubt about what it answered before, and yet containers are without DNS.
+    fn silence(&mut self, sources: &[SourceState]) -> Vec<Change> {
+        let silent = sources.iter().filter(|source| source.is_silent());
+        let now: BTreeSet<String> = silent.map(|source| source.label.clone()).collect();
+        let before = std::mem::replace(&mut self.silent, now);
+        let change = |severity, label: &String, what: &str| {
+            (severity, Topic::Evidence, label.clone(), format!("DNS source {label} {what}"))
+        };
+        let what = "does not answer: containers resolve nothing";
+        let fell = self.silent.difference(&before);
+        let fell = fell.map(|label| change(Severity::Critical, label, what));
+        let back = before.difference(&self.silent);
+        fell.chain(back.map(|label| change(Severity::Info, label, "answers again"))).collect()
     }
 
     fn canary(&mut self, canary: &Canary) -> Option<Change> {
@@ -128,8 +146,8 @@ mod tests {
     use super::*;
 
     fn states() -> States {
-        let (lists, quarantined) = Default::default();
-        States { evidence: Doubt::None, canary_fails: false, lists, quarantined }
+        let (silent, lists, quarantined) = Default::default();
+        States { evidence: Doubt::None, silent, canary_fails: false, lists, quarantined }
     }
 
     #[test]
@@ -148,6 +166,21 @@ mod tests {
         assert_eq!(look(false, 99), None);
         assert_eq!(look(true, 100).unwrap().0, Severity::Info);
         assert_eq!(look(true, 101), None);
+    }
+
+    #[test]
+    fn a_dnsmasq_that_does_not_answer_is_told_once_and_so_is_its_return() {
+        let mut states = states();
+        let mut look = |unanswered| -> Vec<(Severity, String)> {
+            let source =
+                SourceState { label: "spawn".to_owned(), unanswered, ..Default::default() };
+            let told = states.silence(&[source]);
+            told.into_iter().map(|(severity, _, who, _)| (severity, who)).collect()
+        };
+        let told = |severity| vec![(severity, "spawn".to_owned())];
+        assert_eq!((look(None), look(Some(0)), look(Some(1))), (vec![], vec![], vec![]));
+        assert_eq!((look(Some(2)), look(Some(3))), (told(Severity::Critical), vec![]));
+        assert_eq!((look(Some(0)), look(Some(0))), (told(Severity::Info), vec![]));
     }
 
     #[test]

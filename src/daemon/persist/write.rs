@@ -96,9 +96,9 @@ impl Keeper {
         let beside = (marks.reached(), shared.tenants.tenants());
         let registry = shared.engine.registry();
         let mut dirty = registry.take_dirty();
-        if let Some(canary) = shared.canary_way.place() {
-            dirty.addresses.retain(|address| !canary.destinations().contains(*address));
-        }
+        let canary = shared.canary_way.places();
+        let is_its = |address| canary.iter().any(|place| place.destinations().contains(address));
+        dirty.addresses.retain(|address| !is_its(*address));
         if dirty.overflowed {
             self.owed = Owed::Snapshot;
         }
@@ -144,7 +144,7 @@ impl Keeper {
             None if self.owed == Owed::Nothing && !disk.wants_snapshot() => return,
             None if !self.retry.is_due() => return,
             None => disk.begin(registry).map(|mut snapshot| {
-                if let Some(canary) = shared.canary_way.place() {
+                for canary in shared.canary_way.places() {
                     snapshot.retain(|address| !canary.destinations().contains(*address));
                 }
                 self.snapshot = Some(snapshot);

@@ -63,8 +63,10 @@ const FOLDERS: [&str; 6] =
 const CACHE: &str = "--cache-size=10000";
 /// Queries forwarded at a time. At dnsmasq's default of 150, one busy container would starve the others.
 const FORWARD_MAX: &str = "--dns-forward-max=1000";
+/// What we ask it to see whether it answers, it answers by itself. See [`super::asker::NAME`].
+const OWN_NAME: &str = "--local=/alive.synhold.invalid/";
 /// What is asked of every dnsmasq we start.
-const ALWAYS: [&str; 9] = [
+const ALWAYS: [&str; 10] = [
     "--keep-in-foreground",
     "--conf-file=/dev/null",
     "--no-hosts",
@@ -74,6 +76,7 @@ const ALWAYS: [&str; 9] = [
     "--pid-file=",
     CACHE,
     FORWARD_MAX,
+    OWN_NAME,
 ];
 
 impl SpawnConfig {
@@ -136,7 +139,8 @@ impl SpawnConfig {
         Ok(command)
     }
 
-    fn port(&self) -> Result<u16, Fault> {
+    /// The one port of all its addresses.
+    pub(super) fn port(&self) -> Result<u16, Fault> {
         let ports: BTreeSet<u16> = self.listen.iter().map(|(_, port)| *port).collect();
         match (ports.first().copied(), ports.last().copied()) {
             (Some(0), _) => Err(Fault::PortZero),
@@ -201,6 +205,12 @@ mod tests {
         ] {
             assert!(args.iter().any(|arg| arg == wanted), "{wanted} in {args:?}");
         }
+    }
+
+    #[test]
+    fn what_we_ask_ourselves_is_answered_without_asking_on() {
+        let own = OWN_NAME.strip_prefix("--local=/").and_then(|rest| rest.strip_suffix('/'));
+        assert_eq!(own, Some(super::super::asker::NAME));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The canary's packet, what comes back of it, and what that means.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{IpNumber, Ipv4HeaderSlice, PacketBuilder, TcpHeaderSlice};
+use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, PacketBuilder, TcpHeaderSlice};
 
 use crate::engine::verdict::{Reason, Verdict};
 
@@ -10,18 +10,20 @@ use crate::engine::verdict::{Reason, Verdict};
 const TTL: u8 = 64;
 /// As many as an ordinary connection offers.
 const WINDOW: u16 = 64_240;
-/// ICMP: destination unreachable.
+/// Destination unreachable, in ICMP.
 const ICMP_UNREACHABLE: u8 = 3;
-/// ICMP header before the packet it quotes.
+/// The same in ICMPv6.
+const ICMPV6_UNREACHABLE: u8 = 1;
+/// Header of either before the packet it quotes.
 const ICMP_HEADER: usize = 8;
 
 /// The first packet of a connection nobody wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// From where.
-    pub src: SocketAddrV4,
-    /// Where to.
-    pub dst: SocketAddrV4,
+    pub src: SocketAddr,
+    /// Where to; of the same family.
+    pub dst: SocketAddr,
     /// Tells it from others: its sequence number.
     pub mark: u32,
 }
@@ -60,9 +62,16 @@ pub enum Finding {
 impl Probe {
     /// Its bytes, from the IP header on.
     pub fn bytes(&self) -> Vec<u8> {
-        let builder = PacketBuilder::ipv4(self.src.ip().octets(), self.dst.ip().octets(), TTL)
-            .tcp(self.src.port(), self.dst.port(), self.mark, WINDOW)
-            .syn();
+        let builder = match (self.src.ip(), self.dst.ip()) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                PacketBuilder::ipv4(src.octets(), dst.octets(), TTL)
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                PacketBuilder::ipv6(src.octets(), dst.octets(), TTL)
+            }
+            _ => return Vec::new(),
+        };
+        let builder = builder.tcp(self.src.port(), self.dst.port(), self.mark, WINDOW).syn();
         let mut bytes = Vec::with_capacity(builder.size(0));
         // Writing to a vector cannot fail, and the lengths fit.
         let _ = builder.write(&mut bytes, &[]);
@@ -71,28 +80,57 @@ impl Probe {
 
     /// What a packet that came to its sender's network says about it. Its source may have been translated on the way.
     pub fn sign(&self, bytes: &[u8]) -> Option<Sign> {
-        let ip = Ipv4HeaderSlice::from_slice(bytes).ok()?;
-        let rest = bytes.get(ip.slice().len()..)?;
-        if ip.protocol() == IpNumber::ICMP {
-            let quoted = rest.get(ICMP_HEADER..)?;
-            let is_ours = rest.first() == Some(&ICMP_UNREACHABLE) && self.is_quoted(quoted);
+        let ip = Header::read(bytes)?;
+        let rest = bytes.get(ip.length..)?;
+        if ip.is_icmp() {
+            let quoted = Header::read(rest.get(ICMP_HEADER..)?)?;
+            let is_ours = rest.first() == Some(&ip.unreachable()) && quoted.dst == self.dst.ip();
             return is_ours.then_some(Sign::Refused);
         }
-        if ip.protocol() != IpNumber::TCP {
+        if ip.protocol != IpNumber::TCP {
             return None;
         }
         let tcp = TcpHeaderSlice::from_slice(rest).ok()?;
-        let to = SocketAddrV4::new(ip.destination_addr(), tcp.destination_port());
-        let from = SocketAddrV4::new(ip.source_addr(), tcp.source_port());
-        if to == self.dst && tcp.sequence_number() == self.mark && ip.ttl() < TTL {
+        let to = SocketAddr::new(ip.dst, tcp.destination_port());
+        let from = SocketAddr::new(ip.src, tcp.source_port());
+        if to == self.dst && tcp.sequence_number() == self.mark && ip.hops < TTL {
             return Some(Sign::Arrived);
         }
         (tcp.rst() && from == self.dst && to == self.src).then_some(Sign::Refused)
     }
+}
 
-    fn is_quoted(&self, packet: &[u8]) -> bool {
-        let address = packet.get(16..20).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
-        address.map(Ipv4Addr::from) == Some(*self.dst.ip())
+/// What matters of an IP header. Neither our own packet nor an answer to it has extensions.
+struct Header {
+    src: IpAddr,
+    dst: IpAddr,
+    protocol: IpNumber,
+    hops: u8,
+    length: usize,
+}
+
+impl Header {
+    fn read(bytes: &[u8]) -> Option<Header> {
+        if let Ok(ip) = Ipv4HeaderSlice::from_slice(bytes) {
+            let (src, dst) = (ip.source_addr().into(), ip.destination_addr().into());
+            let (protocol, length) = (ip.protocol(), ip.slice().len());
+            return Some(Header { src, dst, protocol, hops: ip.ttl(), length });
+        }
+        let ip = Ipv6HeaderSlice::from_slice(bytes).ok()?;
+        let (src, dst) = (ip.source_addr().into(), ip.destination_addr().into());
+        let (protocol, length) = (ip.next_header(), ip.slice().len());
+        Some(Header { src, dst, protocol, hops: ip.hop_limit(), length })
+    }
+
+    fn is_icmp(&self) -> bool {
+        match self.dst {
+            IpAddr::V4(_) => self.protocol == IpNumber::ICMP,
+            IpAddr::V6(_) => self.protocol == IpNumber::IPV6_ICMP,
+        }
+    }
+
+    fn unreachable(&self) -> u8 {
+        if self.dst.is_ipv4() { ICMP_UNREACHABLE } else { ICMPV6_UNREACHABLE }
     }
 }
 
@@ -163,48 +201,85 @@ fn is_silent(reason: Reason) -> bool {
 mod tests {
     use super::*;
 
-    fn probe() -> Probe {
-        let at = |text: &str| text.parse().unwrap();
-        Probe { src: at("198.19.255.130:4000"), dst: at("198.19.255.193:443"), mark: 77 }
+    fn probes() -> [Probe; 2] {
+        let probe = |src: &str, dst: &str| {
+            let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
+            Probe { src, dst, mark: 77 }
+        };
+        let v6 = "[2001:2:0:ffff:ffff:ffff:ffff:ff82]:4000";
+        [
+            probe("198.19.255.130:4000", "198.19.255.193:443"),
+            probe(v6, "[2001:2:0:ffff:ffff:ffff:ffff:ffc1]:443"),
+        ]
     }
 
     fn forwarded(mut bytes: Vec<u8>) -> Vec<u8> {
-        bytes[8] -= 1;
+        let hops = if bytes[0] >> 4 == 4 { 8 } else { 7 };
+        bytes[hops] -= 1;
+        bytes
+    }
+
+    /// The next address.
+    fn beside(at: SocketAddr) -> SocketAddr {
+        let family = crate::engine::net::Family::of(at.ip());
+        let next = crate::engine::net::number(at.ip()) + 1;
+        SocketAddr::new(family.address(next), at.port())
+    }
+
+    fn reset(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
+        let builder = match (from.ip(), to.ip()) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                PacketBuilder::ipv4(src.octets(), dst.octets(), 64)
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                PacketBuilder::ipv6(src.octets(), dst.octets(), 64)
+            }
+            _ => unreachable!(),
+        };
+        let mut bytes = Vec::new();
+        builder.tcp(from.port(), to.port(), 0, 0).rst().ack(78).write(&mut bytes, &[]).unwrap();
+        bytes
+    }
+
+    /// What the host answers a packet to `to` with.
+    fn unreachable(to: SocketAddr, quoted: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match to.ip() {
+            IpAddr::V4(to) => {
+                let code = etherparse::icmpv4::DestUnreachableHeader::FilterProhibited;
+                let kind = etherparse::Icmpv4Type::DestinationUnreachable(code);
+                let builder = PacketBuilder::ipv4([198, 19, 255, 129], to.octets(), 64);
+                builder.icmpv4(kind).write(&mut bytes, quoted).unwrap();
+            }
+            IpAddr::V6(to) => {
+                let code = etherparse::icmpv6::DestUnreachableCode::Prohibited;
+                let kind = etherparse::Icmpv6Type::DestinationUnreachable(code);
+                let builder = PacketBuilder::ipv6(to.octets(), to.octets(), 64);
+                builder.icmpv6(kind).write(&mut bytes, quoted).unwrap();
+            }
+        }
         bytes
     }
 
     #[test]
     fn its_own_signs_are_told_from_the_rest() {
-        let probe = probe();
-        let sent = probe.bytes();
-        assert_eq!(crate::engine::packet::parse(&sent).unwrap().dst, probe.dst.into());
-        assert_eq!(probe.sign(&sent), None, "it did not go anywhere");
-        assert_eq!(probe.sign(&forwarded(sent.clone())), Some(Sign::Arrived));
-        let other = Probe { mark: 78, ..probe };
-        assert_eq!(other.sign(&forwarded(sent.clone())), None, "one of before");
+        for probe in probes() {
+            let sent = probe.bytes();
+            assert_eq!(crate::engine::packet::parse(&sent).unwrap().dst, probe.dst);
+            assert_eq!(probe.sign(&sent), None, "it did not go anywhere");
+            assert_eq!(probe.sign(&forwarded(sent.clone())), Some(Sign::Arrived));
+            let other = Probe { mark: 78, ..probe };
+            assert_eq!(other.sign(&forwarded(sent.clone())), None, "one of before");
 
-        let reset = |from: SocketAddrV4, to: SocketAddrV4| {
-            let builder = PacketBuilder::ipv4(from.ip().octets(), to.ip().octets(), 64);
-            let mut bytes = Vec::new();
-            builder.tcp(from.port(), to.port(), 0, 0).rst().ack(78).write(&mut bytes, &[]).unwrap();
-            bytes
-        };
-        assert_eq!(probe.sign(&reset(probe.dst, probe.src)), Some(Sign::Refused));
-        assert_eq!(probe.sign(&reset("198.19.255.194:443".parse().unwrap(), probe.src)), None);
+            assert_eq!(probe.sign(&reset(probe.dst, probe.src)), Some(Sign::Refused));
+            assert_eq!(probe.sign(&reset(beside(probe.dst), probe.src)), None);
 
-        let icmp = |quoted: &[u8]| {
-            let builder = PacketBuilder::ipv4([198, 19, 255, 129], probe.src.ip().octets(), 64);
-            let code = etherparse::icmpv4::DestUnreachableHeader::FilterProhibited;
-            let mut bytes = Vec::new();
-            let kind = etherparse::Icmpv4Type::DestinationUnreachable(code);
-            builder.icmpv4(kind).write(&mut bytes, quoted).unwrap();
-            bytes
-        };
-        assert_eq!(probe.sign(&icmp(&sent)), Some(Sign::Refused));
-        let elsewhere = Probe { dst: "198.19.255.200:443".parse().unwrap(), ..probe };
-        assert_eq!(probe.sign(&icmp(&elsewhere.bytes())), None);
-        for cut in 0..sent.len() {
-            assert_eq!(probe.sign(&forwarded(sent.clone())[..cut]), None, "cut at {cut}");
+            assert_eq!(probe.sign(&unreachable(probe.src, &sent)), Some(Sign::Refused));
+            let elsewhere = Probe { dst: beside(probe.dst), ..probe };
+            assert_eq!(probe.sign(&unreachable(probe.src, &elsewhere.bytes())), None);
+            for cut in 0..sent.len() {
+                assert_eq!(probe.sign(&forwarded(sent.clone())[..cut]), None, "cut at {cut}");
+            }
         }
     }
 

@@ -1,0 +1,67 @@
+//! Our own dnsmasq, stopped in its tracks: it is noticed, told and started again, and asking it leaves no trace.
+
+use serde_json::Value;
+
+use super::alerts::{command, config, of_kind};
+use super::evidence::own_dnsmasq;
+use super::lab::dns::{Over, dns_ask, qtype, upstream, zone};
+use super::lab::net::connect;
+use super::lab::serve::{Server, everywhere};
+use super::lab::{CT4, DNS4, GW4, Lab, SRV4, at, eventually};
+use super::metrics::{scrape, value};
+use super::sets_cli::{self, json};
+use super::stand::{LATER, PORT, SOON, start_on};
+
+#[test]
+fn a_dnsmasq_that_hangs_is_named_everywhere_started_again_and_asked_in_silence() {
+    let lab = Lab::new("hung");
+    let _server = Server::tcp(&lab.srv, &everywhere(PORT));
+    let _upstream = upstream(&lab, [zone::host("web.example", SRV4)]);
+    let file = lab.dir().join("alerts.jsonl");
+    let config = config(&lab, &command("pager", &file, ""));
+    let (at_metrics, upstream) = ("127.0.0.1:9753", DNS4.to_string());
+    let args = ["--hold-ms", "300", "--metrics", at_metrics, "--dns-upstream", &upstream];
+    let daemon = start_on(&lab, "spawn", &[&args[..], &["--config", &config]].concat());
+    daemon.ready();
+    let status = || json(&lab, &["status"]).1;
+    let unanswered = || status()["sources"][0]["unanswered"].clone();
+    eventually("it is asked", LATER, || unanswered() == 0);
+    let before = status();
+
+    let first = own_dnsmasq(&daemon).expect("a dnsmasq runs");
+    nix::sys::signal::kill(first, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let told = |healthy: bool, part: &'static str| {
+        let is = move |e: &Value| {
+            let message = e["message"].as_str().unwrap_or_default();
+            e["what"] == "source" && e["healthy"] == healthy && message.contains(part)
+        };
+        daemon.expect_event(part, is, LATER);
+    };
+    told(false, "dnsmasq did not answer 2 questions in a row");
+    let (_, text) = sets_cli::command(&lab, &["status"]);
+    let fault = "DNS source spawn does not answer (2 questions in a row): containers resolve";
+    assert!(text.contains(fault) && text.contains(" SILENT "), "{text}");
+    assert_eq!(status()["evidence"]["healthy"], true, "what is known is as good as before");
+    let page = scrape(&lab.gw);
+    let source = [("source", "spawn")];
+    assert!(value(&page, "synhold_source_unanswered_questions", &source) >= Some(2.0));
+    told(false, "is down: dnsmasq hangs");
+    told(true, "dnsmasq answers again");
+    assert_ne!(own_dnsmasq(&daemon), Some(first));
+    eventually("both alerts are out", LATER, || of_kind(&file, "evidence").len() == 2);
+    let [silent, back] = &of_kind(&file, "evidence")[..] else { panic!("two") };
+    assert_eq!((&silent["severity"], &back["severity"]), (&"critical".into(), &"info".into()));
+
+    // Nothing of all that asking is left: no line, no record, no packet.
+    let after = status();
+    assert_eq!(after["sources"][0]["records"], 0);
+    assert_eq!(after["evidence"]["records"], 0);
+    let lines = |status: &Value| status["sources"][0]["lines"].as_u64().unwrap();
+    // A start says some lines of its own.
+    assert_eq!(lines(&after), 2 * lines(&before), "{before} {after}");
+    assert_eq!((&after["totals"]["accepted"], &after["totals"]["refused"]), (&0.into(), &0.into()));
+    dns_ask(&lab.ct, at(CT4, 0), at(GW4, 53), "web.example", qtype::A, Over::Udp).expect("answer");
+    connect(&lab.ct, at(SRV4, PORT), SOON).expect("resolved");
+    let ended = daemon.stop();
+    assert!(!ended.events.iter().any(|e| e.to_string().contains("alive.synhold")));
+}
