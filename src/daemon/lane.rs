@@ -280,7 +280,9 @@ fn judge<L: Link>(packet: Packet<'_, L>, generation: u32, shared: &Shared, lane:
             shared.report(decision);
         }
         Step::Hold(mode) => {
-            shared.tally.held.fetch_add(1, Relaxed);
+            if !shared.canary_way.holds(&flow) {
+                shared.tally.held.fetch_add(1, Relaxed);
+            }
             match mode {
                 Mode::Enforce => packet.hold(),
                 Mode::DryRun | Mode::Learn => packet.answer(Disposition::Accept),

@@ -220,9 +220,14 @@ impl Shared {
         if self.engine.is_learning() { Mode::Learn } else { self.mode() }
     }
 
+    /// Packets of containers' that wait for their record.
+    pub fn held(&self) -> usize {
+        self.engine.held().saturating_sub(self.canary_way.waiting())
+    }
+
     /// Counts and reports a verdict.
     pub fn report(&self, mut decision: Decision) {
-        if self.canary_way.takes(&decision, &self.tally) {
+        if self.canary_way.takes(&decision) {
             return;
         }
         let now = clock::now();

@@ -101,9 +101,11 @@ fn assert_nobodys(place: Place, elsewhere: IpAddr, all: [Place; 2]) {
     shared.report(decision(bird, place.destination(1)));
     assert_eq!(shared.totals().refused, 1, "there is no canary");
     let ear = shared.canary_way.open(all.into()).unwrap();
-    shared.tally.held.store(1, Ordering::Relaxed);
+    assert!(shared.canary_way.holds(&decision(bird, place.destination(1)).flow));
+    assert_eq!((shared.canary_way.waiting(), shared.totals().held), (1, 0));
+    assert!(!shared.canary_way.holds(&decision(elsewhere, place.destination(1)).flow));
     shared.report(decision(bird, place.destination(1)));
-    assert_eq!((shared.totals().refused, shared.totals().held), (1, 0));
+    assert_eq!((shared.totals().refused, shared.canary_way.waiting()), (1, 0));
     let seen = ear.verdicts.try_recv().unwrap();
     assert_eq!(seen.verdict, (Verdict::Drop, Reason::NeverResolved));
     assert_eq!(seen.dst, place.destination(1));
@@ -115,7 +117,11 @@ fn assert_nobodys(place: Place, elsewhere: IpAddr, all: [Place; 2]) {
     }
     assert_eq!((shared.totals().refused, ear.verdicts.try_recv().is_err()), (4, true));
     // More than it fetches is no reason to wait.
-    (0..100).for_each(|turn| shared.report(decision(bird, place.destination(turn))));
+    (0..100).for_each(|turn| {
+        let decision = decision(bird, place.destination(turn));
+        assert!(shared.canary_way.holds(&decision.flow));
+        shared.report(decision);
+    });
     assert_eq!(shared.totals().refused, 4);
 }
 

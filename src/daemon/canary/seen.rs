@@ -2,13 +2,12 @@
 
 use std::net::IpAddr;
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use crate::daemon::shared::Tally;
 use crate::engine::canary::{Place, is_near};
 use crate::engine::judge::Decision;
-use crate::engine::{Reason, Verdict};
+use crate::engine::{Flow, Reason, Verdict};
 
 /// Verdicts that nobody fetched yet; one packet is out at a time.
 const VERDICTS_MAX: usize = 8;
@@ -29,6 +28,7 @@ pub struct Way(OnceLock<Open>);
 #[derive(Debug)]
 struct Open {
     places: Vec<Place>,
+    waiting: AtomicUsize,
     verdicts: SyncSender<Seen>,
     calls: SyncSender<()>,
 }
@@ -47,7 +47,7 @@ impl Way {
         let (tell, verdicts) = sync_channel(VERDICTS_MAX);
         // One call says as much as many.
         let (call, calls) = sync_channel(1);
-        let open = Open { places, verdicts: tell, calls: call };
+        let open = Open { places, waiting: AtomicUsize::new(0), verdicts: tell, calls: call };
         self.0.set(open).ok().map(|()| Ear { verdicts, calls })
     }
 
@@ -67,25 +67,38 @@ impl Way {
     /// Whether a decision is about a packet of the canary's, which is neither counted nor told. All others pay one
     /// comparison of their source.
     #[inline]
-    pub fn takes(&self, decision: &Decision, tally: &Tally) -> bool {
-        is_near(decision.flow.src.ip()) && self.take(decision, tally)
+    pub fn takes(&self, decision: &Decision) -> bool {
+        is_near(decision.flow.src.ip()) && self.take(decision)
+    }
+
+    /// Whether a flow that begins to wait is the canary's: it is in no total, and [`Way::waiting`] counts it.
+    #[inline]
+    pub fn holds(&self, flow: &Flow) -> bool {
+        let open = if is_near(flow.src.ip()) { self.of(flow) } else { None };
+        open.inspect(|open| _ = open.waiting.fetch_add(1, Relaxed)).is_some()
+    }
+
+    /// Packets of the canary's that wait for their record.
+    pub fn waiting(&self) -> usize {
+        self.0.get().map_or(0, |open| open.waiting.load(Relaxed))
+    }
+
+    #[cold]
+    fn take(&self, decision: &Decision) -> bool {
+        let Some(open) = self.of(&decision.flow) else { return false };
+        if !decision.bound.is_zero() {
+            open.waiting.fetch_sub(1, Relaxed);
+        }
+        let (dst, verdict) = (decision.flow.dst.ip(), (decision.verdict, decision.reason));
+        // What does not fit is of a round that is over.
+        let _ = open.verdicts.try_send(Seen { dst, verdict });
+        true
     }
 
     /// Nobody else can use this: what is sent between these addresses ends at the canary.
-    #[cold]
-    fn take(&self, decision: &Decision, tally: &Tally) -> bool {
-        let Some(Open { places, verdicts, .. }) = self.0.get() else { return false };
-        let (src, dst) = (decision.flow.src.ip(), decision.flow.dst.ip());
+    fn of(&self, flow: &Flow) -> Option<&Open> {
+        let (src, dst) = (flow.src.ip(), flow.dst.ip());
         let is_its = |place: &Place| src == place.sender() && place.destinations().contains(dst);
-        if !places.iter().any(is_its) {
-            return false;
-        }
-        if !decision.bound.is_zero() {
-            // It was counted when it began to wait.
-            tally.held.fetch_sub(1, Relaxed);
-        }
-        // What does not fit is of a round that is over.
-        let _ = verdicts.try_send(Seen { dst, verdict: (decision.verdict, decision.reason) });
-        true
+        self.0.get().filter(|open| open.places.iter().any(is_its))
     }
 }

@@ -177,7 +177,7 @@ impl Answers {
             sources: shared.engine.source_states(now),
             disk: disk(shared),
             stalled: shared.events.stalled().into_iter().map(str::to_owned).collect(),
-            held_now: u64::try_from(shared.engine.held()).unwrap_or(u64::MAX),
+            held_now: u64::try_from(shared.held()).unwrap_or(u64::MAX),
             totals,
             docker: shared.docker.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             containers,

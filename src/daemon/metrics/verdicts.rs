@@ -34,7 +34,7 @@ pub fn families(shared: &Shared, queues: u16) -> Vec<Family> {
             spread(&measures.hold.spread()),
         )
         .in_unit(Unit::Seconds),
-        Family::gauge("held", "Packets that wait for their record", whole(shared.engine.held())),
+        Family::gauge("held", "Packets that wait for their record", whole(shared.held())),
     ];
     all.extend(totals(shared));
     all.extend(kernel(shared, queues));
