@@ -14,11 +14,11 @@ use super::clock;
 use super::shared::Shared;
 use crate::config::{Config, RuleConfig};
 use crate::control::{Canary as State, CanaryState};
-use crate::engine::Mode;
 use crate::engine::canary::Place;
 use crate::engine::canary::probe::Finding;
 use crate::engine::lists::Party;
 use crate::engine::net::{Family, Net};
+use crate::engine::{Mode, Wall};
 use crate::host::{self, Namespace};
 use crate::nftables::Refuse;
 use both::Found;
@@ -32,6 +32,8 @@ pub const EVERY: Duration = Duration::from_secs(60);
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Failing looks between two tries with a new link: one a minute.
 const RENEW_EVERY: u32 = 12;
+/// More packets than are sent in a second.
+const TURNS_A_SECOND: u64 = 8;
 /// The least time from a call to the look.
 const BREATH: Duration = Duration::from_secs(1);
 /// How long the thread may take to end; what it waits for is bounded, what the kernel does for it is not.
@@ -97,7 +99,7 @@ pub fn start(wanted: &RuleConfig, shared: &Arc<Shared>) -> Option<Canary> {
         ear,
         stopped: Arc::clone(&stopped),
         silent: wanted.refuse == Refuse::Drop,
-        turn: 0,
+        turn: first_turn(clock::wall()),
         alarmed: false,
     };
     let run = move || {
@@ -112,6 +114,13 @@ pub fn start(wanted: &RuleConfig, shared: &Arc<Shared>) -> Option<Canary> {
             None
         }
     }
+}
+
+/// Where a run begins, so that none sends again what the kernel remembers of the one before: that of a first packet
+/// without an answer lasts for minutes, and lets the next like it pass unasked.
+fn first_turn(now: Wall) -> u32 {
+    let seconds = now.0 / 1_000_000;
+    u32::try_from(seconds * TURNS_A_SECOND % u64::from(u32::MAX)).unwrap_or_default()
 }
 
 impl Drop for Canary {
@@ -145,20 +154,24 @@ struct Half {
     failed: u32,
     /// It has passed once.
     passed: bool,
+    /// Looks in a row in which its link lacked it.
+    lacked: u32,
 }
 
 impl Half {
     fn new(place: Place) -> Half {
-        Half { place, failed: 0, passed: false }
+        Half { place, failed: 0, passed: false, lacked: 0 }
     }
 }
 
 /// Why nothing can be proved.
 enum Obstacle {
     /// There is nothing to prove.
-    Off(String),
+    Off(&'static str),
     /// Now.
     Now(&'static str),
+    /// We cannot.
+    Lacks(String),
 }
 
 impl Bird {
@@ -232,11 +245,19 @@ impl Bird {
 
     fn look(&mut self, half: &mut Half, namespace: &mut Namespace) -> (CanaryState, String) {
         match self.obstacle(half.place, namespace) {
-            // What has been proved once, and is proved no more, is for a person to know.
-            Some(Obstacle::Off(why)) if half.passed => return (CanaryState::Waiting, why),
-            Some(Obstacle::Off(why)) => return (CanaryState::Off, why),
+            Some(Obstacle::Off(why)) => return (CanaryState::Off, why.to_owned()),
             Some(Obstacle::Now(why)) => return (CanaryState::Waiting, why.to_owned()),
-            None => {}
+            Some(Obstacle::Lacks(why)) => {
+                if half.lacked % RENEW_EVERY == 1 {
+                    // What was in its way may be gone by now; if not, that is told as it was.
+                    let _ = namespace.renew(&self.places);
+                }
+                half.lacked += 1;
+                // What has been proved once, and is proved no more, is for a person to know.
+                let state = if half.passed { CanaryState::Waiting } else { CanaryState::Off };
+                return (state, why);
+            }
+            None => half.lacked = 0,
         }
         // Once may be a machine that was too busy for a moment.
         let finding = match self.fly(half.place, namespace) {
@@ -284,16 +305,19 @@ impl Bird {
             }
             (Family::V6, false) => {
                 return Some(Obstacle::Off(
-                    "this host forwards no IPv6 (net.ipv6.conf.all.forwarding is 0), so no container reaches the outside by it either".to_owned(),
+                    "this host forwards no IPv6 (net.ipv6.conf.all.forwarding is 0), so no container reaches the outside by it either",
                 ));
             }
+            (Family::V6, true) if namespace.is_without_ipv6() => {
+                return Some(Obstacle::Off("this host has IPv6 switched off"));
+            }
             (Family::V6, true) if !self.has_containers_of_6() => {
-                return Some(Obstacle::Off("no container has IPv6".to_owned()));
+                return Some(Obstacle::Off("no container has IPv6"));
             }
             (Family::V4 | Family::V6, true) => {}
         }
         if let Some(why) = namespace.lacks().filter(|_| family == Family::V6) {
-            return Some(Obstacle::Off(format!("its link cannot have IPv6: {why}")));
+            return Some(Obstacle::Lacks(format!("its link cannot have IPv6: {why}")));
         }
         if self.shared.engine.is_learning() {
             return Some(Obstacle::Now("nothing is refused while the learning period lasts"));

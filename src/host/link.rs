@@ -42,6 +42,9 @@ const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+const IFLA_INET_CONF: u16 = 1;
+// linux/ip.h.
+const IPV4_DEVCONF_FORWARDING: u16 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_F_NODAD: u8 = 2;
@@ -128,6 +131,21 @@ impl Links {
         // A kernel without IPv6 has nothing to keep off.
         let _ = self.order(&request);
         Ok(())
+    }
+
+    /// Has a link forward nothing of IPv4 that arrives on it. Of IPv6 a new network namespace forwards nothing anyway.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn forward_nothing(&mut self, index: u32) -> io::Result<()> {
+        let forwarding = Attr::Value(IPV4_DEVCONF_FORWARDING, 0_u32.to_ne_bytes().to_vec());
+        let inet = Attr::Nest(
+            u16::from(number_of(Family::V4)),
+            vec![Attr::Nest(IFLA_INET_CONF, vec![forwarding])],
+        );
+        let spec = Attr::Nest(IFLA_AF_SPEC, vec![inet]);
+        let request = self.message(RTM_SETLINK, 0, &header(index, 0, 0), &[spec]);
+        self.order(&request)
     }
 
     /// Takes a link up.
@@ -275,4 +293,32 @@ fn link(payload: &[u8]) -> Option<Link> {
     let alias = attrs.get(IFLA_IFALIAS).and_then(|text| netlink::text(text, "alias").ok());
     let mac = attrs.get(IFLA_ADDRESS).unwrap_or_default().to_vec();
     Some(Link { index, alias: alias.unwrap_or_default(), mac })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::AsFd as _;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    #[test]
+    #[ignore = "needs root: `make test-netns` runs it"]
+    fn a_link_that_is_to_forward_nothing_does_not_and_others_do() {
+        let look = || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+            let here = fs::File::open("/proc/thread-self/ns/net").unwrap();
+            let mut links = Links::open().unwrap();
+            links.add_pair("one", "other", here.as_fd()).unwrap();
+            let other = links.find("other").unwrap().unwrap();
+            links.forward_nothing(other.index).unwrap();
+            ["one", "other"].map(|name| {
+                fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{name}/forwarding")).unwrap()
+            })
+        };
+        assert_eq!(std::thread::spawn(look).join().unwrap(), ["1\n", "0\n"]);
+    }
 }

@@ -49,6 +49,8 @@ pub struct Namespace {
     outside: Links,
     /// Whether this host forwards each family; opened outside, where it stays. Nothing where the kernel has no such family.
     forward: [Option<File>; 2],
+    /// Whether this host has IPv6 switched off, likewise.
+    off6: Option<File>,
     index: u32,
     inside: Inside,
     /// Why the link has no IPv6, though it was to have it.
@@ -117,11 +119,12 @@ impl Namespace {
     pub fn enter(places: &[Place]) -> Result<Namespace, NamespaceError> {
         let mut outside = Links::open().map_err(failed("ask the kernel for links"))?;
         clear(&mut outside)?;
-        let forward = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"]
-            .map(|name| File::open(format!("/proc/sys/net/{name}")).ok());
+        let [v4, v6, off6] =
+            ["ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv6/conf/all/disable_ipv6"]
+                .map(|name| File::open(format!("/proc/sys/net/{name}")).ok());
         let inside = Inside::enter(places)?;
         let index = inside.link(&mut outside)?;
-        let mut made = Namespace { outside, forward, index, inside, lacks: None };
+        let mut made = Namespace { outside, forward: [v4, v6], off6, index, inside, lacks: None };
         made.connect(places)?;
         Ok(made)
     }
@@ -153,6 +156,8 @@ impl Namespace {
         let mut set_up = || {
             outside.sign(self.index, ALIAS)?;
             inside.sign(peer.index, ALIAS)?;
+            // A container that sends here is not to have its packet sent back and forth until its time to live is over.
+            inside.forward_nothing(peer.index)?;
             outside.up(self.index)?;
             inside.up(peer.index)
         };
@@ -174,9 +179,12 @@ impl Namespace {
     pub fn is_forwarding(&self, family: Family) -> bool {
         let [v4, v6] = &self.forward;
         let file = if family == Family::V4 { v4 } else { v6 };
-        let mut text = [0; 1];
-        let read = file.as_ref().is_some_and(|file| file.read_at(&mut text, 0).is_ok());
-        !read || text != *b"0"
+        setting(file.as_ref()) != Some(b'0')
+    }
+
+    /// Whether this host has IPv6 switched off; false where it cannot be told.
+    pub fn is_without_ipv6(&self) -> bool {
+        setting(self.off6.as_ref()).is_some_and(|off| off != b'0')
     }
 
     /// Sends a packet, header and all.
@@ -218,6 +226,12 @@ impl Namespace {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The first letter of a file of the kernel's, as it is now.
+fn setting(file: Option<&File>) -> Option<u8> {
+    let mut text = [0; 1];
+    file?.read_at(&mut text, 0).ok().filter(|read| *read == 1).map(|_| text[0])
 }
 
 impl Drop for Namespace {

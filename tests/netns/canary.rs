@@ -210,6 +210,41 @@ fn a_host_that_forwards_no_ipv6_or_has_none_fails_nothing() {
 }
 
 #[test]
+fn ipv6_that_is_switched_off_and_on_again_is_no_failure() {
+    let (daemon, lab) = started("canoff6", |_| ());
+    assert_eq!(wait(&lab, "passing"), WELL);
+    let comes = |what: &[&str]| {
+        // It looks again where something changed.
+        nft_by_command(&lab, "insert rule inet synhold forward counter comment \"theirs\"\n");
+        eventually("it is seen", 2 * LATER, || families(&lab) == what);
+        assert_eq!(canary(&lab)["state"], "passing", "{}", canary(&lab));
+    };
+    lab.gw.sysctl("ipv6/conf/all/disable_ipv6", "1");
+    comes(&["IPv4 passing", "IPv6 off"]);
+    lab.gw.sysctl("ipv6/conf/all/disable_ipv6", "0");
+    comes(&["IPv4 passing", "IPv6 passing"]);
+    let told = |e: &&Value| e["event"] == "health" && e["what"] == "canary";
+    assert_eq!(daemon.events().iter().filter(told).count(), 0, "{}", daemon.story());
+}
+
+/// The kernel remembers the packets of the run before, and lets their like pass without asking.
+#[test]
+fn restarts_one_after_the_other_fail_nothing() {
+    let (mut daemon, lab) = started("canagain", |_| ());
+    let log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+    for _ in 0..4 {
+        let flown = || canary(&lab)["state"] != "waiting";
+        eventually("it has flown", 2 * LATER, flown);
+        assert_eq!(wait(&lab, "passing"), WELL);
+        let told = |e: &&Value| e["event"] == "health" && e["what"] == "canary";
+        assert_eq!(daemon.events().iter().filter(told).count(), 0, "{}", daemon.story());
+        daemon.stop();
+        daemon = start(&lab, &log.path, &["--canary", "on"]);
+        daemon.ready();
+    }
+}
+
+#[test]
 fn silence_is_a_refusal_where_it_is_asked_for() {
     let stand = stand("cansilent", &["--refuse", "drop"]);
     wait(&stand.lab, "passing");
