@@ -1,9 +1,12 @@
 //! `synhold events`: what happened lately, and what happens, from a running daemon.
 
 use std::io::{self, ErrorKind, Write as _};
+use std::os::fd::AsFd as _;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Deserialize;
 use tracing::level_filters::LevelFilter;
 
@@ -58,6 +61,9 @@ pub(super) fn run(args: &EventsArgs) -> Result<Answer> {
         refused: args.refused,
     };
     let begun: Begun = asker.ask(&Question::Events(asked))?;
+    if args.follow {
+        end_with_reader()?;
+    }
     let most = if args.follow { u64::MAX } else { begun.recent };
     for _ in 0..most {
         match asker.next_line()? {
@@ -75,6 +81,21 @@ pub(super) fn run(args: &EventsArgs) -> Result<Answer> {
         say_aside("nothing of that kind is remembered; --follow waits for what happens");
     }
     Ok(Answer::Fine)
+}
+
+/// Ends the process once nobody reads what it prints: on a quiet host the next line may be hours away.
+fn end_with_reader() -> Result<()> {
+    let watch = || {
+        let stdout = io::stdout();
+        // With nothing asked for, it returns where the other end is gone, and for a file never.
+        let mut ends = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        while poll(&mut ends, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        if ends.iter().any(|end| end.any() == Some(true)) {
+            std::process::exit(0);
+        }
+    };
+    std::thread::Builder::new().name("reader".to_owned()).spawn(watch)?;
+    Ok(())
 }
 
 /// Shows a line; false if nobody reads any more.

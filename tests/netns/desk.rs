@@ -1,10 +1,11 @@
 //! The operator's desk: who may ask and who may change, what is remembered and followed, and what a log never says.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -109,6 +110,24 @@ fn follower(lab: &Lab, args: &[&str]) -> Daemon {
 
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_follower_that_nobody_reads_ends_by_itself() {
+    let stand = Stand::new("deskreader", &["--hold-ms", "300"]);
+    let state = stand.lab.dir().join("state").display().to_string();
+    let mut command = stand.lab.gw.command(BIN);
+    command.args(["events", "--follow", "--state-dir", &state]).stdout(Stdio::piped());
+    let mut follower = command.spawn().unwrap();
+    let mut read = BufReader::new(follower.stdout.take().unwrap());
+    read.read_line(&mut String::new()).unwrap();
+    drop(read);
+    let mut ended = None;
+    eventually("it ends", SOON, || {
+        ended = follower.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert_eq!(ended.and_then(|status| status.code()), Some(0));
 }
 
 #[test]
