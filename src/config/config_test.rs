@@ -293,6 +293,22 @@ fn a_file_that_was_read_is_not_gone_without_a_word() {
 }
 
 #[test]
+fn a_word_that_should_be_sections_of_alerts_is_not_shown() {
+    for wrong in [
+        "alert = \"https://a.example/T0K3N\"",
+        "alert = [\"https://a.example/T0K3N\"]",
+        "alert = [[\"https://a.example/T0K3N\"]]",
+        "alert = https://a.example/T0K3N",
+        "[[alert]]\nurl = https://a.example/T0K3N",
+        "[[alert]]\nurl = \"https://a.example/T0K3N",
+    ] {
+        let error = format!("{:#}", parse(wrong).unwrap_err());
+        assert!(!error.contains("T0K3N") && !error.contains('\n'), "{error}");
+        assert!(error.contains("[[alert]]") || error.starts_with("line "), "{error}");
+    }
+}
+
+#[test]
 fn a_containers_log_is_a_source_and_needs_the_engine() {
     let config = resolved("dns-source = [\"docker:resolver\", \"stdin\", \"docker:two\"]").unwrap();
     assert_eq!(config.resolver_containers(), ["resolver", "two"]);

@@ -52,6 +52,9 @@ pub(super) fn parse(text: &str) -> Result<Options> {
         !single,
         "write [[container]], [[feed]] and [[alert]] with two brackets: there may be several"
     );
+    // What stands there by mistake may be the secret of a URL, which the parser's words would show.
+    let is_sections = alerts.as_array().is_some_and(|all| all.iter().all(toml::Value::is_table));
+    ensure!(is_sections, "write alerts as sections: [[alert]], and below it `kind` and the others");
     let command = Options::augment_args(clap::Command::new("run"));
     let known: BTreeSet<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
     if let Some(unknown) = table.keys().find(|key| !known.contains(key.as_str())) {
