@@ -89,8 +89,9 @@ pub fn all(sections: Vec<Table>) -> Result<Vec<Sink>> {
     let mut sinks = Vec::with_capacity(sections.len());
     for (place, section) in sections.into_iter().enumerate() {
         let shown = match section.get("name").and_then(Value::as_str) {
-            Some(name) => format!("alert {:?}", plain(name, NAME_CHARS_MAX)),
-            None => format!("[[alert]] number {}", place + 1),
+            // What is no name may be a URL.
+            Some(name) if is_name(name) => format!("alert {name:?}"),
+            Some(_) | None => format!("[[alert]] number {}", place + 1),
         };
         let sink = check(section).with_context(|| shown.clone())?;
         ensure!(names.insert(sink.name.clone()), "{shown}: there are two of this name");
@@ -103,7 +104,10 @@ fn check(mut keys: Table) -> Result<Sink> {
     let kind: String =
         take(&mut keys, "kind")?.context("it needs `kind`: command, webhook, mail or syslog")?;
     let name: String = take(&mut keys, "name")?.unwrap_or_else(|| kind.clone());
-    check_name(&name)?;
+    ensure!(
+        is_name(&name),
+        "`name`: a name has 1 to {NAME_CHARS_MAX} small letters, digits and hyphens"
+    );
     let on: Option<Vec<Topic>> = take(&mut keys, "on")?;
     let on = on.unwrap_or_else(|| Topic::ALL.to_vec());
     if let Some(odd) = on.iter().find(|topic| !Topic::ALL.contains(topic)) {
@@ -124,12 +128,10 @@ fn check(mut keys: Table) -> Result<Sink> {
         "webhook" => Way::Webhook(webhook(rest(keys)?)?),
         "mail" => Way::Mail(mail(rest(keys)?)?),
         "syslog" => Way::Syslog(syslog(rest(keys)?)?),
-        other => {
-            bail!(
-                "there is no kind {:?}; there are command, webhook, mail and syslog",
-                plain(other, 40)
-            )
+        other if is_name(other) => {
+            bail!("there is no kind {other:?}; there are command, webhook, mail and syslog")
         }
+        _ => bail!("`kind` is one of command, webhook, mail and syslog"),
     };
     Ok(Sink { name, on, pace, way })
 }
@@ -141,22 +143,28 @@ fn take<T: DeserializeOwned>(keys: &mut Table, key: &str) -> Result<Option<T>> {
 }
 
 fn rest<T: DeserializeOwned>(keys: Table) -> Result<T> {
-    Value::Table(keys).try_into().map_err(|error: toml::de::Error| {
-        anyhow::anyhow!(error.message().lines().collect::<Vec<_>>().join("; "))
-    })
+    Value::Table(keys)
+        .try_into()
+        .map_err(|error: toml::de::Error| anyhow::anyhow!(hushed(error.message())))
 }
 
 fn one_line(key: &str, error: &toml::de::Error) -> anyhow::Error {
-    anyhow::anyhow!("`{key}`: {}", error.message().lines().collect::<Vec<_>>().join("; "))
+    anyhow::anyhow!("`{key}`: {}", hushed(error.message()))
 }
 
-fn check_name(name: &str) -> Result<()> {
+/// One line, without the text of what has the wrong type: `invalid type: string "curl https://a.example/SECRET", expected a
+/// sequence`.
+fn hushed(message: &str) -> String {
+    let line = message.lines().collect::<Vec<_>>().join("; ");
+    match line.split_once(" \"").zip(line.rsplit_once("\", expected ")) {
+        Some(((what, _), (_, expected))) => format!("{what}, expected {expected}"),
+        None => line,
+    }
+}
+
+fn is_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    ensure!(
-        !name.is_empty() && name.len() <= NAME_CHARS_MAX && name.bytes().all(fits),
-        "a name has 1 to {NAME_CHARS_MAX} small letters, digits and hyphens"
-    );
-    Ok(())
+    !name.is_empty() && name.len() <= NAME_CHARS_MAX && name.bytes().all(fits)
 }
 
 fn repeat(text: &str) -> Result<Duration> {

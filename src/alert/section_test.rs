@@ -117,6 +117,12 @@ fn a_secret_at_the_wrong_place_is_not_shown() {
         "kind = \"webhook\"\nurl = \"T0 K3N T0K3N\"",
         "kind = \"webhook\"\nurl-file = \"https://a.example/T0K3N\"",
         "kind = \"webhook\"\nurl = \"https://a.example\"\nsecret-file = \"T0K3N\"",
+        "name = \"https://a.example/T0K3N\"",
+        "kind = \"syslog\"\nname = \"https://a.example/T0K3N\"",
+        "kind = \"https://a.example/T0K3N\"",
+        "kind = \"command\"\ncommand = \"curl \\\"https://a.example/T0K3N\\\", expected\"",
+        "kind = \"syslog\"\non = \"https://a.example/T0K3N\"",
+        "kind = \"syslog\"\nper-hour = \"https://a.example/T0K3N\"",
         "kind = \"mail\"\nserver = \"m\"\nuser = \"u\"\npassword-file = \"T0K3N\"\nfrom = \"a@b.example\"\nto = [\"a@b.example\"]",
     ] {
         let error = sinks(&format!("[[alert]]\n{keys}")).unwrap_err();

@@ -12,6 +12,7 @@ use std::os::fd::AsFd as _;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::sink::Patience;
@@ -121,7 +122,7 @@ impl Tether {
             if far_is_open {
                 ends.push(PollFd::new(self.far.as_fd(), PollFlags::POLLIN));
             }
-            poll(&mut ends, timeout(left))?;
+            wait(&mut ends, left)?;
             let speaks: Vec<bool> = ends.iter().map(|end| end.any().unwrap_or(false)).collect();
             if speaks.get(1) == Some(&true) {
                 let length = (&self.far).read(&mut room)?;
@@ -151,7 +152,7 @@ impl Tether {
     fn accept(&self, is_done: &impl Fn() -> bool) -> Result<Option<TcpStream>, Cut> {
         while !is_done() {
             let left = self.limit.left()?;
-            poll(&mut [PollFd::new(self.near.as_fd(), PollFlags::POLLIN)], timeout(left))?;
+            wait(&mut [PollFd::new(self.near.as_fd(), PollFlags::POLLIN)], left)?;
             match self.near.accept() {
                 Ok((near, peer)) if peer.ip() == self.from => {
                     near.set_nonblocking(false)?;
@@ -215,8 +216,17 @@ fn connect(addresses: &[SocketAddr], limit: &Limit) -> Result<TcpStream, Cut> {
     Err(failed)
 }
 
-fn timeout(left: Duration) -> PollTimeout {
-    PollTimeout::try_from(left.min(LOOK_EVERY)).unwrap_or(PollTimeout::ZERO)
+fn wait(ends: &mut [PollFd<'_>], left: Duration) -> Result<(), Cut> {
+    let timeout = PollTimeout::try_from(left.min(LOOK_EVERY)).unwrap_or(PollTimeout::ZERO);
+    waited(poll(ends, timeout))
+}
+
+/// A signal that woke it is for somebody else.
+fn waited(polled: nix::Result<i32>) -> Result<(), Cut> {
+    match polled {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn is_passing(error: &std::io::Error) -> bool {
@@ -260,6 +270,12 @@ mod tests {
         dial(hook).read_to_string(&mut said).unwrap();
         assert_eq!(said, "hello");
         carried.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_signal_is_no_failure() {
+        assert!(waited(Err(Errno::EINTR)).is_ok() && waited(Ok(0)).is_ok());
+        assert!(matches!(waited(Err(Errno::ENOMEM)), Err(Cut::Broken(_))));
     }
 
     #[test]

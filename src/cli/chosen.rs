@@ -32,6 +32,8 @@ pub(super) struct Chosen {
 /// What was chosen, found.
 pub(super) struct Found {
     pub config: FindingConfig,
+    /// Which configuration it is, where the running daemon has another.
+    pub misread: Option<String>,
     pub sources: Sources,
     /// What a person should know before believing the rest.
     pub notes: Vec<String>,
@@ -59,6 +61,6 @@ impl Chosen {
         let none = events.is_empty();
         let none = none.then(|| "no event file is read: name it with --events FILE".to_owned());
         let sources = Sources { events, since, container: self.container.clone() };
-        Ok(Found { config, sources, notes: misread.into_iter().chain(none).collect() })
+        Ok(Found { config, misread, sources, notes: none.into_iter().collect() })
     }
 }

@@ -54,8 +54,8 @@ pub(super) fn run(args: &ReportArgs) -> Result<Answer> {
         "--json goes to standard output: write the report to a file"
     );
     let lookups = lookups(args)?;
-    let Found { config, sources, notes } = args.chosen.find()?;
-    let Report { rows, mut page, forgotten } = report(&config, &sources, &lookups)?;
+    let Found { config, misread, sources, notes } = args.chosen.find()?;
+    let Report { rows, mut page, forgotten } = report(&config, misread, &sources, &lookups)?;
     page.notes.extend(notes);
     for warning in page.notes.iter().chain(&forgotten) {
         tracing::warn!("{}", super::words::plain(warning));

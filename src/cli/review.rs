@@ -41,8 +41,8 @@ pub(super) struct ReviewArgs {
 }
 
 pub(super) fn run(args: &ReviewArgs) -> Result<Answer> {
-    let Found { config, sources, notes } = args.chosen.find()?;
-    let mut desk = Desk::open(&config);
+    let Found { config, misread, sources, notes } = args.chosen.find()?;
+    let mut desk = Desk::open(&config, misread);
     let mut review = desk.review(&sources, args.all)?;
     review.notes.extend(notes);
     if args.yes || !args.accept.is_empty() {
@@ -86,16 +86,19 @@ fn accept(args: &ReviewArgs, desk: &Desk, review: &Review) -> Result<Answer> {
     let (accepted, rest): (Vec<&Item>, Vec<&Item>) = review.items.iter().partition(wanted);
     let edited = desk.accept(&accepted)?;
     if args.chosen.place.json {
-        let answer = serde_json::json!({ "accepted": edited, "left": rest });
-        say_json(&answer)?;
-    } else if accepted.is_empty() {
-        say("nothing is proposed to be allowed")?;
-    } else {
-        say(&tell_edited(&edited, desk))?;
+        let notes = &review.notes;
+        say_json(&serde_json::json!({ "accepted": edited, "left": rest, "notes": notes }))?;
+        return Ok(left(rest.len()));
     }
-    if !args.chosen.place.json && !rest.is_empty() {
-        say(&format!("{} left to be looked at: `synhold review`", destinations(rest.len())))?;
+    let mut lines: Vec<String> = noted(review).collect();
+    lines.push(match accepted.is_empty() {
+        true => "nothing is proposed to be allowed".to_owned(),
+        false => tell_edited(&edited, desk),
+    });
+    if !rest.is_empty() {
+        lines.push(format!("{} left to be looked at: `synhold review`", destinations(rest.len())));
     }
+    say(&lines.join("\n"))?;
     Ok(left(rest.len()))
 }
 
@@ -125,7 +128,7 @@ fn tell(review: &Review, now: Wall, paint: Paint, can_ask: bool) -> String {
     let mut lines = vec![heading(review)];
     lines.extend(would_break(&review.would_break).map(|text| paint.bad(&text)));
     lines.push(second_view(review));
-    lines.extend(review.notes.iter().map(|note| format!("Note: {}.", words::plain(note))));
+    lines.extend(noted(review));
     if review.items.is_empty() {
         return lines.join("\n");
     }
@@ -136,6 +139,10 @@ fn tell(review: &Review, now: Wall, paint: Paint, can_ask: bool) -> String {
         lines.push(next_step(&review.items));
     }
     lines.join("\n")
+}
+
+fn noted(review: &Review) -> impl Iterator<Item = String> {
+    review.notes.iter().map(|note| format!("Note: {}.", words::plain(note)))
 }
 
 fn second_view(review: &Review) -> String {

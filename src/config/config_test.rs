@@ -277,6 +277,38 @@ fn alert_sections_are_checked_without_a_look_at_their_files() {
 }
 
 #[test]
+fn a_file_that_was_read_is_not_gone_without_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let default = folder.path().join("synhold.toml");
+    let config = load_or(None, &default, Options::default()).unwrap();
+    assert_eq!((config.alerts.len(), config.read), (0, None), "it need not be there");
+    std::fs::write(&default, "[[alert]]\nkind = \"syslog\"").unwrap();
+    let config = load_or(None, &default, Options::default()).unwrap();
+    assert_eq!((config.alerts.len(), &config.file), (1, &None));
+    let again = load_sections(&config, config.read.as_deref()).unwrap();
+    assert_eq!((again.alerts.len(), &again.read), (1, &config.read));
+    std::fs::remove_file(&default).unwrap();
+    let error = load_sections(&config, again.read.as_deref()).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read "), "{error}");
+}
+
+#[test]
+fn a_word_that_should_be_sections_of_alerts_is_not_shown() {
+    for wrong in [
+        "alert = \"https://a.example/T0K3N\"",
+        "alert = [\"https://a.example/T0K3N\"]",
+        "alert = [[\"https://a.example/T0K3N\"]]",
+        "alert = https://a.example/T0K3N",
+        "[[alert]]\nurl = https://a.example/T0K3N",
+        "[[alert]]\nurl = \"https://a.example/T0K3N",
+    ] {
+        let error = format!("{:#}", parse(wrong).unwrap_err());
+        assert!(!error.contains("T0K3N") && !error.contains('\n'), "{error}");
+        assert!(error.contains("[[alert]]") || error.starts_with("line "), "{error}");
+    }
+}
+
+#[test]
 fn a_containers_log_is_a_source_and_needs_the_engine() {
     let config = resolved("dns-source = [\"docker:resolver\", \"stdin\", \"docker:two\"]").unwrap();
     assert_eq!(config.resolver_containers(), ["resolver", "two"]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args as _;
@@ -14,11 +14,16 @@ use crate::engine::limits::CONFIG_BYTES_MAX;
 use crate::lists::Feed;
 
 pub(super) fn read(file: Option<&Path>) -> Result<Options> {
-    let path = file.unwrap_or(Path::new(DEFAULT_FILE));
+    Ok(read_or(file, Path::new(DEFAULT_FILE))?.0)
+}
+
+/// What `file` says, or `default` if it is there, and which file that was.
+pub(super) fn read_or(file: Option<&Path>, default: &Path) -> Result<(Options, Option<PathBuf>)> {
+    let path = file.unwrap_or(default);
     let mut text = String::new();
     match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound && file.is_none() => {
-            return Ok(Options::default());
+            return Ok((Options::default(), None));
         }
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         Ok(file) => file.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text),
@@ -29,7 +34,8 @@ pub(super) fn read(file: Option<&Path>) -> Result<Options> {
         "{} is larger than a configuration can be",
         path.display()
     );
-    parse(&text).with_context(|| path.display().to_string())
+    let options = parse(&text).with_context(|| path.display().to_string())?;
+    Ok((options, Some(path.to_owned())))
 }
 
 /// Keys are the long flags of `run`, or parts of them in a table named by the part before a dash; anything else is an error, since a misspelt key would protect nobody.
@@ -46,6 +52,9 @@ pub(super) fn parse(text: &str) -> Result<Options> {
         !single,
         "write [[container]], [[feed]] and [[alert]] with two brackets: there may be several"
     );
+    // What stands there by mistake may be the secret of a URL, which the parser's words would show.
+    let is_sections = alerts.as_array().is_some_and(|all| all.iter().all(toml::Value::is_table));
+    ensure!(is_sections, "write alerts as sections: [[alert]], and below it `kind` and the others");
     let command = Options::augment_args(clap::Command::new("run"));
     let known: BTreeSet<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
     if let Some(unknown) = table.keys().find(|key| !known.contains(key.as_str())) {

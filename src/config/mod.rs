@@ -20,7 +20,7 @@ pub use desk::{
     DeskConfig, DeskOptions, GROUP_DEFAULT, Group, METRICS_DEFAULT, OPENSNITCH_DEFAULT, Switch,
 };
 pub use evidence::{EvidenceConfig, EvidenceOptions};
-use file::read;
+use file::{read, read_or};
 pub use lists::{FindingConfig, ListConfig, load_findings, load_lists, load_state_dir};
 pub use options::{AutoBlock, DaemonOptions, Fail, LocalAs, Options, RefuseBy, RuleOptions};
 
@@ -120,6 +120,8 @@ pub struct Config {
     pub policies: Policies,
     /// The file that was named.
     pub file: Option<PathBuf>,
+    /// The file that was read, named or not, if there was one.
+    pub read: Option<PathBuf>,
 }
 
 /// Reads `file`, or the default file if it is there, under what the command line gave.
@@ -127,7 +129,11 @@ pub struct Config {
 /// # Errors
 /// In one line: a file that cannot be read, an unknown key, a value that cannot be.
 pub fn load(file: Option<&Path>, given: Options) -> Result<Config> {
-    let from_file = read(file)?;
+    load_or(file, Path::new(DEFAULT_FILE), given)
+}
+
+fn load_or(file: Option<&Path>, default: &Path, given: Options) -> Result<Config> {
+    let (from_file, read) = read_or(file, default)?;
     let daemon = given.daemon.or(from_file.daemon);
     let rules = resolve_rules(&given.rules.or(from_file.rules))?;
     let evidence = given.evidence.or(from_file.evidence).resolve()?;
@@ -137,6 +143,7 @@ pub fn load(file: Option<&Path>, given: Options) -> Result<Config> {
     config.alerts = from_file.alerts;
     config.policies.sections = config.sections(from_file.containers);
     config.file = file.map(Path::to_owned);
+    config.read = read;
     Ok(config)
 }
 
@@ -147,15 +154,19 @@ pub struct Sections {
     pub containers: Vec<Section>,
     /// Where alerts go.
     pub alerts: Vec<Sink>,
+    /// The file that was read, if there was one.
+    pub read: Option<PathBuf>,
 }
 
-/// Reads those sections of the file anew, all of them or none.
+/// Reads those sections anew, all of them or none: of the file that was `read` before, which is to be there still, or of one
+/// that is there by now.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_sections(config: &Config) -> Result<Sections> {
-    let Options { containers, alerts, .. } = read(config.file.as_deref())?;
-    Ok(Sections { containers: config.sections(containers), alerts })
+pub fn load_sections(config: &Config, read: Option<&Path>) -> Result<Sections> {
+    let (options, read) = read_or(read, Path::new(DEFAULT_FILE))?;
+    let Options { containers, alerts, .. } = options;
+    Ok(Sections { containers: config.sections(containers), alerts, read })
 }
 
 /// Where alerts go, as `file` or the default file says, whatever else is in it.
@@ -290,6 +301,7 @@ fn resolve(
         docker,
         policies,
         file: None,
+        read: None,
     })
 }
 

@@ -1,5 +1,6 @@
 //! What SIGHUP does: the event file is opened again, and what of the configuration holds without a restart is read again.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::notices::Notices;
@@ -15,6 +16,8 @@ pub struct Again<'a> {
     shared: &'a Arc<Shared>,
     writer: &'a EventWriter,
     notices: Notices,
+    /// The file that was read last. That it is gone is a fault: nobody takes alerts away by losing them.
+    read: Option<PathBuf>,
     /// The file was wrong when it was read last.
     misread: bool,
 }
@@ -27,7 +30,7 @@ impl<'a> Again<'a> {
         writer: &'a EventWriter,
         notices: Notices,
     ) -> Again<'a> {
-        Again { config, shared, writer, notices, misread: false }
+        Again { read: config.read.clone(), config, shared, writer, notices, misread: false }
     }
 
     /// Does it.
@@ -42,8 +45,9 @@ impl<'a> Again<'a> {
 
     /// Treats containers and tells alerts by the file as it is now; a fault in it leaves everything as it was.
     fn sections(&mut self) {
-        match config::load_sections(self.config) {
+        match config::load_sections(self.config, self.read.as_deref()) {
             Ok(sections) => {
+                self.read = sections.read;
                 self.shared.roster.put_always(roster::Note::Sections(sections.containers));
                 self.notices.set(&sections.alerts);
                 if std::mem::take(&mut self.misread) {

@@ -176,6 +176,19 @@ fn what_is_wrong_is_told_to_whoever_comes_and_what_was_wrong_with_whoever_goes_i
 }
 
 #[test]
+fn one_thing_that_is_well_again_leaves_another_of_its_kind_wrong() {
+    use crate::alert::Severity::{Critical, Info};
+    let scribe = translate::Scribe::new(Bench::new().shared);
+    let mut standing = teller::Standing::default();
+    let topic = crate::engine::alert::Topic::Evidence;
+    for (severity, what) in [(Critical, "evidence"), (Critical, "spawn"), (Info, "spawn")] {
+        standing.note((topic, what.to_owned()), scribe.state(severity, topic, what, ""));
+    }
+    let wrong: Vec<&str> = standing.0.keys().map(|(_, what)| what.as_str()).collect();
+    assert_eq!(wrong, ["evidence"]);
+}
+
+#[test]
 fn a_scan_is_nothing_to_whoever_did_not_ask_about_containers() {
     let mut bench = Bench::new();
     let mut drift = bench.writes("drift");

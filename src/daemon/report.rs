@@ -39,12 +39,18 @@ pub struct Report {
     pub forgotten: Option<String>,
 }
 
-/// Puts it together, asking whoever is to be asked about addresses nobody was asked about lately.
+/// Puts it together, asking whoever is to be asked about addresses nobody was asked about lately. `misread` says that the
+/// configuration is not the daemon's, if it is not.
 ///
 /// # Errors
 /// In one line: a file that cannot be read.
-pub fn report(config: &FindingConfig, sources: &Sources, lookups: &Lookups) -> Result<Report> {
-    let books = Books::open(&config.lists);
+pub fn report(
+    config: &FindingConfig,
+    misread: Option<String>,
+    sources: &Sources,
+    lookups: &Lookups,
+) -> Result<Report> {
+    let books = Books { misread, ..Books::open(&config.lists) };
     let mut second = Second::new(&config.opensnitch_db);
     let mut collected = collect(sources, &books)?;
     let blocked = blocked(&books, sources, &mut collected);

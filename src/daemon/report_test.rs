@@ -35,7 +35,7 @@ impl Place {
 
     fn report(&self, container: Option<&str>) -> Report {
         let sources = self.sources(&["events"], container);
-        report(&self.config(), &sources, &Lookups::default()).unwrap()
+        report(&self.config(), None, &sources, &Lookups::default()).unwrap()
     }
 
     fn sources(&self, events: &[&str], container: Option<&str>) -> Sources {
@@ -76,7 +76,7 @@ fn a_blocked_name_is_not_proposed_to_be_allowed() {
     events += &record("c2.malware.example", "203.0.113.9");
     events += &record("late.example", "203.0.113.8");
     place.write("events", &events);
-    let mut desk = Desk::open(&place.config());
+    let mut desk = Desk::open(&place.config(), None);
     let review = desk.review(&place.sources(&["events"], None), false).unwrap();
     let proposed = |dst: &str| {
         let item = review.items.iter().find(|item| item.group.key.dst.to_string() == dst).unwrap();
@@ -91,6 +91,33 @@ fn a_blocked_name_is_not_proposed_to_be_allowed() {
     let edited = desk.accept(&both).unwrap();
     let others: Vec<usize> = edited.entries.iter().map(|entry| entry.others.len()).collect();
     assert_eq!(others, [1, 0], "{edited:?}");
+}
+
+#[test]
+fn nothing_is_proposed_to_be_allowed_while_a_list_is_not_known() {
+    let place = Place::new(&[("block.txt", "198.51.100.0/24\n")]);
+    let dst = "203.0.113.9";
+    let refused = refused("web", "172.17.0.2", dst, "never-resolved");
+    place.write("events", &(refused + &record("late.example", dst)));
+    let look = |misread: Option<&str>| {
+        let mut desk = Desk::open(&place.config(), misread.map(str::to_owned));
+        let mut review = desk.review(&place.sources(&["events"], None), false).unwrap();
+        (review.items.remove(0).proposed, review.notes)
+    };
+    let (proposed, notes) = look(None);
+    assert_eq!((proposed.proposal, notes), (Proposal::Accept, Vec::new()));
+    let is_unknown = |proposed: &crate::daemon::findings::Proposed| {
+        proposed.proposal == Proposal::Keep
+            && proposed.because.starts_with("whether it is blocked is unknown: ")
+    };
+    let (proposed, notes) = look(Some("it has another file"));
+    assert!(is_unknown(&proposed), "{proposed:?}");
+    assert_eq!(notes, ["it has another file"]);
+    std::fs::remove_file(place.at("state/lists/block.txt")).unwrap();
+    std::fs::create_dir(place.at("state/lists/block.txt")).unwrap();
+    let (proposed, notes) = look(None);
+    assert!(is_unknown(&proposed), "{proposed:?}");
+    assert!(notes.len() == 1 && notes[0].contains("block"), "{notes:?}");
 }
 
 #[test]
@@ -145,6 +172,6 @@ fn a_file_that_is_named_twice_is_read_once() {
     place.write("events", &event);
     place.write("events.1", &event);
     let sources = place.sources(&["events", "events.1", "./events"], None);
-    let report = report(&place.config(), &sources, &Lookups::default()).unwrap();
+    let report = report(&place.config(), None, &sources, &Lookups::default()).unwrap();
     assert_eq!(report.page.findings[0].refused, 2);
 }

@@ -79,9 +79,10 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Opens it. Nothing is read yet but what the daemon last said about its lists.
-    pub fn open(config: &FindingConfig) -> Desk {
-        let books = Books::open(&config.lists);
+    /// Opens it. Nothing is read yet but what the daemon last said about its lists. `misread` says that the configuration
+    /// is not the daemon's, if it is not.
+    pub fn open(config: &FindingConfig, misread: Option<String>) -> Desk {
+        let books = Books { misread, ..Books::open(&config.lists) };
         Desk { books, second: Second::new(&config.opensnitch_db) }
     }
 

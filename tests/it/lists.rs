@@ -244,3 +244,38 @@ fn a_container_by_name_needs_a_daemon_to_go_in_and_none_to_come_out() {
         status.out
     );
 }
+
+#[test]
+fn a_review_that_takes_proposals_says_which_list_it_does_not_know() {
+    let state = State::new();
+    let events = state.folder.path().join("events");
+    let evidence = serde_json::json!({ "healthy": true, "records": 1, "lag_us": 80, "lines": 9, "skipped": 0, "lost": 0,
+        "last_line_ms": 3 });
+    let verdict = serde_json::json!({ "ts": "2026-11-01T03:04:05Z", "event": "verdict", "mode": "enforce",
+        "verdict": "drop", "enforced": true, "reason": "never-resolved", "grade": "never", "held_us": 750,
+        "container": "web", "container_id": "x", "proto": "tcp", "src": "172.17.0.2", "sport": 40112,
+        "dst": "203.0.113.9", "dport": 443, "names": [], "evidence": evidence, "queue": 0 });
+    let record = serde_json::json!({ "ts": "2026-11-01T03:05:05Z", "event": "record", "address": "203.0.113.9",
+        "name": "late.example", "client": null, "kind": "reply", "chain": [] });
+    fs::write(&events, format!("{verdict}\n{record}\n")).unwrap();
+    fs::create_dir_all(state.list("block.txt")).unwrap();
+    let review = |args: &[&str]| {
+        let given = ["--events", events.to_str().unwrap(), "--opensnitch-db", "/nonexistent/db"];
+        state.run(&[&["review"], args, &given].concat())
+    };
+    let answered = review(&["--yes"]);
+    assert_eq!(answered.code, 1, "{}", answered.out);
+    assert!(answered.out.starts_with("Note: a list is not known: "), "{}", answered.out);
+    assert!(answered.out.contains("nothing is proposed to be allowed"), "{}", answered.out);
+    assert!(!state.list("allow.txt").exists());
+    let told: Value = serde_json::from_str(&review(&["--yes", "--json"]).out).unwrap();
+    let (notes, left) = (told["notes"].as_array().unwrap(), told["left"].as_array().unwrap());
+    assert_eq!((notes.len(), left.len()), (1, 1), "{told}");
+    assert_eq!(left[0]["proposal"], "keep", "{told}");
+
+    // Whoever names the address is told, and heard.
+    let answered = review(&["--accept", "203.0.113.9"]);
+    assert_eq!(answered.code, 0, "{}{}", answered.out, answered.err);
+    assert!(answered.out.starts_with("Note: a list is not known: "), "{}", answered.out);
+    assert!(fs::read_to_string(state.list("allow.txt")).unwrap().contains("203.0.113.9 # review"));
+}

@@ -102,8 +102,14 @@ fn a_review_allows_what_was_a_mistake_beside_a_running_daemon() {
         stand.reloaded_since(mark);
     }
     stand.resolve(CT4.into(), "late.example", UNKNOWN.into());
-    let review =
-        |args: &[&str]| command(&stand.lab, &[&["review"], &with(args, &events)[..]].concat());
+    let state = stand.lab.dir().join("state").display().to_string();
+    // With the configuration that the daemon has: none.
+    let review = |args: &[&str]| {
+        let place = ["--state-dir", &state];
+        let args = [&["review"], &with(args, &events)[..], &place].concat();
+        let (code, out, _) = synhold(&stand.lab, &args);
+        (code, out)
+    };
 
     let (code, out) = review(&["--json"]);
     assert_eq!(code, 1, "{out}");
@@ -124,6 +130,11 @@ fn a_review_allows_what_was_a_mistake_beside_a_running_daemon() {
 
     // Auto.txt keeps it refused although it is resolved by now; the review lets it through, and nothing else.
     assert_refused(&stand.lab.ct, at(UNKNOWN, PORT));
+    // Another configuration does not know the daemon's feeds.
+    let other = &[&["review"], &with(&["--yes"], &events)[..]].concat();
+    let (code, out) = command(&stand.lab, other);
+    let has_note = out.contains("Note: the configuration that was read is ");
+    assert!(code == 1 && has_note && !stand.lists().join("allow.txt").exists(), "{code} {out}");
     let (code, out) = review(&["--yes"]);
     assert_eq!(code, 1, "the other is left: {out}");
     let allow = std::fs::read_to_string(stand.lists().join("allow.txt")).unwrap();
@@ -147,7 +158,6 @@ fn a_review_allows_what_was_a_mistake_beside_a_running_daemon() {
     let nothing = "Nothing to review; 2 allowed since";
     assert!(code == 0 && out.contains(nothing), "{code} {out}");
     // The running daemon knows its event file, wherever it was named.
-    let state = stand.lab.dir().join("state").display().to_string();
     let (code, out, _) = synhold(&stand.lab, &["review", "--state-dir", &state]);
     assert!(code == 0 && out.contains(nothing) && !out.contains("--events"), "{code} {out}");
     stand.daemon.stop();

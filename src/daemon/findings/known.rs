@@ -16,6 +16,9 @@ use crate::lists::{self, Query};
 const NAMES_MAX: usize = 8;
 /// Names of an address that lists are asked about: whoever has a blocked one is not to hide it behind others.
 const NAMES_ASKED_MAX: usize = 256;
+/// Why nobody can tell what is blocked.
+const UNREAD: &str = "a list could not be read";
+const MISREAD: &str = "the lists of the running synhold's configuration were not read";
 
 /// What is known about one address now.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,6 +33,8 @@ pub struct Known {
     pub blocked: Option<Listed>,
     /// True if the registry could not be asked, so that it may have names that are not here.
     pub unasked: bool,
+    /// Why it may be blocked by a list that is not known here, if it may.
+    pub unlisted: Option<&'static str>,
 }
 
 /// A name of an address.
@@ -117,6 +122,14 @@ fn look_into_lists(known: &mut BTreeMap<IpAddr, Known>, books: &Books, notes: &m
         }
     }
     let findings = books.find(&queries);
+    // What was not read may have any of them: an allow of ours would go before its block.
+    let unlisted = match (&books.misread, findings.errors.is_empty()) {
+        (_, false) => Some(UNREAD),
+        (Some(_), true) => Some(MISREAD),
+        (None, true) => None,
+    };
+    known.values_mut().for_each(|known| known.unlisted = unlisted);
+    notes.extend(books.misread.clone());
     notes.extend(findings.errors.into_iter().map(|error| format!("a list is not known: {error}")));
     for found in findings.found {
         for address in about.get(found.query).into_iter().flatten() {

@@ -38,7 +38,8 @@ pub fn propose(group: &Group, known: &Known, opinion: &Opinion) -> Proposed {
     if let Some(Listed { text, .. }) = &known.blocked {
         return keep(format!("blocked: {text}"));
     }
-    if group.reason() == Reason::Blocklisted.as_str() {
+    // Once is enough, however often it was refused for something else.
+    if group.reasons.contains_key(Reason::Blocklisted.as_str()) || group.confined {
         return keep(group.list.clone().unwrap_or_else(|| "a block list had it".to_owned()));
     }
     let suspicious = known.marks.iter().find(|mark| **mark != Mark::NewName);
@@ -57,6 +58,9 @@ pub fn propose(group: &Group, known: &Known, opinion: &Opinion) -> Proposed {
     }
     if group.reason() == Reason::OutOfScope.as_str() {
         return keep(format!("resolved only by others, as {}", name.name));
+    }
+    if let Some(why) = known.unlisted {
+        return keep(format!("whether it is blocked is unknown: {why}"));
     }
     let because = match group.first {
         Some(first) if name.first > first => format!("resolved later as {}", name.name),
@@ -117,5 +121,18 @@ mod tests {
         let others = refused("web", "203.0.113.9", "out-of-scope", 5);
         let proposed = propose(&others, &known(1, Kind::Reply), &opinion(View::Unknown));
         assert_eq!(proposed, keep("resolved only by others, as x.example"));
+    }
+
+    #[test]
+    fn what_a_list_refused_once_is_kept_whatever_came_more_often() {
+        let of = |group: &Group| propose(group, &known(6, Kind::Reply), &opinion(View::Unknown));
+        let mut group = refused("web", "203.0.113.9", "never-resolved", 5);
+        group.reasons.insert("never-resolved", 30);
+        assert_eq!(of(&group).proposal, Proposal::Accept);
+        let confined = Group { confined: true, ..group.clone() };
+        assert_eq!(of(&confined).proposal, Proposal::Keep);
+        group.reasons.insert("blocklisted", 1);
+        group.list = Some("list drop has 203.0.113.0/24".to_owned());
+        assert_eq!(of(&group), keep("list drop has 203.0.113.0/24"));
     }
 }

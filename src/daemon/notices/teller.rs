@@ -29,6 +29,20 @@ pub(super) const FLUSH_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a program that was given up may take to die.
 pub(super) const LAST_PATIENCE: Duration = Duration::from_millis(300);
 
+/// What is wrong at this moment, by what it is about: the evidence is doubted, and a source of it does not answer.
+#[derive(Default)]
+pub(super) struct Standing(pub BTreeMap<(Topic, String), Draft>);
+
+impl Standing {
+    /// Keeps what is wrong until the same is well again.
+    pub(super) fn note(&mut self, about: (Topic, String), draft: Draft) {
+        match draft.notice.severity {
+            Severity::Critical => drop(self.0.insert(about, draft)),
+            Severity::Warning | Severity::Info => drop(self.0.remove(&about)),
+        }
+    }
+}
+
 /// Everything but the thread itself.
 pub(super) struct Teller {
     shared: Arc<Shared>,
@@ -41,7 +55,7 @@ pub(super) struct Teller {
     /// Sinks that are configured no more and still get what waited, and until when.
     leaving: Vec<(String, Closed, Instant)>,
     /// What is wrong at this moment, for whoever comes new.
-    standing: BTreeMap<Topic, Draft>,
+    standing: Standing,
     scribe: Scribe,
     states: States,
     changes: Receiver<Vec<Sink>>,
@@ -69,7 +83,7 @@ impl Teller {
             kept_back,
             outlets: Vec::new(),
             leaving: Vec::new(),
-            standing: BTreeMap::new(),
+            standing: Standing::default(),
             changes,
             stop,
         }
@@ -96,7 +110,7 @@ impl Teller {
         // A failure is told by itself.
         let Ok(mut outlet) = Outlet::open(sink, &self.shared) else { return };
         let now = clock::mono();
-        self.standing.values().for_each(|draft| outlet.offer(draft, now));
+        self.standing.0.values().for_each(|draft| outlet.offer(draft, now));
         self.outlets.push(outlet);
     }
 
@@ -138,10 +152,7 @@ impl Teller {
         for (severity, topic, what, message) in self.states.look(&self.shared, clock::now()) {
             let draft = self.scribe.state(severity, topic, &what, &message);
             self.tell(&draft);
-            match severity {
-                Severity::Critical => drop(self.standing.insert(topic, draft)),
-                Severity::Warning | Severity::Info => drop(self.standing.remove(&topic)),
-            }
+            self.standing.note((topic, what), draft);
         }
         let (missed, kept_back) = (self.tapped.missed(), self.kept_back.swap(0, Relaxed));
         let now = clock::mono();
