@@ -213,6 +213,27 @@ fn a_container_by_any_of_its_names_is_put_into_quarantine_and_let_out() {
 }
 
 #[test]
+fn a_change_that_nobody_waits_for_any_more_is_not_made() {
+    let mut bench = bench();
+    let peer = Peer { connection: 7, uid: 0, pid: 0, may_change: true };
+    let mut ask = |what: &str, entry: &str| {
+        let line = format!(r#"{{"v":1,"ask":"{what}","entries":["{entry}"]}}"#);
+        match bench.answers.answer(&peer, parse(line.as_bytes()).unwrap()) {
+            Ok(Said::Later(pending)) => pending,
+            _ => panic!("it is made later"),
+        }
+    };
+    // Nobody reads lists here, so this one takes its time.
+    let first = ask("allow", "192.0.2.1");
+    drop(ask("allow", "192.0.2.2"));
+    let last = ask("unallow", "192.0.2.3");
+    first.wait().unwrap();
+    last.wait().unwrap();
+    let text = std::fs::read_to_string(bench.lists.path().join("lists/allow.txt")).unwrap();
+    assert!(text.contains("192.0.2.1") && !text.contains("192.0.2.2"), "{text}");
+}
+
+#[test]
 fn what_takes_time_is_made_beside_and_what_is_too_much_is_refused_at_once() {
     let mut bench = bench();
     let peer = Peer { connection: 7, uid: 1000, pid: 0, may_change: false };
