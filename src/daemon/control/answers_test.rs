@@ -236,8 +236,11 @@ fn a_change_that_nobody_waits_for_any_more_is_not_made() {
 #[test]
 fn what_takes_time_is_made_beside_and_what_is_too_much_is_refused_at_once() {
     let mut bench = bench();
-    let peer = Peer { connection: 7, uid: 1000, pid: 0, may_change: false };
+    // Of each member one waits at most.
+    let mut uid = 1000;
     let mut is_later = |line: &str| {
+        uid += 1;
+        let peer = Peer { connection: 7, uid, pid: 0, may_change: false };
         let question = parse(line.as_bytes()).unwrap();
         matches!(bench.answers.answer(&peer, question), Ok(Said::Later(_)))
     };
@@ -253,7 +256,7 @@ fn what_takes_time_is_made_beside_and_what_is_too_much_is_refused_at_once() {
     };
     let too_many = fault(most + 1, "::/0");
     assert_eq!(too_many.kind, FaultKind::Malformed);
-    assert!(too_many.message.contains("say --limit 10000"), "{too_many}");
+    assert!(too_many.message.contains("say --limit 2000"), "{too_many}");
     let long = fault(1, &"x".repeat(60_000));
     assert!(long.kind == FaultKind::Malformed && long.message.len() < 400, "{long}");
 }
@@ -271,6 +274,11 @@ fn an_import_is_told_when_its_client_leaves() {
     assert_eq!(bench.answers.imports.len(), 1);
     bench.answers.left(&Peer { connection: 7, ..other });
     assert!(bench.answers.imports.is_empty());
+    // So is one that failed at once.
+    bench.ask(r#"{"v":1,"ask":"registry-import","registry":7}"#).unwrap_err();
+    let (outcome, detail) = bench.answers.imports[&7].outcome();
+    assert_eq!(outcome, crate::engine::event::Outcome::Failed);
+    assert!(detail.unwrap().starts_with("0 addresses new, 0 known, 0 skipped, and then"));
 }
 
 #[test]
