@@ -119,7 +119,7 @@ fn serve(work: &Receiver<Job>, lists: &ListConfig, shared: &Arc<Shared>, bell: &
         }
         let done = carry_out(lists, shared, &request);
         let entries = request.entries.iter().map(ToString::to_string);
-        by.tell(shared, deeds::word(request.action), entries, deeds::of_lists(&done));
+        by.tell(shared, deeds::word(request.action), entries, deeds::of_lists(&done, &by));
         promise.keep(done.and_then(|edited| value(&edited)));
         bell.ring();
     }
