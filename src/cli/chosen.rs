@@ -1,8 +1,9 @@
 //! What a look back is about: which events, of when, of whom; the same for reviews and reports.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 
 use super::lists::Place;
@@ -49,18 +50,43 @@ impl Chosen {
         let theirs = known.daemon.and_then(|daemon| daemon.events);
         // Its command line goes before its file; and whoever names a file means that one.
         let theirs = theirs.filter(|_| self.place.config.is_none());
-        let events = match self.events.as_slice() {
-            // One that was never written to tells nothing.
-            [] => {
-                theirs.or(config.events.clone()).filter(|path| path.exists()).into_iter().collect()
+        let mut notes = Vec::new();
+        let events = match (self.events.as_slice(), theirs.or(config.events.clone())) {
+            ([], None) => Vec::new(),
+            ([], Some(path)) => {
+                let kind = kind(&path)?;
+                let not_read = format!("{} is no file: name one with --events", path.display());
+                notes.extend((kind == Kind::Other).then_some(not_read));
+                Some(path).filter(|_| kind == Kind::File).into_iter().collect()
             }
-            named => named.to_vec(),
+            (named, _) => named.to_vec(),
         };
         let since =
             self.since.as_deref().map(|text| parse_since(text, clock::wall())).transpose()?;
-        let none = events.is_empty();
-        let none = none.then(|| "no event file is read: name it with --events FILE".to_owned());
+        if events.is_empty() {
+            notes.push("no event file is read: name it with --events FILE".to_owned());
+        }
         let sources = Sources { events, since, container: self.container.clone() };
-        Ok(Found { config, misread, sources, notes: none.into_iter().collect() })
+        Ok(Found { config, misread, sources, notes })
+    }
+}
+
+/// What a daemon may write its events to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Its lines stay there.
+    File,
+    /// One that was never written to tells nothing.
+    Missing,
+    /// A pipe or a terminal: reading it would take its reader's lines, and have no end.
+    Other,
+}
+
+fn kind(path: &Path) -> Result<Kind> {
+    match std::fs::metadata(path) {
+        Ok(about) if about.is_file() => Ok(Kind::File),
+        Ok(_) => Ok(Kind::Other),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Kind::Missing),
+        Err(error) => bail!("cannot read events from {}: {}", path.display(), error.kind()),
     }
 }

@@ -1,13 +1,14 @@
 //! Containers by name on the command line: the daemon knows them.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
 use super::lists::Place;
 use super::words;
 use crate::control::{Containers, Question};
-use crate::daemon::control::Asker;
+use crate::daemon::control::{Asker, is_closed};
 use crate::lists::Entry;
 
 /// A container that is to be in a list.
@@ -21,17 +22,13 @@ pub(super) struct Named {
 /// A container by its name, id or address, to be put in quarantine.
 pub(super) fn to_confine(place: &Place, text: &str) -> Result<Named> {
     let state_dir = place.state_dir()?;
-    let mut asker = Asker::find(&state_dir)?;
-    let question = Question::Containers { container: Some(text.to_owned()) };
     if let Ok(address) = text.parse::<IpAddr>() {
-        let found = match &mut asker {
-            Some(asker) => asker.try_ask::<Containers>(&question)?.ok(),
-            None => None,
-        };
+        let found = known(&state_dir, text)?;
         let about = found.and_then(|found| Some(owned(address, found.containers.keys().next()?)));
         return Ok(Named { entry: Entry::from(address), about: about.into_iter().collect() });
     }
-    let Some(mut asker) = asker else {
+    let question = Question::Containers { container: Some(text.to_owned()) };
+    let Some(mut asker) = Asker::find(&state_dir)? else {
         bail!(
             "{text:?} is no address, and no synhold runs on {} that knows containers by name: start it, or give \
              an address",
@@ -58,13 +55,19 @@ pub(super) fn to_release(place: &Place, text: &str) -> Result<Named> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(Named { entry: Entry::from(address), about: Vec::new() });
     }
-    let question = Question::Containers { container: Some(text.to_owned()) };
-    let found = match Asker::find(&place.state_dir()?)? {
-        Some(mut asker) => asker.try_ask::<Containers>(&question)?.ok(),
-        None => None,
-    };
+    let found = known(&place.state_dir()?, text)?;
     let name = found.and_then(|found| found.containers.into_keys().next());
     Ok(Named { entry: entry_of(&name.unwrap_or_else(|| text.to_owned()))?, about: Vec::new() })
+}
+
+/// What the daemon knows of a container; nothing if it does not answer, for the list can be edited without.
+fn known(state_dir: &Path, text: &str) -> Result<Option<Containers>> {
+    let question = Question::Containers { container: Some(text.to_owned()) };
+    let found = Asker::find(state_dir).and_then(|asker| {
+        let Some(mut asker) = asker else { return Ok(None) };
+        Ok(asker.try_ask::<Containers>(&question)?.ok())
+    });
+    found.or_else(|error| if is_closed(&error) { Err(error) } else { Ok(None) })
 }
 
 /// The address of a family that a container has, for questions about one.

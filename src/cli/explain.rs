@@ -59,6 +59,9 @@ pub(super) struct Explanation {
     kernel_not_asked: Option<String>,
     /// Entries of lists with the domain that decides, where one does.
     entries: Vec<Found>,
+    /// Why they are not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lists_not_asked: Option<String>,
 }
 
 pub(super) fn run(args: &ExplainArgs) -> Result<Answer> {
@@ -105,9 +108,9 @@ pub(super) fn explain(
         Ok(tested) => (Some(tested), None),
         Err(why) => (None, Some(why)),
     };
-    let entries = match domain(&daemon) {
+    let (entries, lists_not_asked) = match domain(&daemon) {
         Some(domain) => entries(asker, place, domain)?,
-        None => Vec::new(),
+        None => (Vec::new(), None),
     };
     let (passes, because) = verdict::verdict(&daemon, kernel.as_ref());
     let proof = proof::proof(&daemon, clock::wall());
@@ -120,6 +123,7 @@ pub(super) fn explain(
         kernel,
         kernel_not_asked,
         entries,
+        lists_not_asked,
     };
     explanation.advice = advice::advice(&explanation);
     Ok(Ok(explanation))
@@ -164,22 +168,28 @@ fn domain(daemon: &Explained) -> Option<&Name> {
 }
 
 /// Where exactly a domain is listed.
-fn entries(asker: &mut Asker, place: &Place, domain: &Name) -> Result<Vec<Found>> {
+fn entries(asker: &mut Asker, place: &Place, domain: &Name) -> Result<Listed> {
     let is =
         |found: &Found| matches!(found.entry.parse(), Ok(Entry::Domain(name)) if name == *domain);
-    Ok(listed(asker, place, domain)?.into_iter().filter(is).collect())
+    let (mut found, why_not) = listed(asker, place, domain)?;
+    found.retain(is);
+    Ok((found, why_not))
 }
 
+/// Entries of lists, or why they are not known: they explain what decides without them.
+type Listed = (Vec<Found>, Option<String>);
+
 /// What the lists say about a name.
-fn listed(asker: &mut Asker, place: &Place, name: &Name) -> Result<Vec<Found>> {
-    match asker.try_ask(&Question::ListsLookup { name: name.clone() })? {
+fn listed(asker: &mut Asker, place: &Place, name: &Name) -> Result<Listed> {
+    Ok(match asker.try_ask(&Question::ListsLookup { name: name.clone() })? {
         Err(fault) if fault.kind == FaultKind::UnknownQuestion => {
             // An older daemon's lists can be read by root alone, and only explain.
             let find = |(books, _): (Books, _)| books.find(&[Query::Name(name.clone())]).found;
-            Ok(place.books().map(find).unwrap_or_default())
+            (place.books().map(find).unwrap_or_default(), None)
         }
-        answered => Ok(answered?),
-    }
+        Err(fault) => (Vec::new(), Some(format!("the lists were not asked: {fault}"))),
+        Ok(found) => (found, None),
+    })
 }
 
 /// As people read it.
@@ -204,7 +214,7 @@ pub(super) fn tell(explanation: &Explanation, now: Wall) -> String {
     lines.push(String::new());
     lines.extend(steps::engine(daemon, &explanation.entries, reached, now));
     let notes = kernel.iter().flat_map(|tested| &tested.notes);
-    let notes = notes.chain(&explanation.kernel_not_asked);
+    let notes = notes.chain(&explanation.kernel_not_asked).chain(&explanation.lists_not_asked);
     let proof: Vec<&String> = explanation.proof.iter().chain(notes).collect();
     for (title, all) in [("Why:", proof), ("What to do:", explanation.advice.iter().collect())] {
         if !all.is_empty() {

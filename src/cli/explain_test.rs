@@ -85,9 +85,19 @@ fn explanation(daemon: Explained) -> Explanation {
     let (passes, because) = verdict(&daemon, None);
     let proof = proof::proof(&daemon, Wall(1_000_000));
     let kernel_not_asked = Some("try `nsenter -t 7 -n`".to_owned());
+    let lists_not_asked = Some("the lists were not asked: 4 wait".to_owned());
     let (advice, entries, kernel) = Default::default();
-    let mut explanation =
-        Explanation { passes, because, proof, advice, daemon, kernel, kernel_not_asked, entries };
+    let mut explanation = Explanation {
+        passes,
+        because,
+        proof,
+        advice,
+        daemon,
+        kernel,
+        kernel_not_asked,
+        entries,
+        lists_not_asked,
+    };
     explanation.advice = advice::advice(&explanation);
     explanation
 }
@@ -104,6 +114,7 @@ fn every_setting_says_where_it_comes_from_and_the_step_that_decides_is_marked() 
     assert!(marked.len() == 1 && marked[0].contains("evidence"), "{text}");
     assert!(text.contains("no container is known to have it"), "{text}");
     assert!(text.contains("nsenter -t 7 -n"), "{text}");
+    assert!(text.contains("the lists were not asked: 4 wait"), "{text}");
 }
 
 #[test]

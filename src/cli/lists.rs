@@ -16,6 +16,7 @@ use crate::daemon::clock;
 use crate::daemon::control::Asker;
 use crate::daemon::edit::{self, Action, AddedAs, Daemon, Edited, EditedEntry, Request};
 use crate::lists::{Entry, Found, Kind, show_time};
+use live::Live;
 
 /// Entries of other lists shown; the rest is counted.
 const OTHERS_SHOWN: usize = 3;
@@ -137,19 +138,19 @@ impl Place {
     pub(super) fn known(&self) -> Result<Known> {
         let state_dir = self.state_dir()?;
         let daemon = daemon_of(&state_dir);
+        Ok(self.beside(state_dir, daemon))
+    }
+
+    /// The same beside this daemon.
+    fn beside(&self, state_dir: PathBuf, daemon: Option<control::Daemon>) -> Known {
         let theirs = daemon.as_ref().and_then(|daemon| daemon.config.clone());
         let file = self.config.clone().or(theirs.filter(|file| is_readable(file)));
-        Ok(Known { file, state_dir, daemon })
+        Known { file, state_dir, daemon }
     }
 
     /// The lists, and the state directory they are in.
     pub(super) fn books(&self) -> Result<(Books, PathBuf)> {
-        let known = self.known()?;
-        let misread = known.misread();
-        let config = config::load_lists(known.file.as_deref(), Some(known.state_dir))?;
-        let mut books = Books::open(&config);
-        books.misread = misread;
-        Ok((books, config.state_dir))
+        self.known()?.books()
     }
 }
 
@@ -163,6 +164,15 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// The lists, and the state directory they are in.
+    fn books(self) -> Result<(Books, PathBuf)> {
+        let misread = self.misread();
+        let config = config::load_lists(self.file.as_deref(), Some(self.state_dir))?;
+        let mut books = Books::open(&config);
+        books.misread = misread;
+        Ok((books, config.state_dir))
+    }
+
     /// What is read instead of the daemon's configuration, if it is.
     pub(super) fn misread(&self) -> Option<String> {
         self.daemon.as_ref().and_then(|daemon| misread(self.file.as_deref(), daemon))
@@ -216,10 +226,11 @@ fn edit(
     let until = until.map_err(|error| anyhow!("--for {error:#}"))?;
     let note = how.and_then(|how| how.note.clone());
     let edited = match live::edit(place, action, entries, how, force)? {
-        Some(edited) => edited,
-        None => {
+        Live::Made(edited) => edited,
+        Live::Left(daemon) => {
             let request = Request { action, entries: entries.to_vec(), until, note, force };
-            edit::edit(&place.books()?.0, &request)?
+            let known = place.beside(place.state_dir()?, daemon);
+            edit::edit(&known.books()?.0, &request)?
         }
     };
     if place.json {

@@ -189,6 +189,10 @@ impl Connection {
         };
         let line: Vec<u8> = self.question.drain(..=end).collect();
         let asked = parse(line.get(..end).unwrap_or_default());
+        // Whoever has gone may have done it another way, and more since: it would come too late, and against that.
+        if asked.as_ref().is_ok_and(Question::changes) && has_left(&self.stream) {
+            return Turn::Over;
+        }
         let said = asked.and_then(|question| match question.changes() && !self.peer.may_change {
             true => Err(may_not()),
             false => answerer.answer(&self.peer, question),

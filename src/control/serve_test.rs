@@ -277,6 +277,25 @@ fn whoever_may_not_change_anything_is_told_what_to_do() {
     assert!(text.contains(r#""kind":"not-allowed""#) && text.contains("sudo"), "{text}");
 }
 
+#[test]
+fn a_change_whose_client_has_gone_is_not_made() {
+    let block: &[u8] = b"{\"v\":1,\"ask\":\"block\",\"entries\":[\"192.0.2.1\"]}\n";
+    let daemon: &[u8] = b"{\"v\":1,\"ask\":\"daemon\"}\n";
+    // One that asks nothing more still waits for what it asked.
+    for (question, leaves, made) in [(block, true, 0), (block, false, 1), (daemon, true, 1)] {
+        let (near, mut clients) = asking(&[true], question, 1);
+        near[0].shutdown(std::net::Shutdown::Write).unwrap();
+        let _stays = (!leaves).then_some(near);
+        let mut asked = 0;
+        let mut answerer = |_: &Peer, _: Question| {
+            asked += 1;
+            Ok(Said::Value(Value::Null))
+        };
+        serve_clients(&mut clients, &mut answerer, Instant::now());
+        assert_eq!(asked, made, "{leaves}");
+    }
+}
+
 fn somebody(stream: &UnixStream, may_change: bool) -> Peer {
     Peer { may_change, ..Peer::of(stream) }
 }

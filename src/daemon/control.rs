@@ -20,7 +20,7 @@ use super::shared::Shared;
 use crate::config::Config;
 use crate::control::{Bell, DockerState, ListenError, Listener, Server};
 use answers::Answers;
-pub use ask::{Asker, is_asked, names_here};
+pub use ask::{Asker, is_asked, is_closed, names_here};
 pub use group::Members;
 
 /// The socket's file in the state directory.

@@ -28,6 +28,18 @@ pub(super) fn ip(text: &str) -> IpAddr {
 }
 
 #[test]
+fn an_address_that_is_forgotten_on_the_way_hides_no_other_of_its_name() {
+    let registry = Registry::default();
+    for n in 0..50 {
+        let address = std::net::Ipv4Addr::from(0xc633_6400 + n).to_string();
+        registry.insert(&record(&address, "shop.example", None, Kind::Reply, 1));
+    }
+    let left = std::cell::Cell::new(50);
+    let found = registry.table.keys_up_to(|| left.replace(1), |_| true);
+    assert_eq!(found.len(), 50);
+}
+
+#[test]
 fn the_addresses_of_a_name_are_found_and_asking_keeps_no_name_alive() {
     let registry = Registry::default();
     let shop = Name::new("shop.example").unwrap();

@@ -15,7 +15,6 @@ use crate::engine::intervals::Span;
 use crate::engine::limits::NAME_BYTES_MAX;
 use crate::engine::name::normalise;
 use crate::engine::net::{Family, number};
-use crate::engine::ranges::RangeSet;
 use crate::engine::{Name, Wall};
 
 /// Entries found for one query. More than a screenful explains nothing.
@@ -98,10 +97,8 @@ pub fn find(sources: &[Source], wanted: &[Query], protected: &[Protected], now: 
 }
 
 struct Search {
-    /// Ranges asked for, with the place of their query.
-    spans: Vec<(Family, Span, usize)>,
-    /// The same merged, so that an entry nobody asked for costs one look-up.
-    ranges: RangeSet,
+    /// Ranges asked for, of each family.
+    ranges: [Ranges; 2],
     /// Every name asked for and all its parents.
     suffixes: HashMap<String, Vec<usize>>,
     /// Containers asked for, few.
@@ -131,19 +128,20 @@ impl Search {
                 }
             }
         }
-        let ranges = RangeSet::new(spans.iter().map(|(family, span, _)| (*family, *span)));
         let (taken, found) = (vec![0; wanted.len()], Vec::new());
-        Search { spans, ranges, suffixes, containers, taken, found }
+        let ranges = Family::BOTH.map(|of| Ranges::new(of, &spans));
+        Search { ranges, suffixes, containers, taken, found }
     }
 
     fn look(&mut self, source: &Source, item: &Item<'_>, guard: &Guard<'_>) {
         let places = match item.entry {
-            Entry::Addresses(family, span) if self.ranges.touches(family, span) => {
-                self.asked(family, span)
+            Entry::Addresses(family, span) => {
+                let of = self.ranges.iter().find(|ranges| ranges.family == family);
+                of.map(|ranges| ranges.sharing(span)).unwrap_or_default()
             }
             Entry::Domain(text) if !self.suffixes.is_empty() => self.asked_name(text),
             Entry::Container(text) => self.asked_container(text),
-            Entry::Addresses(..) | Entry::Domain(_) => return,
+            Entry::Domain(_) => return,
         };
         if places.is_empty() || !matches!(guard.judge(source, item), Standing::Holds) {
             return;
@@ -156,13 +154,6 @@ impl Search {
         }
     }
 
-    fn asked(&self, family: Family, span: Span) -> Vec<usize> {
-        let touching = self.spans.iter().filter(|(asked_family, asked, _)| {
-            *asked_family == family && asked.first() <= span.last() && span.first() <= asked.last()
-        });
-        touching.map(|(.., place)| *place).collect()
-    }
-
     fn asked_container(&self, text: &str) -> Vec<usize> {
         let asked =
             self.containers.iter().filter(|(name, _)| name.as_str().eq_ignore_ascii_case(text));
@@ -173,6 +164,48 @@ impl Search {
         let mut buffer = [0; NAME_BYTES_MAX];
         let name = normalise(text, &mut buffer).ok();
         name.and_then(|name| self.suffixes.get(name)).cloned().unwrap_or_default()
+    }
+}
+
+/// Ranges asked for, in order: a list may have a million lines, and each is looked up by halving.
+struct Ranges {
+    family: Family,
+    all: Vec<Asked>,
+}
+
+struct Asked {
+    span: Span,
+    /// The highest address of this one and all before, since they may lie within each other.
+    reach: u128,
+    /// Place of the query.
+    place: usize,
+}
+
+impl Ranges {
+    fn new(family: Family, spans: &[(Family, Span, usize)]) -> Ranges {
+        let ours = spans.iter().filter(|(of, ..)| *of == family);
+        let mut ours: Vec<(Span, usize)> = ours.map(|(_, span, place)| (*span, *place)).collect();
+        ours.sort_unstable();
+        let mut reach = 0;
+        let asked = ours.into_iter().map(|(span, place)| {
+            reach = span.last().max(reach);
+            Asked { span, reach, place }
+        });
+        Ranges { family, all: asked.collect() }
+    }
+
+    /// Places of those that share an address with `span`.
+    fn sharing(&self, span: Span) -> Vec<usize> {
+        let near = self.near(span).iter();
+        let shares = near.filter(|asked| asked.span.last() >= span.first());
+        shares.map(|asked| asked.place).collect()
+    }
+
+    /// All that may share one.
+    fn near(&self, span: Span) -> &[Asked] {
+        let from = self.all.partition_point(|asked| asked.reach < span.first());
+        let to = self.all.partition_point(|asked| asked.span.first() <= span.last());
+        self.all.get(from..to).unwrap_or_default()
     }
 }
 

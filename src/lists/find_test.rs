@@ -84,6 +84,17 @@ fn answers_are_bounded_for_each_query() {
 }
 
 #[test]
+fn a_thousand_ranges_cost_a_line_no_more_than_a_few() {
+    let span = |n: u16| Span::new(10 * u128::from(n), 10 * u128::from(n) + 5);
+    let spans: Vec<_> = (0..1_000).map(|n| (Family::V4, span(n), usize::from(n))).collect();
+    let ranges = Ranges::new(Family::V4, &spans);
+    let line = Span::new(5_005, 5_010);
+    assert_eq!((ranges.sharing(line), ranges.near(line).len()), (vec![500, 501], 2));
+    assert_eq!(ranges.near(Span::new(5_006, 5_009)).len(), 0, "between two");
+    assert_eq!(Ranges::new(Family::V6, &spans).sharing(line), Vec::<usize>::new());
+}
+
+#[test]
 fn an_unreadable_list_is_told_and_a_stranger_s_text_is_harmless() {
     let folder = tempfile::tempdir().unwrap();
     let mut broken = list(Own::Block, "");
@@ -108,6 +119,20 @@ proptest! {
             asked.iter().map(|low| Query::Address(IpAddr::from([192, 0, 2, *low]))).collect();
         let compiled = crate::lists::compile(&source, &[], Wall(0));
         let found = run(&source, &wanted);
+        let ranges: Vec<Query> = asked.iter().zip(lines.iter().cycle()).map(|(low, (_, more))| {
+            let net = net(*low, *more);
+            Query::Range(net.family(), net.span())
+        }).collect();
+        let shared = run(&source, &ranges);
+        for (place, range) in ranges.iter().enumerate() {
+            let Query::Range(_, span) = range else { unreachable!() };
+            let meets = |(low, more): &&(u8, u8)| {
+                let other = net(*low, *more).span();
+                other.first() <= span.last() && span.first() <= other.last()
+            };
+            let hits = shared.iter().filter(|(query, _)| *query == place).count();
+            prop_assert_eq!(hits, lines.iter().filter(meets).count());
+        }
         for (place, low) in asked.iter().enumerate() {
             let address = IpAddr::from([192, 0, 2, *low]);
             let hits = found.iter().filter(|(query, _)| *query == place).count();

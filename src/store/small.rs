@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -37,12 +39,14 @@ pub struct Small {
     path: PathBuf,
     bytes_max: u64,
     writes: bool,
+    /// There is one, and it could not be read: it may be as good as ever.
+    unread: AtomicBool,
 }
 
 impl Small {
     /// That of `path`, read if it has no more than `bytes_max`; unless it `writes`, nothing on the disk is ever changed.
     pub fn new(path: PathBuf, bytes_max: u64, writes: bool) -> Small {
-        Small { path, bytes_max, writes }
+        Small { path, bytes_max, writes, unread: AtomicBool::new(false) }
     }
 
     /// Where it is.
@@ -74,7 +78,8 @@ impl Small {
         }
     }
 
-    /// The same; a file that is not understood is renamed, so that the next save does not write over it.
+    /// The same; a file that is not understood is renamed, so that the next save does not write over it. One that the system
+    /// does not give now is left where it is, and nothing is saved until it has been read.
     ///
     /// # Errors
     /// In one line: why it is not understood, what is lost by that (`loss`, as "nobody knows any more who was there"), and
@@ -85,10 +90,13 @@ impl Small {
         now: Wall,
         sense: impl FnOnce(T) -> Option<U>,
     ) -> Result<Option<U>, String> {
-        self.read(sense).map_err(|error| {
+        let found = self.read(sense);
+        let unread = found.as_ref().is_err_and(|error| !is_foreign(error.kind()));
+        self.unread.store(unread, Relaxed);
+        found.map_err(|error| {
             let path = self.path.display();
             let told = format!("{path} is not used: {error}; {loss}; ");
-            if !self.writes {
+            if !self.writes || unread {
                 return told + "it is left as it is";
             }
             match set_aside(&self.path, now) {
@@ -111,13 +119,23 @@ impl Small {
         })
     }
 
+    /// True if it is there and could not be read when it was loaded.
+    pub fn is_unread(&self) -> bool {
+        self.unread.load(Relaxed)
+    }
+
     /// Replaces what stands in it.
     ///
     /// # Errors
-    /// What the file system says, with the name of the file; the old content is then still there.
+    /// What the file system says, with the name of the file, or that it could not be read before; the old content is then
+    /// still there.
     pub fn save(&self, content: &impl Serialize) -> io::Result<()> {
         if !self.writes {
             return Ok(());
+        }
+        if self.is_unread() {
+            let why = "it could not be read, so nothing is written over it before the next start";
+            return Err(self.cannot(&io::Error::other(why)));
         }
         let bytes = serde_json::to_vec(content)?;
         write_atomically(&self.path, |mut file| file.write_all(&bytes))
@@ -138,6 +156,11 @@ impl Small {
     fn cannot(&self, error: &io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("cannot save {}: {error}", self.path.display()))
     }
+}
+
+/// Kinds of errors of content that is not understood, or ends too soon; of all others the content knows nothing.
+fn is_foreign(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
 }
 
 #[cfg(test)]
@@ -182,6 +205,25 @@ mod tests {
         }
         // A disk does not fill with them.
         assert_eq!(folder.path().read_dir().unwrap().count(), 1 + 4);
+    }
+
+    #[test]
+    fn what_the_system_does_not_give_now_is_neither_set_aside_nor_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("word.json");
+        let small = Small::new(path.clone(), 40, true);
+        // A folder is opened and not read.
+        std::fs::create_dir(&path).unwrap();
+        let complaint = small.load("words are lost", Wall(1), word).unwrap_err();
+        assert!(complaint.ends_with("words are lost; it is left as it is"), "{complaint}");
+        assert!(path.is_dir() && small.is_unread());
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::write(&path, r#"{"version":2,"word":"old"}"#).unwrap();
+        let error = small.save(&saved("new")).unwrap_err();
+        assert!(error.to_string().contains("it could not be read"), "{error}");
+        assert_eq!(small.load("", Wall(1), word), Ok(Some("old".to_owned())));
+        small.save(&saved("new")).unwrap();
+        assert_eq!(small.load("", Wall(1), word), Ok(Some("new".to_owned())));
     }
 
     #[test]

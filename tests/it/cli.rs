@@ -128,3 +128,31 @@ fn a_file_that_is_no_event_log_is_not_taken_for_a_quiet_one() {
     let page = std::fs::read_to_string(at("page.html")).unwrap();
     assert!(page.contains(told) && page.contains("no event of synhold"), "{page}");
 }
+
+#[test]
+fn a_look_back_reads_files_alone_and_tells_what_it_cannot_see() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, pipe) = (folder.path().join("synhold.toml"), folder.path().join("events"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let look = |args: &[&str], events: &std::path::Path| {
+        fs::write(&config, format!("events = {events:?}\n")).unwrap();
+        // Whoever reads the pipe waits for ever.
+        let mut looking = Command::new("timeout");
+        looking.args(["10", BIN]).args(args).arg("--config").arg(&config);
+        looking.arg("--state-dir").arg(folder.path()).output().unwrap()
+    };
+    for command in [&["review", "--json"][..], &["report", "--csv", "-"]] {
+        let output = look(command, &pipe);
+        let (out, stderr) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{command:?}: {out}{stderr}");
+        let note = format!("{} is no file: name one with --events", pipe.display());
+        assert!(format!("{out}{stderr}").contains(&note), "{command:?}: {out}{stderr}");
+        // As one in a folder that is closed: there may be something, and it is not seen.
+        let unseen = config.join("events");
+        let output = look(command, &unseen);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {stderr}");
+        let says = format!("cannot read events from {}: ", unseen.display());
+        assert!(stderr.contains(&says) && stderr.lines().count() == 1, "{command:?}: {stderr}");
+    }
+}

@@ -1,6 +1,11 @@
 //! Our own dnsmasq, stopped in its tracks: it is noticed, told and started again, and asking it leaves no trace.
 
+use std::time::Instant;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
+use synhold::control::PATIENCE;
 
 use super::alerts::{command, config, of_kind};
 use super::evidence::own_dnsmasq;
@@ -10,7 +15,7 @@ use super::lab::serve::{Server, everywhere};
 use super::lab::{CT4, DNS4, GW4, Lab, SRV4, at, eventually};
 use super::metrics::{scrape, value};
 use super::sets_cli::{self, json};
-use super::stand::{LATER, PORT, SOON, start_on};
+use super::stand::{DnsLog, LATER, PORT, SOON, STARTED, start, start_on};
 
 #[test]
 fn a_dnsmasq_that_hangs_is_named_everywhere_started_again_and_asked_in_silence() {
@@ -29,7 +34,7 @@ fn a_dnsmasq_that_hangs_is_named_everywhere_started_again_and_asked_in_silence()
     let before = status();
 
     let first = own_dnsmasq(&daemon).expect("a dnsmasq runs");
-    nix::sys::signal::kill(first, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    kill(first, Signal::SIGSTOP).unwrap();
     let told = |healthy: bool, part: &'static str| {
         let is = move |e: &Value| {
             let message = e["message"].as_str().unwrap_or_default();
@@ -64,4 +69,38 @@ fn a_dnsmasq_that_hangs_is_named_everywhere_started_again_and_asked_in_silence()
     connect(&lab.ct, at(SRV4, PORT), SOON).expect("resolved");
     let ended = daemon.stop();
     assert!(!ended.events.iter().any(|e| e.to_string().contains("alive.synhold")));
+}
+
+/// Blocks an address beside a daemon that hangs: exit code, what it said, and the line it wrote.
+fn block_beside(lab: &Lab, args: &[&str]) {
+    let mut log = DnsLog::create(&lab.dir().join("dnsmasq.log"));
+    log.write(STARTED);
+    let daemon = start(lab, &log.path, args);
+    daemon.ready();
+    let pid = Pid::from_raw(i32::try_from(daemon.pid()).unwrap());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let begun = Instant::now();
+    let (code, out) = sets_cli::command(lab, &["block", "203.0.113.7"]);
+    let took = begun.elapsed();
+    kill(pid, Signal::SIGCONT).unwrap();
+    assert_eq!(code, 0, "{out}");
+    // It was asked once, and the lists' state awaited; nobody waits for what a change may take.
+    assert!(took < PATIENCE + LATER / 2, "{took:?}");
+    let text = std::fs::read_to_string(lab.dir().join("state/lists/block.txt")).unwrap();
+    assert!(text.contains("\n203.0.113.7\n"), "{text}");
+    eventually("it is taken over", LATER, || sets_cli::command(lab, TEST).0 == 1);
+}
+
+const TEST: &[&str] = &["sets", "test", "203.0.113.7"];
+
+#[test]
+fn a_change_beside_a_daemon_that_hangs_is_written_to_its_list() {
+    block_beside(&Lab::new("hungfile"), &[]);
+}
+
+#[test]
+fn a_change_beside_a_daemon_that_hangs_and_writes_nothing_is_written_to_its_list() {
+    let lab = Lab::new("hungmem");
+    std::fs::create_dir_all(lab.dir().join("state/lists")).unwrap();
+    block_beside(&lab, &["--memory-only"]);
 }

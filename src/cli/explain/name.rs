@@ -30,6 +30,9 @@ struct Named {
     without: Vec<String>,
     /// What lists say about the name.
     entries: Vec<Found>,
+    /// Why that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lists_not_asked: Option<String>,
     /// What to do where no address is known.
     advice: Vec<String>,
 }
@@ -58,7 +61,7 @@ pub(super) fn run(
     if let (Some(fault), true) = (faults.pop(), addresses.is_empty()) {
         return Err(fault.into());
     }
-    let entries = listed(asker, place, name)?;
+    let (entries, lists_not_asked) = listed(asker, place, name)?;
     let named = Named {
         passes: !addresses.is_empty() && addresses.iter().all(|one| one.passes),
         more: all.saturating_sub(addresses.len() as u64),
@@ -67,6 +70,7 @@ pub(super) fn run(
         addresses,
         name: name.clone(),
         entries,
+        lists_not_asked,
     };
     if place.json {
         say_json(&named)?;
@@ -122,6 +126,7 @@ fn told(named: &Named, now: Wall) -> String {
     }
     lines.extend(named.without.iter().map(|why| format!("  {}", words::plain(why))));
     lines.extend(named.entries.iter().map(|found| format!("  {}", crate::cli::lists::one(found))));
+    lines.extend(named.lists_not_asked.iter().map(|why| format!("  {}", words::plain(why))));
     for explanation in &named.addresses {
         lines.push(String::new());
         lines.push(format!("--- {}", explanation.daemon.address));
@@ -149,6 +154,7 @@ mod tests {
                 more,
                 without: without.iter().map(|&why| why.to_owned()).collect(),
                 entries: Vec::new(),
+                lists_not_asked: None,
                 advice: Vec::new(),
             };
             rest(&named)

@@ -1,18 +1,28 @@
 //! A change of the lists by the running daemon, which tells who had it made.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use super::{How, Place};
-use crate::control::{FaultKind, Question};
-use crate::daemon::control::Asker;
+use crate::control::{Daemon, FaultKind, Question};
+use crate::daemon::control::{Asker, is_closed};
 use crate::daemon::edit::{Action, Edited};
 use crate::lists::Entry;
 
 /// How a container is written as an entry.
 const CONTAINER: &str = "container:";
 
-/// Has the daemon do it. Nothing where none runs, or it cannot: it is of an older version, too busy, may not write, or the
-/// entries are more than a question holds. What was done in spite of that is found done.
+/// What came of asking for a change.
+pub(super) enum Live {
+    /// The daemon made it.
+    Made(Edited),
+    /// This process is to make it. Who runs, as far as it said so.
+    Left(Option<Daemon>),
+}
+
+/// Has the daemon do it, unless none runs, or it cannot: it does not answer, is of an older version, too busy, may not write,
+/// or the entries are more than a question holds. What was done in spite of that is found done.
 ///
 /// # Errors
 /// In one line: whoever asks may not, or what was asked for makes no sense.
@@ -22,18 +32,34 @@ pub(super) fn edit(
     entries: &[Entry],
     how: Option<&How>,
     force: bool,
-) -> Result<Option<Edited>> {
-    let Some(mut asker) = Asker::find(&place.state_dir()?)? else { return Ok(None) };
+) -> Result<Live> {
+    let Some((mut asker, daemon)) = find(&place.state_dir()?)? else { return Ok(Live::Left(None)) };
     match asker.try_ask::<Edited>(&question(action, entries, how, force)) {
-        Ok(Ok(edited)) => Ok(Some(edited)),
+        Ok(Ok(edited)) => Ok(Live::Made(edited)),
         Ok(Err(fault)) => match fault.kind {
             FaultKind::NotAllowed | FaultKind::NotFound | FaultKind::Malformed => Err(fault.into()),
-            _ => Ok(None),
+            _ => Ok(Live::Left(Some(daemon))),
         },
         Err(error) => {
             tracing::debug!("the running synhold does not answer: {error:#}");
+            Ok(Live::Left(Some(daemon)))
+        }
+    }
+}
+
+/// A daemon that answers. One that hangs is known by what is answered at once: a change is waited for much longer.
+fn find(state_dir: &Path) -> Result<Option<(Asker, Daemon)>> {
+    let found = Asker::find(state_dir).and_then(|asker| {
+        let Some(mut asker) = asker else { return Ok(None) };
+        let daemon = asker.ask(&Question::Daemon {})?;
+        Ok(Some((asker, daemon)))
+    });
+    match found {
+        Err(error) if !is_closed(&error) => {
+            tracing::debug!("the running synhold does not answer: {error:#}");
             Ok(None)
         }
+        found => found,
     }
 }
 

@@ -12,12 +12,12 @@ use serde::Serialize;
 
 use super::ask::absolute;
 use super::changes::{Asked, Changes, lists_of};
-use super::deeds::{self, By};
+use super::deeds::{By, Import};
 use super::runs::{Runs, value as value_of};
 use crate::config::{Config, ListConfig};
 use crate::control::{
     Answerer, Bell, Client, Container, Containers, Daemon, DockerState, Explained, Fault,
-    FaultKind, Imported, LearningState, Named, Peer, Policy, Question, Refusal, Said, Status,
+    FaultKind, LearningState, Named, Peer, Policy, Question, Refusal, Said, Status,
 };
 use crate::daemon::edit::Action;
 use crate::daemon::learn::Learning;
@@ -44,7 +44,7 @@ pub struct Answers {
     pub(super) runs: Runs,
     pub(super) lists: Arc<ListConfig>,
     /// What clients that are still there have imported so far, by their connections.
-    pub(super) imports: BTreeMap<RawFd, (By, Imported)>,
+    pub(super) imports: BTreeMap<RawFd, Import>,
     changes: Changes,
     posture: &'static str,
     refuse: RefusedBy,
@@ -135,9 +135,9 @@ impl Answerer for Answers {
     }
 
     fn left(&mut self, peer: &Peer) {
-        if let Some((by, imported)) = self.imports.remove(&peer.connection) {
+        if let Some(import) = self.imports.remove(&peer.connection) {
             let none = std::iter::empty();
-            by.tell(&self.shared, "registry-import", none, deeds::of_import(&imported));
+            import.by.tell(&self.shared, "registry-import", none, import.outcome());
         }
     }
 }

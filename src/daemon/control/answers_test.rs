@@ -213,10 +213,34 @@ fn a_container_by_any_of_its_names_is_put_into_quarantine_and_let_out() {
 }
 
 #[test]
+fn a_change_that_nobody_waits_for_any_more_is_not_made() {
+    let mut bench = bench();
+    let peer = Peer { connection: 7, uid: 0, pid: 0, may_change: true };
+    let mut ask = |what: &str, entry: &str| {
+        let line = format!(r#"{{"v":1,"ask":"{what}","entries":["{entry}"]}}"#);
+        match bench.answers.answer(&peer, parse(line.as_bytes()).unwrap()) {
+            Ok(Said::Later(pending)) => pending,
+            _ => panic!("it is made later"),
+        }
+    };
+    // Nobody reads lists here, so this one takes its time.
+    let first = ask("allow", "192.0.2.1");
+    drop(ask("allow", "192.0.2.2"));
+    let last = ask("unallow", "192.0.2.3");
+    first.wait().unwrap();
+    last.wait().unwrap();
+    let text = std::fs::read_to_string(bench.lists.path().join("lists/allow.txt")).unwrap();
+    assert!(text.contains("192.0.2.1") && !text.contains("192.0.2.2"), "{text}");
+}
+
+#[test]
 fn what_takes_time_is_made_beside_and_what_is_too_much_is_refused_at_once() {
     let mut bench = bench();
-    let peer = Peer { connection: 7, uid: 1000, pid: 0, may_change: false };
+    // Of each member one waits at most.
+    let mut uid = 1000;
     let mut is_later = |line: &str| {
+        uid += 1;
+        let peer = Peer { connection: 7, uid, pid: 0, may_change: false };
         let question = parse(line.as_bytes()).unwrap();
         matches!(bench.answers.answer(&peer, question), Ok(Said::Later(_)))
     };
@@ -232,7 +256,7 @@ fn what_takes_time_is_made_beside_and_what_is_too_much_is_refused_at_once() {
     };
     let too_many = fault(most + 1, "::/0");
     assert_eq!(too_many.kind, FaultKind::Malformed);
-    assert!(too_many.message.contains("say --limit 10000"), "{too_many}");
+    assert!(too_many.message.contains("say --limit 2000"), "{too_many}");
     let long = fault(1, &"x".repeat(60_000));
     assert!(long.kind == FaultKind::Malformed && long.message.len() < 400, "{long}");
 }
@@ -250,6 +274,11 @@ fn an_import_is_told_when_its_client_leaves() {
     assert_eq!(bench.answers.imports.len(), 1);
     bench.answers.left(&Peer { connection: 7, ..other });
     assert!(bench.answers.imports.is_empty());
+    // So is one that failed at once.
+    bench.ask(r#"{"v":1,"ask":"registry-import","registry":7}"#).unwrap_err();
+    let (outcome, detail) = bench.answers.imports[&7].outcome();
+    assert_eq!(outcome, crate::engine::event::Outcome::Failed);
+    assert!(detail.unwrap().starts_with("0 addresses new, 0 known, 0 skipped, and then"));
 }
 
 #[test]

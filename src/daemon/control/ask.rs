@@ -19,7 +19,7 @@ impl Asker {
     /// The daemon of this state directory; none if none runs.
     ///
     /// # Errors
-    /// In one line: there may be one, and it cannot be asked.
+    /// In one line: there may be one, and it cannot be asked; a [`ClientError::Closed`] where it is not for us.
     pub fn find(state_dir: &Path) -> Result<Option<Asker>> {
         let closed = match Line::open(&state_path(state_dir)) {
             Ok(line) => return Ok(Some(Asker(line))),
@@ -30,7 +30,7 @@ impl Asker {
         };
         match elsewhere(state_dir)? {
             Some(asker) => Ok(Some(asker)),
-            None => closed.map_or(Ok(None), |error| Err(anyhow!("{error}"))),
+            None => closed.map_or(Ok(None), |error| Err(error.into())),
         }
     }
 
@@ -72,6 +72,11 @@ impl Asker {
     }
 }
 
+/// Whether an error of [`Asker::find`] means that the daemon is there, and not for us.
+pub fn is_closed(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ClientError::Closed(_)))
+}
+
 /// Whether a daemon of a state directory answers.
 pub fn is_asked(state_dir: &Path) -> bool {
     Asker::find(state_dir).is_ok_and(|asker| asker.is_some())
@@ -109,6 +114,7 @@ fn open(path: &Path) -> Result<Option<Line>> {
     match Line::open(path) {
         Ok(line) => Ok(Some(line)),
         Err(ClientError::Nobody(_)) => Ok(None),
+        Err(error @ ClientError::Closed(_)) => Err(error.into()),
         Err(error) => Err(anyhow!("{error}")),
     }
 }

@@ -113,9 +113,13 @@ fn failed(error: anyhow::Error) -> Fault {
 
 fn serve(work: &Receiver<Job>, lists: &ListConfig, shared: &Arc<Shared>, bell: &Bell) {
     while let Ok(Job { request, by, promise }) = work.recv() {
+        // It would come late, against what was done meanwhile.
+        if !promise.is_wanted() {
+            continue;
+        }
         let done = carry_out(lists, shared, &request);
         let entries = request.entries.iter().map(ToString::to_string);
-        by.tell(shared, deeds::word(request.action), entries, deeds::of_lists(&done));
+        by.tell(shared, deeds::word(request.action), entries, deeds::of_lists(&done, &by));
         promise.keep(done.and_then(|edited| value(&edited)));
         bell.ring();
     }

@@ -11,6 +11,11 @@ const ENTRIES_TOLD_MAX: usize = 32;
 /// Characters of a fault that it repeats.
 const DETAIL_TOLD_MAX: usize = 300;
 
+/// How our own commands are called.
+const COMMAND: &str = "synhold";
+/// What they do about it: a change that the daemon could not make may hold all the same.
+const GOES_ON: &str = "the command now tries to write the lists by itself";
+
 /// Who asked for a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct By {
@@ -69,9 +74,13 @@ pub fn word(action: Action) -> &'static str {
     }
 }
 
-/// What came of a change of the lists.
-pub fn of_lists(edited: &Result<Edited, Fault>) -> (Outcome, Option<String>) {
+/// What came of a change of the lists that somebody asked for.
+pub fn of_lists(edited: &Result<Edited, Fault>, by: &By) -> (Outcome, Option<String>) {
     match edited {
+        Err(fault) if by.command.as_deref() == Some(COMMAND) => {
+            let (outcome, detail) = failed(fault);
+            (outcome, detail.map(|why| format!("{why}; {GOES_ON}")))
+        }
         Err(fault) => failed(fault),
         Ok(Edited { daemon: None, .. }) => (Outcome::Unchanged, None),
         Ok(Edited { daemon: Some(Daemon::InForce { ended_flows }), .. }) => {
@@ -83,11 +92,42 @@ pub fn of_lists(edited: &Result<Edited, Fault>) -> (Outcome, Option<String>) {
     }
 }
 
-/// What came of an import.
-pub fn of_import(imported: &Imported) -> (Outcome, Option<String>) {
-    let Imported { new, known, skipped } = imported;
-    let detail = format!("{new} addresses new, {known} known, {skipped} skipped");
-    (Outcome::Done, Some(detail))
+/// An import of many parts so far.
+#[derive(Debug)]
+pub struct Import {
+    /// Who asked for it.
+    pub by: By,
+    imported: Imported,
+    /// Why its last part was not taken in.
+    fault: Option<Fault>,
+}
+
+impl Import {
+    /// One that begins.
+    pub fn of(peer: &Peer) -> Import {
+        Import { by: By::of(peer), imported: Imported::default(), fault: None }
+    }
+
+    /// Adds what came of a part.
+    pub fn add(&mut self, part: &Result<Imported, Fault>) {
+        match part {
+            Ok(imported) => self.imported.add(*imported),
+            Err(fault) => self.fault = Some(fault.clone()),
+        }
+    }
+
+    /// What came of all of them.
+    pub fn outcome(&self) -> (Outcome, Option<String>) {
+        let Imported { new, known, skipped } = self.imported;
+        let taken = format!("{new} addresses new, {known} known, {skipped} skipped");
+        match self.fault.as_ref().map(failed) {
+            None => (Outcome::Done, Some(taken)),
+            Some((outcome, why)) => {
+                let why = why.unwrap_or_default();
+                (outcome, Some(format!("{taken}, and then a part was not taken in: {why}")))
+            }
+        }
+    }
 }
 
 /// That nothing came of it.
@@ -98,6 +138,31 @@ pub fn failed(fault: &Fault) -> (Outcome, Option<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn by(command: &str) -> By {
+        By { uid: 0, pid: None, command: Some(command.to_owned()) }
+    }
+
+    #[test]
+    fn a_command_of_ours_goes_on_where_the_daemon_could_not() {
+        let fault = || Err(Fault::new(crate::control::FaultKind::Failed, "read-only"));
+        let told = |command: &str| of_lists(&fault(), &by(command));
+        let ours = "read-only; the command now tries to write the lists by itself".to_owned();
+        assert_eq!(told("synhold"), (Outcome::Failed, Some(ours)));
+        assert_eq!(told("socat"), (Outcome::Failed, Some("read-only".to_owned())));
+    }
+
+    #[test]
+    fn an_import_that_stops_halfway_says_how_far_it_came() {
+        let peer = Peer { connection: 0, uid: 0, pid: 0, may_change: true };
+        let mut import = Import::of(&peer);
+        import.add(&Ok(Imported { new: 3, ..Imported::default() }));
+        let said = "3 addresses new, 0 known, 0 skipped";
+        assert_eq!(import.outcome(), (Outcome::Done, Some(said.to_owned())));
+        import.add(&Err(Fault::new(crate::control::FaultKind::Malformed, "no address")));
+        let said = format!("{said}, and then a part was not taken in: no address");
+        assert_eq!(import.outcome(), (Outcome::Failed, Some(said)));
+    }
 
     #[test]
     fn a_process_is_named_as_long_as_it_is_there() {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::answers::{Answers, value};
-use super::deeds::By;
+use super::deeds::{By, Import};
 use crate::control::{
     Fault, FaultKind, Imported, LookedUp, Peer, RegistryDisk, RegistryStats, Said,
 };
@@ -88,10 +88,10 @@ impl Answers {
         part: &serde_json::Value,
     ) -> Result<Imported, Fault> {
         let (engine, now) = (&self.shared.engine, clock::wall());
-        let imported = records::import(engine.registry(), &engine.sieve(now), part, now)?;
-        let begin = || (By::of(peer), Imported::default());
-        self.imports.entry(peer.connection).or_insert_with(begin).1.add(imported);
-        Ok(imported)
+        let imported = records::import(engine.registry(), &engine.sieve(now), part, now);
+        let import = self.imports.entry(peer.connection).or_insert_with(|| Import::of(peer));
+        import.add(&imported);
+        imported
     }
 
     /// The answer is true if the files have everything.

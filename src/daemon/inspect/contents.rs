@@ -20,8 +20,9 @@ use crate::nftables::{self, Channel, Found as InKernel, Key};
 /// pairs of `denied`, of which there are no more, take some 0.4 s.
 const WHOLE_MAX: u64 = 65_536;
 
-/// Elements of each set that a daemon shows at once; some megabytes, and a second with a million lines of lists.
-pub const SHOWN_MAX: usize = 10_000;
+/// Elements of each set that a daemon shows at once; some megabytes, and a second with a million lines of lists. With all
+/// that may be found of each it takes 100 MB for a moment.
+pub const SHOWN_MAX: usize = 2_000;
 /// Characters of a name that a fault repeats.
 const NAME_SHOWN: usize = 40;
 

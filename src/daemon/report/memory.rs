@@ -53,6 +53,9 @@ pub(super) struct Memory {
     rows: BTreeMap<IpAddr, Remembered>,
     #[serde(skip)]
     is_changed: bool,
+    /// What stands in the file is not known, and stays there.
+    #[serde(skip)]
+    is_unread: bool,
 }
 
 impl Remembered {
@@ -70,9 +73,12 @@ impl Remembered {
 impl Memory {
     /// What the last report left; and why it is not used, if it is not.
     pub(super) fn load(state_dir: &Path, now: Wall) -> (Memory, Option<String>) {
-        match file(state_dir).load(LOSS, now, Some) {
+        let file = file(state_dir);
+        match file.load(LOSS, now, Some) {
             Ok(memory) => (memory.unwrap_or_default(), None),
-            Err(complaint) => (Memory::default(), Some(complaint)),
+            Err(complaint) => {
+                (Memory { is_unread: file.is_unread(), ..Memory::default() }, Some(complaint))
+            }
         }
     }
 
@@ -117,7 +123,7 @@ impl Memory {
 
     /// Writes it down, if there is something new.
     pub(super) fn save(&self, state_dir: &Path) -> std::io::Result<()> {
-        if self.is_changed { file(state_dir).save(self) } else { Ok(()) }
+        if self.is_changed && !self.is_unread { file(state_dir).save(self) } else { Ok(()) }
     }
 }
 
@@ -160,5 +166,19 @@ mod tests {
         memory.keep_only(&[address].into());
         memory.save(folder.path()).unwrap();
         assert!(load().of(other).is_none(), "blocked no more");
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_not_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        std::fs::create_dir(&path).unwrap();
+        let (mut memory, complaint) = Memory::load(folder.path(), Wall(1));
+        assert!(complaint.is_some());
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::write(&path, "as it was").unwrap();
+        memory.seen("203.0.113.9".parse().unwrap(), None, Wall(1));
+        memory.save(folder.path()).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "as it was");
     }
 }

@@ -138,8 +138,11 @@ impl Table {
         holds: impl Fn(&Entry) -> bool,
     ) -> Vec<IpAddr> {
         let mut keys = Vec::new();
+        let mut bound = 0;
         for part in &self.parts {
-            if keys.len() >= most() {
+            // One that was found may be forgotten meanwhile, and those that are left are all the same to be found.
+            bound = most().max(bound);
+            if keys.len() >= bound {
                 break;
             }
             let part = Table::read(part);
