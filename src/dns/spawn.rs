@@ -88,7 +88,7 @@ fn follow(
 ) -> String {
     let Some(log) = running.log.take() else { return "dnsmasq has no log pipe".to_owned() };
     // A pump of its own for each dnsmasq: what the last one was asked, this one does not answer.
-    let (mut pump, mut framing) = (Pump::without(asker::NAME), Framing::default());
+    let (mut pump, mut framing) = (Pump::of(running.child.id(), asker::NAME), Framing::default());
     let (mut open, mut asker, mut unanswered) = (true, None, None);
     loop {
         let pipe = [log.as_fd()];
@@ -102,11 +102,13 @@ fn follow(
             if stop.poll(&[log.as_fd()], Some(Duration::ZERO)).readable == 0 {
                 pump.caught_up(sink);
             }
-            asker.iter().for_each(Asker::heard);
+            if pump.take_alive() {
+                asker.iter().for_each(Asker::heard);
+            }
             if pump.take_started() {
                 status.up(sink);
                 // Without a thread for it, it is not asked.
-                asker = Asker::start(config).ok();
+                asker = Asker::start(config, running.child.id()).ok();
             }
         } else if let Ok(Some(exit)) = running.try_reap() {
             return ended(exit, pump.complaint());

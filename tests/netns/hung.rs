@@ -1,11 +1,17 @@
 //! Our own dnsmasq, stopped in its tracks: it is noticed, told and started again, and asking it leaves no trace.
 
+use std::net::TcpStream;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::alerts::{command, config, of_kind};
 use super::evidence::own_dnsmasq;
-use super::lab::dns::{Over, dns_ask, qtype, upstream, zone};
-use super::lab::net::connect;
+use super::lab::daemon::Daemon;
+use super::lab::dns::{Over, dns_ask, over_tcp, qtype, question, upstream, zone};
+use super::lab::net::{connect, connect_from};
 use super::lab::serve::{Server, everywhere};
 use super::lab::{CT4, DNS4, GW4, Lab, SRV4, at, eventually};
 use super::metrics::{scrape, value};
@@ -29,7 +35,7 @@ fn a_dnsmasq_that_hangs_is_named_everywhere_started_again_and_asked_in_silence()
     let before = status();
 
     let first = own_dnsmasq(&daemon).expect("a dnsmasq runs");
-    nix::sys::signal::kill(first, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    kill(first, Signal::SIGSTOP).unwrap();
     let told = |healthy: bool, part: &'static str| {
         let is = move |e: &Value| {
             let message = e["message"].as_str().unwrap_or_default();
@@ -64,4 +70,60 @@ fn a_dnsmasq_that_hangs_is_named_everywhere_started_again_and_asked_in_silence()
     connect(&lab.ct, at(SRV4, PORT), SOON).expect("resolved");
     let ended = daemon.stop();
     assert!(!ended.events.iter().any(|e| e.to_string().contains("alive.synhold")));
+}
+
+/// A connection of a container to our dnsmasq, which has forked for it.
+fn held(lab: &Lab, dnsmasq: Pid) -> TcpStream {
+    let children = format!("/proc/{dnsmasq}/task/{dnsmasq}/children");
+    let forked = || {
+        let pids = std::fs::read_to_string(&children);
+        pids.map_or(0, |pids| pids.split_whitespace().count())
+    };
+    let before = forked();
+    let (stream, _) = connect_from(&lab.ct, at(CT4, 0), at(GW4, 53), SOON).expect("connected");
+    eventually("it has forked", SOON, || forked() > before);
+    stream
+}
+
+/// Waits for the next time that its dnsmasq is read anew, and says which it is.
+fn another(daemon: &Daemon, mark: u64, than: Pid) -> Pid {
+    let is_up = |e: &Value| e["what"] == "source" && e["message"] == "DNS source spawn is read";
+    let up = daemon.feed().wait_after(mark, is_up, LATER);
+    assert!(up.is_some(), "{}", daemon.story());
+    own_dnsmasq(daemon).filter(|pid| *pid != than).expect("another")
+}
+
+#[test]
+fn what_a_dnsmasq_forked_for_a_connection_neither_keeps_the_next_from_its_port_nor_answers_for_it()
+{
+    let lab = Lab::new("hungtcp");
+    let _upstream = upstream(&lab, [zone::host("web.example", SRV4)]);
+    let upstream = DNS4.to_string();
+    let daemon = start_on(&lab, "spawn", &["--dns-upstream", &upstream]);
+    daemon.ready();
+    let unanswered = || json(&lab, &["status"]).1["sources"][0]["unanswered"].clone();
+    eventually("it is asked", LATER, || unanswered() == 0);
+    let first = own_dnsmasq(&daemon).expect("a dnsmasq runs");
+    let (_idle, mut talk) = (held(&lab, first), held(&lab, first));
+    talk.set_read_timeout(Some(SOON)).unwrap();
+
+    let mark = daemon.feed().mark();
+    kill(first, Signal::SIGSTOP).unwrap();
+    let hangs =
+        |e: &Value| e["message"].as_str().is_some_and(|text| text.contains("dnsmasq hangs"));
+    let noticed = (1..60).any(|id| {
+        let answer = over_tcp(&mut talk, &question(id, "web.example", qtype::A));
+        assert!(answer.is_ok() || own_dnsmasq(&daemon) != Some(first), "{answer:?}");
+        daemon.feed().wait_after(mark, hangs, Duration::from_millis(400)).is_some()
+    });
+    assert!(noticed, "{}", daemon.story());
+    let second = another(&daemon, mark, first);
+    let doubts = || json(&lab, &["status"]).1["evidence"]["why"].to_string();
+    eventually("what was lost with it is doubted", SOON, || doubts().contains("started anew"));
+
+    let _idle = held(&lab, second);
+    let mark = daemon.feed().mark();
+    kill(second, Signal::SIGKILL).unwrap();
+    another(&daemon, mark, second);
+    daemon.stop();
 }
