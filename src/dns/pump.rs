@@ -29,6 +29,9 @@ pub struct Pump {
     stamps: Option<Stamps>,
     /// A name of our own, whose lines are nobody's.
     own: Option<&'static str>,
+    /// The process whose lines are a sign of its life; nobody's are if it is not known.
+    main: Option<u32>,
+    alive: bool,
 }
 
 /// What one read gave.
@@ -54,12 +57,15 @@ impl Pump {
             started: false,
             stamps: None,
             own: None,
+            main: None,
+            alive: false,
         }
     }
 
-    /// The same, which does not count the lines about a name that we ask for ourselves.
-    pub fn without(own: &'static str) -> Pump {
-        Pump { own: Some(own), ..Pump::new() }
+    /// The same for a dnsmasq of our own of this process number: the lines about a name that we ask for ourselves are
+    /// not counted.
+    pub fn of(main: u32, own: &'static str) -> Pump {
+        Pump { own: Some(own), main: Some(main), ..Pump::new() }
     }
 
     /// Bytes are there.
@@ -153,6 +159,11 @@ impl Pump {
         std::mem::take(&mut self.started)
     }
 
+    /// True once, after a line of our own dnsmasq itself. Those that it forks for TCP live on when it hangs.
+    pub fn take_alive(&mut self) -> bool {
+        std::mem::take(&mut self.alive)
+    }
+
     fn line(&mut self, logged: Option<Wall>, line: Result<&[u8], Skip>, sink: &mut dyn Sink) {
         self.batch.lines += 1;
         if line.and_then(|line| self.evidence(logged, line, sink)).is_err() {
@@ -175,6 +186,7 @@ impl Pump {
                 return Err(skip);
             }
         };
+        self.alive |= self.main.is_some() && line.pid == self.main;
         if self.is_own(&line.message) {
             self.batch.lines -= 1;
         }
@@ -243,6 +255,18 @@ mod tests {
             }
             counts.0
         };
-        assert_eq!((counted(Pump::new()), counted(Pump::without("own.invalid"))), (4, 2));
+        assert_eq!((counted(Pump::new()), counted(Pump::of(7, "own.invalid"))), (4, 2));
+    }
+
+    #[test]
+    fn only_lines_of_the_process_itself_are_a_sign_of_its_life() {
+        let mut pump = Pump::of(7, "own.invalid");
+        let mut alive = |line: &str| {
+            pump.feed(line.as_bytes(), &mut Framing::default(), &mut Counts(0));
+            (pump.take_alive(), pump.take_alive())
+        };
+        assert_eq!(alive("dnsmasq[7]: 1 10.0.0.2/4 query[A] a.b from 10.0.0.2\n"), (true, false));
+        assert_eq!(alive("dnsmasq[8]: 1 10.0.0.2/4 query[A] a.b from 10.0.0.2\n"), (false, false));
+        assert_eq!(alive("dnsmasq[7]: exiting on receipt of SIGTERM\n"), (true, false));
     }
 }

@@ -3,12 +3,15 @@
 mod asker;
 mod command;
 
+use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStderr, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use crate::engine::limits::REOPEN_PAUSE_MAX;
@@ -52,22 +55,27 @@ pub fn run(config: &SpawnConfig, stop: &Stop, sink: &mut dyn Sink) {
     }
 }
 
-/// A started dnsmasq. Dropping it ends the process.
+/// A started dnsmasq. Dropping it ends the process, and those it forked.
 struct Running {
     child: Child,
+    /// Its number and its process group's; none once it is reaped, since both may then be somebody else's.
+    group: Option<Pid>,
     log: Option<ChildStderr>,
 }
 
 fn start(config: &SpawnConfig) -> Result<Running, Fault> {
     let mut command = config.command()?;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    // It forks for each TCP connection, and those processes hold its port: they are to be ended with it.
+    command.process_group(0);
     let mut child = command.spawn().map_err(|error| Fault::Start(error.to_string()))?;
+    let group = i32::try_from(child.id()).ok().map(Pid::from_raw);
     let log = child.stderr.take();
     if let Some(log) = &log {
         // Refused to an unprivileged user beyond the system's limit; the default size does too.
         let _ = fcntl(log.as_fd(), FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
     }
-    Ok(Running { child, log })
+    Ok(Running { child, group, log })
 }
 
 /// Reads the log until dnsmasq ends or hangs, and says so.
@@ -80,7 +88,7 @@ fn follow(
 ) -> String {
     let Some(log) = running.log.take() else { return "dnsmasq has no log pipe".to_owned() };
     // A pump of its own for each dnsmasq: what the last one was asked, this one does not answer.
-    let (mut pump, mut framing) = (Pump::without(asker::NAME), Framing::default());
+    let (mut pump, mut framing) = (Pump::of(running.child.id(), asker::NAME), Framing::default());
     let (mut open, mut asker, mut unanswered) = (true, None, None);
     loop {
         let pipe = [log.as_fd()];
@@ -94,13 +102,15 @@ fn follow(
             if stop.poll(&[log.as_fd()], Some(Duration::ZERO)).readable == 0 {
                 pump.caught_up(sink);
             }
-            asker.iter().for_each(Asker::heard);
+            if pump.take_alive() {
+                asker.iter().for_each(Asker::heard);
+            }
             if pump.take_started() {
                 status.up(sink);
                 // Without a thread for it, it is not asked.
-                asker = Asker::start(config).ok();
+                asker = Asker::start(config, running.child.id()).ok();
             }
-        } else if let Ok(Some(exit)) = running.child.try_wait() {
+        } else if let Ok(Some(exit)) = running.try_reap() {
             return ended(exit, pump.complaint());
         } else if asker.as_ref().is_some_and(Asker::is_hung) {
             return format!("dnsmasq hangs: it answered none of {UNANSWERED_MAX} questions");
@@ -131,26 +141,35 @@ impl Drop for Running {
     fn drop(&mut self) {
         // With the pipe closed, dnsmasq cannot be stuck writing to it when the signal comes.
         self.log = None;
-        if let Ok(Some(_)) = self.child.try_wait() {
-            return;
+        let Ok(None) = self.try_reap() else { return };
+        if let Some(group) = self.group {
+            let _ = kill(group, Signal::SIGTERM);
         }
-        self.signal(Signal::SIGTERM);
         let patience = GRACE.as_millis() / GRACE_STEP.as_millis();
         for _ in 0..patience {
-            match self.child.try_wait() {
+            match self.try_reap() {
                 Ok(None) => std::thread::sleep(GRACE_STEP),
                 Ok(Some(_)) | Err(_) => return,
             }
         }
-        self.signal(Signal::SIGKILL);
+        if let Some(group) = self.group {
+            let _ = killpg(group, Signal::SIGKILL);
+        }
         let _ = self.child.wait();
     }
 }
 
 impl Running {
-    fn signal(&self, signal: Signal) {
-        if let Ok(pid) = i32::try_from(self.child.id()) {
-            let _ = kill(Pid::from_raw(pid), signal);
+    /// How dnsmasq ended, if it has. Those that it leaves behind are ended first.
+    fn try_reap(&mut self) -> io::Result<Option<ExitStatus>> {
+        if let Some(group) = self.group {
+            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+            if waitid(Id::Pid(group), flags)? == WaitStatus::StillAlive {
+                return Ok(None);
+            }
+            let _ = killpg(group, Signal::SIGKILL);
+            self.group = None;
         }
+        self.child.try_wait()
     }
 }

@@ -131,7 +131,8 @@ impl SourceHealth {
         if batch.lines > 0 {
             self.last_line.store(now.wall.0, Relaxed);
         }
-        if batch.starts > 0 && self.is_up() {
+        // Our own dnsmasq says that it started before it is up again. What came before the first time is no news.
+        if batch.starts > 0 && self.up_since.load(Relaxed) != 0 {
             self.started_at.store(now.mono.0.max(1), Relaxed);
         }
         let news = batch.lost > 0 && self.is_up();

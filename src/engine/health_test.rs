@@ -32,6 +32,16 @@ fn a_dnsmasq_that_started_anew_is_doubted_for_ten_seconds() {
 }
 
 #[test]
+fn one_that_says_so_before_it_is_up_again_is_doubted_as_long() {
+    let source = source();
+    source.mark_down();
+    source.count(Batch { lines: 1, starts: 1, ..Batch::default() }, at(20));
+    source.mark_up(at(20).mono);
+    assert_why(&source, at(29), &["file:/log is of a dnsmasq that started anew a moment ago"]);
+    assert_why(&source, at(31), &[]);
+}
+
+#[test]
 fn a_start_that_is_history_is_no_news() {
     let source = SourceHealth::new("file:/log");
     source.count(Batch { lines: 9, starts: 1, lost: 7, ..Batch::default() }, at(9));

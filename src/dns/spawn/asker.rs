@@ -22,6 +22,8 @@ const EVERY: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long an answer may take; it takes some hundred microseconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How often the question is sent again meanwhile: who floods dnsmasq's socket has single datagrams lost.
+const REPEAT: Duration = Duration::from_millis(50);
 /// Addresses asked at a time: one that answers is enough.
 const ADDRESSES_MAX: usize = 16;
 const ANSWER_BYTES_MAX: usize = 512;
@@ -36,10 +38,32 @@ pub struct Asker {
 struct State {
     /// How often its log gave something.
     heard: AtomicU64,
+    /// A question has come to its end, whichever.
+    asked: AtomicBool,
     /// It has answered once.
     answered: AtomicBool,
     /// Questions in a row that it did not answer, and not a line came either.
     unanswered: AtomicU32,
+    /// The last of these, in a row, during which it did not work either.
+    idle: AtomicU32,
+}
+
+impl State {
+    /// Nothing is known against it, or any more.
+    fn clear(&self) {
+        self.unanswered.store(0, Relaxed);
+        self.idle.store(0, Relaxed);
+    }
+
+    /// One more question without an answer, during which it used processor time or did not.
+    fn missed(&self, worked: bool) {
+        self.unanswered.fetch_add(1, Relaxed);
+        if worked {
+            self.idle.store(0, Relaxed);
+        } else {
+            self.idle.fetch_add(1, Relaxed);
+        }
+    }
 }
 
 /// What came of a question.
@@ -54,34 +78,34 @@ enum Reply {
 }
 
 impl Asker {
-    /// Begins to ask a dnsmasq that has started.
+    /// Begins to ask a dnsmasq that has started as the process `pid`.
     ///
     /// # Errors
     /// If the system gives no thread or descriptor.
-    pub fn start(config: &SpawnConfig) -> io::Result<Asker> {
+    pub fn start(config: &SpawnConfig, pid: u32) -> io::Result<Asker> {
         let asker = Asker { state: Arc::default(), done: Stop::new()? };
         let (config, state, done) = (config.clone(), Arc::clone(&asker.state), asker.done.clone());
         std::thread::Builder::new()
             .name("dns-asker".to_owned())
-            .spawn(move || keep_asking(&config, &state, &done))?;
+            .spawn(move || keep_asking(&config, pid, &state, &done))?;
         Ok(asker)
     }
 
-    /// Its log gave something: it may be too busy to answer us, but it does not hang.
+    /// It wrote a line itself: it may be too busy to answer us, but it does not hang.
     pub fn heard(&self) {
         self.state.heard.fetch_add(1, Relaxed);
-        self.state.unanswered.store(0, Relaxed);
+        self.state.clear();
     }
 
-    /// Questions in a row without an answer; nothing while it has neither answered nor failed to.
+    /// Questions in a row without an answer; nothing before the end of the first.
     pub fn unanswered(&self) -> Option<u32> {
-        let unanswered = self.state.unanswered.load(Relaxed);
-        (unanswered > 0 || self.state.answered.load(Relaxed)).then_some(unanswered)
+        self.state.asked.load(Relaxed).then(|| self.state.unanswered.load(Relaxed))
     }
 
-    /// True if it hangs. One that never answered may be out of our reach instead: to start it anew would help nobody.
+    /// True if it hangs. One that never answered may be out of our reach instead, and one that works may have lost our
+    /// questions in a flood: to start these anew would help nobody.
     pub fn is_hung(&self) -> bool {
-        self.state.answered.load(Relaxed) && self.state.unanswered.load(Relaxed) >= UNANSWERED_MAX
+        self.state.answered.load(Relaxed) && self.state.idle.load(Relaxed) >= UNANSWERED_MAX
     }
 }
 
@@ -91,60 +115,59 @@ impl Drop for Asker {
     }
 }
 
-fn keep_asking(config: &SpawnConfig, state: &State, done: &Stop) {
+fn keep_asking(config: &SpawnConfig, pid: u32, state: &State, done: &Stop) {
     for id in (0..=u16::MAX).cycle() {
-        let heard = state.heard.load(Relaxed);
+        let (heard, worked) = (state.heard.load(Relaxed), processor_time(pid));
         let pause = match ask(config, id, PATIENCE, done) {
             Reply::Stopped => return,
-            Reply::Nowhere => EVERY,
+            Reply::Nowhere => {
+                state.clear();
+                EVERY
+            }
             Reply::Answered => {
-                state.unanswered.store(0, Relaxed);
+                state.clear();
                 state.answered.store(true, Relaxed);
                 EVERY
             }
             Reply::Unanswered if state.heard.load(Relaxed) != heard => EVERY,
             Reply::Unanswered => {
-                state.unanswered.fetch_add(1, Relaxed);
+                state.missed(processor_time(pid) != worked);
                 AGAIN
             }
         };
+        state.asked.store(true, Relaxed);
         if done.wait(pause) {
             return;
         }
     }
 }
 
-/// Asks on every address, and waits for the first answer.
+/// Asks on every address, again and again, and waits for the first answer.
 fn ask(config: &SpawnConfig, id: u16, patience: Duration, done: &Stop) -> Reply {
     let Ok(port) = config.port() else { return Reply::Nowhere };
-    let question = question(id);
-    let sent = addresses(config).into_iter().filter_map(|address| {
-        let socket = there(address, port).ok()?;
-        // Refused by one that is not listened on, which is no answer.
-        let _ = socket.send(&question);
-        Some(socket)
-    });
-    let mut sockets: Vec<UdpSocket> = sent.take(ADDRESSES_MAX).collect();
+    let there = addresses(config).into_iter().filter_map(|address| there(address, port).ok());
+    let mut sockets: Vec<UdpSocket> = there.take(ADDRESSES_MAX).collect();
     if sockets.is_empty() {
         return Reply::Nowhere;
     }
-    let end = Instant::now() + patience;
+    let question = question(id);
+    let mut send = Instant::now();
+    let end = send + patience;
     while !sockets.is_empty() {
-        let left = end.saturating_duration_since(Instant::now());
+        let now = Instant::now();
+        if now >= send {
+            sockets.retain(|socket| !is_refused(socket.send(&question)));
+            send = now + REPEAT;
+        }
         let fds: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
-        let ready = done.poll(&fds, Some(left));
+        let ready = done.poll(&fds, Some(send.min(end).saturating_duration_since(now)));
         if ready.stopped {
             return Reply::Stopped;
         }
-        let mut buffer = [0; ANSWER_BYTES_MAX];
-        let came = |socket: &UdpSocket, buffer: &mut [u8]| match socket.recv(buffer) {
-            Ok(_) => buffer.get(..3).is_some_and(|head| is_answer(head, id)),
-            Err(_) => false,
-        };
-        if sockets.iter().any(|socket| came(socket, &mut buffer)) {
+        if sockets.iter().any(|socket| is_answered(socket, id)) {
             return Reply::Answered;
         }
-        if left.is_zero() {
+        if now >= end {
             break;
         }
         let mut nth = 0;
@@ -154,6 +177,29 @@ fn ask(config: &SpawnConfig, id: u16, patience: Duration, done: &Stop) -> Reply 
         });
     }
     Reply::Unanswered
+}
+
+/// Nobody listens there, which is no answer. Any other fault may pass.
+fn is_refused(sent: io::Result<usize>) -> bool {
+    sent.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+/// Whether an answer waits.
+fn is_answered(socket: &UdpSocket, id: u16) -> bool {
+    let mut buffer = [0; ANSWER_BYTES_MAX];
+    socket.recv(&mut buffer).is_ok() && buffer.get(..3).is_some_and(|head| is_answer(head, id))
+}
+
+/// What a process has used of the processors, in clock ticks; nothing if it is gone.
+fn processor_time(pid: u32) -> Option<u64> {
+    ticks(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// `utime` and `stime` of proc_pid_stat(5), together. The second field is a name in parentheses, of any characters.
+fn ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
 }
 
 /// A socket from an address of this host to itself; an error if it has no such address.
@@ -254,10 +300,65 @@ mod tests {
     }
 
     #[test]
+    fn a_question_that_is_lost_is_sent_again() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let config = config(&[("127.0.0.1", server.local_addr().unwrap().port())]);
+        let answers = std::thread::spawn(move || {
+            let mut buffer = [0; 512];
+            let mut next = || server.recv_from(&mut buffer).map(|(_, from)| from).unwrap();
+            let from = (0..4).map(|_| next()).last().unwrap();
+            server.send_to(&[0, 7, 0x81], from).unwrap();
+        });
+        let stop = Stop::new().unwrap();
+        assert_eq!(ask(&config, 7, Duration::from_secs(20), &stop), Reply::Answered);
+        answers.join().unwrap();
+    }
+
+    #[test]
+    fn processor_time_is_read_whatever_the_process_is_called() {
+        let stat = "7 (a) R 1 2) S 1 7 7 0 -1 4194560 95 0 0 0 17 25 3 4 20 0 1 0 99";
+        assert_eq!((ticks(stat), ticks("7 (a) S 1"), ticks("")), (Some(42), None, None));
+        assert!(processor_time(std::process::id()).is_some() && processor_time(0).is_none());
+    }
+
+    #[test]
+    fn one_that_works_does_not_hang() {
+        let asker = Asker { state: Arc::default(), done: Stop::new().unwrap() };
+        asker.state.answered.store(true, Relaxed);
+        asker.state.asked.store(true, Relaxed);
+        let told = [false, false, true, false, false, false].map(|worked| {
+            asker.state.missed(worked);
+            asker.is_hung()
+        });
+        assert_eq!(told, [false, false, false, false, false, true]);
+        assert_eq!(asker.unanswered(), Some(6), "that it does not answer is told");
+        asker.state.clear();
+        assert_eq!((asker.unanswered(), asker.is_hung()), (Some(0), false));
+    }
+
+    #[test]
+    fn one_without_an_address_is_not_silent() {
+        let (state, done) = (Arc::new(State::default()), Stop::new().unwrap());
+        (0..UNANSWERED_MAX).for_each(|_| state.missed(false));
+        let asker = Asker { state: Arc::clone(&state), done: done.clone() };
+        let asks = std::thread::spawn(move || {
+            keep_asking(&config(&[("192.0.2.1", 53)]), 0, &state, &done);
+        });
+        let end = Instant::now() + Duration::from_secs(20);
+        while asker.unanswered().is_none() && Instant::now() < end {
+            std::thread::yield_now();
+        }
+        assert_eq!(asker.unanswered(), Some(0));
+        drop(asker);
+        asks.join().unwrap();
+    }
+
+    #[test]
     fn only_one_that_has_answered_can_hang_and_a_line_of_its_log_is_a_sign_of_life() {
         let asker = Asker { state: Arc::default(), done: Stop::new().unwrap() };
         assert_eq!((asker.unanswered(), asker.is_hung()), (None, false));
-        asker.state.unanswered.store(UNANSWERED_MAX, Relaxed);
+        (0..UNANSWERED_MAX).for_each(|_| asker.state.missed(false));
+        asker.state.asked.store(true, Relaxed);
         assert_eq!((asker.unanswered(), asker.is_hung()), (Some(UNANSWERED_MAX), false));
         asker.state.answered.store(true, Relaxed);
         assert!(asker.is_hung());

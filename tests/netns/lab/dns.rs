@@ -186,7 +186,11 @@ pub fn dns_ask(
     read_reply(&answer).ok_or_else(|| io::Error::other("not a DNS message"))
 }
 
-fn over_tcp(stream: &mut TcpStream, query: &[u8]) -> io::Result<Vec<u8>> {
+/// Asks over a connection that is open.
+///
+/// # Errors
+/// What the connection reports.
+pub fn over_tcp(stream: &mut TcpStream, query: &[u8]) -> io::Result<Vec<u8>> {
     let len = u16::try_from(query.len()).expect("a query");
     stream.write_all(&[&len.to_be_bytes(), query].concat())?;
     let mut len = [0; 2];
