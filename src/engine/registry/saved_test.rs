@@ -156,6 +156,7 @@ proptest::proptest! {
                                 kind => kind,
                             });
                             askers.iter_mut().for_each(|(_, last, _)| *last /= SEEN_STEP);
+                            askers.sort_unstable();
                         }
                         content
                     };
