@@ -140,6 +140,7 @@ fn a_table_holds_the_keys_that_begin_with_its_name() {
         ("[dns.redirect]\nto = \"off\"", "expected a string"),
         ("dns-redirect = \"off\"\n[dns]\nredirect = \"off\"", "\"dns-redirect\" is there twice"),
         ("[[dns]]\nredirect = \"off\"", "unknown key \"dns\""),
+        ("alerts = []", "and the sections [[feed]], [[container]] and [[alert]]"),
     ] {
         let error = format!("{:#}", resolved(text).unwrap_err());
         assert!(error.contains(says) && error.lines().count() == 1, "{text}: {error}");

@@ -59,7 +59,10 @@ pub(super) fn parse(text: &str) -> Result<Options> {
     let known: BTreeSet<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
     if let Some(unknown) = table.keys().find(|key| !known.contains(key.as_str())) {
         let keys: Vec<&str> = known.into_iter().collect();
-        bail!("unknown key {unknown:?}; the keys are {}", keys.join(", "));
+        bail!(
+            "unknown key {unknown:?}; the keys are {}, and the sections [[feed]], [[container]] and [[alert]]",
+            keys.join(", ")
+        );
     }
     let value = toml::Value::Table(table);
     let into = |error: toml::de::Error| one_line(&error, text);
