@@ -17,6 +17,8 @@ use super::report::{Bar, Report};
 use super::stats::{median, quantile};
 
 const PORT: u16 = 443;
+/// The one packet that waits is to be ours.
+const QUIET: [&str; 2] = ["--canary", "off"];
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Long enough for a SYN to be held and the reader to sleep again, short against the hold of 750 ms.
 const SETTLE: Duration = Duration::from_millis(4);
@@ -80,7 +82,7 @@ fn written(kind: &str, synhold: &Path, count: usize) -> Vec<f64> {
     } else {
         File::create(&path).expect("log");
     }
-    let _program = start(&stand.lab, synhold, &format!("{kind}:{}", path.display()), &[]);
+    let _program = start(&stand.lab, synhold, &format!("{kind}:{}", path.display()), &QUIET);
     let file = OpenOptions::new().append(true).open(&path).expect("log");
     let mut log = Log { file, serial: 0 };
     let times = (0..count + 10).map(|n| {
@@ -103,8 +105,10 @@ fn spawned(synhold: &Path, count: usize) -> (Vec<f64>, Vec<f64>) {
         .collect();
     let file = lab.dir().join("hosts");
     std::fs::write(&file, hosts).expect("hosts");
-    let _upstream = upstream(lab, [zone::hosts_file(&file)]);
-    let _program = start(lab, synhold, "spawn", &["--dns-upstream", &DNS4.to_string()]);
+    let _server = upstream(lab, [zone::hosts_file(&file)]);
+    let upstream = DNS4.to_string();
+    let args = [&QUIET[..], &["--dns-upstream", &upstream]].concat();
+    let _program = start(lab, synhold, "spawn", &args);
     let near = Wire::watch(&lab.gw, "ct");
     let times = (0..count + 10).map(|n| {
         let to = destination(n);
