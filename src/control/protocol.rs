@@ -158,6 +158,17 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+/// What a question asks of the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// A look at what is at hand.
+    Quick,
+    /// A look that takes its time.
+    Slow,
+    /// A change, which takes its time too.
+    Change,
+}
+
 impl Question {
     /// Whether its answer goes on until the client leaves.
     pub fn follows(&self) -> bool {
@@ -167,49 +178,34 @@ impl Question {
     /// Whether its answer may be some seconds in the making: it waits for the kernel or the disk, reads lists whole, or
     /// goes through the whole registry, and others of its kind may be before it.
     pub fn takes_time(&self) -> bool {
-        match self {
-            Question::Daemon {}
-            | Question::Status {}
-            | Question::Explain { .. }
-            | Question::Containers { .. }
-            | Question::RegistryStats {}
-            | Question::Events(_) => false,
-            Question::RegistryLookup { .. }
-            | Question::Sets {}
-            | Question::SetsShow { .. }
-            | Question::SetsTest { .. }
-            | Question::ListsLookup { .. }
-            | Question::RegistryFlush {}
-            | Question::RegistryForget { .. }
-            | Question::RegistryImport { .. }
-            | Question::Block { .. }
-            | Question::Unblock { .. }
-            | Question::Allow { .. }
-            | Question::Unallow { .. } => true,
-        }
+        self.class() != Class::Quick
     }
 
     /// Whether it changes anything, so that only root and the daemon's own user may ask it.
     pub fn changes(&self) -> bool {
+        self.class() == Class::Change
+    }
+
+    fn class(&self) -> Class {
         match self {
             Question::Daemon {}
             | Question::Status {}
             | Question::Explain { .. }
             | Question::Containers { .. }
             | Question::RegistryStats {}
-            | Question::RegistryLookup { .. }
+            | Question::Events(_) => Class::Quick,
+            Question::RegistryLookup { .. }
             | Question::Sets {}
             | Question::SetsShow { .. }
             | Question::SetsTest { .. }
-            | Question::ListsLookup { .. }
-            | Question::Events(_) => false,
+            | Question::ListsLookup { .. } => Class::Slow,
             Question::RegistryFlush {}
             | Question::RegistryForget { .. }
             | Question::RegistryImport { .. }
             | Question::Block { .. }
             | Question::Unblock { .. }
             | Question::Allow { .. }
-            | Question::Unallow { .. } => true,
+            | Question::Unallow { .. } => Class::Change,
         }
     }
 }
